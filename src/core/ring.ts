@@ -1,0 +1,171 @@
+import { SLOT_STRIDE_BYTES, Slot } from './slot.ts'
+
+/**
+ * The header of a ring: one int32 word per 128 bytes, because a SharedArrayBuffer's base is not
+ * aligned to a cache line and two neighbours in one line would slow each other down.
+ *
+ *   word   0   published      front door   the sequence the next window will get
+ *   word  32   completed      worker       all windows below have their result
+ *   word  64   released       front door   all windows below have been answered
+ *   word  96   bell           worker       counts the wakes sent to the front door
+ *   word 128   front asleep   both         1 while the front door waits for the bell
+ *   word 160   worker parked  worker       1 while the worker waits for a window
+ *   word 192   serving        worker       1 once the worker's backend is open
+ *   word 224   stop           front door   1 when the worker shall end after the last window
+ */
+const PUBLISHED = 0
+const COMPLETED = 32
+const RELEASED = 64
+const BELL = 96
+const FRONT_ASLEEP = 128
+const WORKER_PARKED = 160
+const SERVING = 192
+const STOP = 224
+const HEADER_WORDS = 256
+
+/** How far `to` is ahead of `from`. Sequences are int32 and wrap. */
+export function distance(from: number, to: number): number {
+  return (to - from) | 0
+}
+
+/**
+ * The slots of one stream: single producer (front door), single consumer (worker), in shared memory.
+ * Invariant: `released ≤ completed ≤ published ≤ released + capacity`; one writer per cursor.
+ */
+export class Ring {
+  readonly buffer: SharedArrayBuffer
+  readonly capacity: number
+  readonly #header: Int32Array<SharedArrayBuffer>
+  readonly #slots: readonly Slot[]
+
+  /** @param motifCount motif scores in each result; both sides pass the same number. */
+  constructor(buffer: SharedArrayBuffer, motifCount: number) {
+    this.buffer = buffer
+    this.capacity = (buffer.byteLength - HEADER_WORDS * 4) / SLOT_STRIDE_BYTES
+    this.#header = new Int32Array(buffer, 0, HEADER_WORDS)
+    this.#slots = Array.from(
+      { length: this.capacity },
+      (_, index) => new Slot(buffer, HEADER_WORDS * 4 + index * SLOT_STRIDE_BYTES, motifCount),
+    )
+  }
+
+  /** @param capacity slots, a power of two. @param firstSequence where the cursors start. */
+  static create(options: { capacity: number; motifCount: number; firstSequence?: number }): Ring {
+    const buffer = new SharedArrayBuffer(HEADER_WORDS * 4 + options.capacity * SLOT_STRIDE_BYTES)
+    const ring = new Ring(buffer, options.motifCount)
+    for (const cursor of [PUBLISHED, COMPLETED, RELEASED]) ring.#header[cursor] = options.firstSequence ?? 0
+    return ring
+  }
+
+  slot(sequence: number): Slot {
+    return this.#slots[sequence & (this.capacity - 1)]!
+  }
+
+  get published(): number {
+    return Atomics.load(this.#header, PUBLISHED)
+  }
+
+  get completed(): number {
+    return Atomics.load(this.#header, COMPLETED)
+  }
+
+  get released(): number {
+    return Atomics.load(this.#header, RELEASED)
+  }
+
+  /** Windows published and not yet released. */
+  get inFlight(): number {
+    return distance(this.released, this.published)
+  }
+
+  // ── front door ──
+
+  /** The slot that the next publish() hands over, to be filled in place. Null when the ring is full. */
+  get nextSlot(): Slot | null {
+    return this.inFlight === this.capacity ? null : this.slot(this.published)
+  }
+
+  /** Hands the filled `nextSlot` to the worker. Returns its sequence. */
+  publish(): number {
+    const sequence = this.published
+    // Stored after the slot was filled: Atomics are sequentially consistent, so a worker that sees
+    // the new cursor sees the whole window.
+    Atomics.store(this.#header, PUBLISHED, (sequence + 1) | 0)
+    return sequence
+  }
+
+  /** Wakes the worker if it is parked. Waking an awake thread would cost more than a whole request. */
+  wakeWorker(): void {
+    // Read after the publish: a worker that parks after this read compares the cursor it last saw
+    // with the new one inside Atomics.wait, and does not sleep.
+    if (Atomics.load(this.#header, WORKER_PARKED) === 1) Atomics.notify(this.#header, PUBLISHED, 1)
+  }
+
+  /** Gives the slots below `sequence` back. Slots are released in order. */
+  release(sequence: number): void {
+    Atomics.store(this.#header, RELEASED, sequence)
+  }
+
+  /**
+   * Waits, without blocking, until the worker has rung the bell. Null when results beyond `seen`
+   * are there already. An event count, not a flag on the cursor: a late wake for an earlier
+   * window must not use up the wake of a later one.
+   */
+  untilBell(seen: number): Promise<unknown> | null {
+    const bell = Atomics.load(this.#header, BELL)
+    Atomics.store(this.#header, FRONT_ASLEEP, 1)
+    // Looked at after saying "asleep": a worker that completes from here on rings.
+    if (this.completed === seen) {
+      const wait = Atomics.waitAsync(this.#header, BELL, bell)
+      if (wait.async) return wait.value
+    }
+    Atomics.store(this.#header, FRONT_ASLEEP, 0)
+    return null
+  }
+
+  get serving(): boolean {
+    return Atomics.load(this.#header, SERVING) === 1
+  }
+
+  /** Resolves once the worker's backend is open. */
+  async untilServing(): Promise<void> {
+    await Atomics.waitAsync(this.#header, SERVING, 0).value
+  }
+
+  /** Tells the worker to end once it has answered everything published. */
+  stop(): void {
+    Atomics.store(this.#header, STOP, 1)
+    Atomics.notify(this.#header, PUBLISHED)
+  }
+
+  // ── worker ──
+
+  /** The backend is open, or (false, written by the front door) the worker is known to be gone. */
+  setServing(serving: boolean): void {
+    Atomics.store(this.#header, SERVING, serving ? 1 : 0)
+    Atomics.notify(this.#header, SERVING)
+  }
+
+  get stopping(): boolean {
+    return Atomics.load(this.#header, STOP) === 1
+  }
+
+  /** Blocks until windows from `sequence` on are there, at most `timeoutMs`. Returns how many. */
+  waitForWindows(sequence: number, timeoutMs: number): number {
+    if (timeoutMs > 0 && this.published === sequence) {
+      Atomics.store(this.#header, WORKER_PARKED, 1)
+      Atomics.wait(this.#header, PUBLISHED, sequence, timeoutMs)
+      Atomics.store(this.#header, WORKER_PARKED, 0)
+    }
+    return distance(sequence, this.published)
+  }
+
+  /** Hands the oldest result to the front door, and wakes it if it sleeps. */
+  complete(sequence: number): void {
+    // Stored after output and outcome, for the same reason as in publish().
+    Atomics.store(this.#header, COMPLETED, (sequence + 1) | 0)
+    if (Atomics.exchange(this.#header, FRONT_ASLEEP, 0) === 0) return
+    Atomics.add(this.#header, BELL, 1)
+    Atomics.notify(this.#header, BELL, 1)
+  }
+}
