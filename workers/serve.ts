@@ -1,0 +1,32 @@
+import { WorkerCounters } from '../src/core/counters.ts'
+import { Ring } from '../src/core/ring.ts'
+import type { StreamTask } from '../src/core/stream-task.ts'
+import type { Backend } from './backends/backend.ts'
+import { openOnnx } from './backends/onnx.ts'
+import { openStub } from './backends/stub.ts'
+import { serve } from './loop.ts'
+
+/** The one task of a worker thread, for its whole life: open a stream, serve a ring with it. */
+export default function serveStream(task: StreamTask): Promise<'stopped' | 'stream_lost'> {
+  return serveWith(task, openBackend)
+}
+
+/** @param open opens the stream; what it throws ends the task */
+export async function serveWith(
+  task: StreamTask,
+  open: (task: StreamTask) => Backend | Promise<Backend>,
+): Promise<'stopped' | 'stream_lost'> {
+  const ring = new Ring(task.ring, task.motifCount)
+  const backend = await open(task)
+  try {
+    ring.setServing(true)
+    const counters = new WorkerCounters(task.counters)
+    return await serve({ ring, backend, counters, normalisation: task.model?.normalisation ?? null })
+  } finally {
+    await backend.close()
+  }
+}
+
+function openBackend({ model, motifCount }: StreamTask): Backend | Promise<Backend> {
+  return model === null ? openStub(motifCount) : openOnnx(model, motifCount)
+}
