@@ -1,0 +1,283 @@
+import { existsSync, readFileSync } from 'node:fs'
+import { availableParallelism } from 'node:os'
+import { dirname, join, resolve } from 'node:path'
+import { fileURLToPath } from 'node:url'
+import { parseDocument } from 'yaml'
+import { z } from 'zod'
+import { MAX_MOTIFS } from './core/window.ts'
+
+/** Everything that a start can be told, parsed once in `main.ts` and passed down. Frozen. */
+export interface Config {
+  readonly host: string
+  /** 0: any free port. */
+  readonly port: number
+  readonly mode: 'onnx' | 'stub'
+  /** Absolute, as is `manifestPath`. Neither is opened in stub mode. */
+  readonly onnxPath: string
+  readonly manifestPath: string
+  /** 64 lower-case hex digits that the model must hash to. Null: the hash in its manifest is enough. */
+  readonly expectedSha256: string | null
+  /** Motif scores per window. EdgeInfer takes 12 and nothing else. */
+  readonly motifCount: number
+  /** Worker threads, each with one ring and one stream. */
+  readonly workers: number
+  /** Per worker, a power of two. */
+  readonly ringSlots: number
+  /** For requests that name no deadline, counted from their first byte. */
+  readonly deadlineMs: number
+  /** The longest deadline that a request may name, at least `deadlineMs`. */
+  readonly maxDeadlineMs: number
+  readonly logLevel: (typeof LOG_LEVELS)[number]
+  /** Printable ASCII, fit for a header, as is `modelVersion`. */
+  readonly configVersion: string
+  /** Replaces the version in the manifest, as `modelAccuracy`, 0 to 1, replaces the accuracy. */
+  readonly modelVersion: string | null
+  readonly modelAccuracy: number | null
+  readonly testEndpoints: boolean
+  /** Secrets, never to be logged. Empty: clients need no key. */
+  readonly apiKeys: readonly string[]
+  /** Origins whose pages may call us, or `*`. Empty: none. */
+  readonly corsOrigins: readonly string[]
+  /** Keys that are set but have no effect in this release. Each deserves a warning. */
+  readonly unused: readonly string[]
+}
+
+/** The configuration cannot be used. `main.ts` prints the message, one problem per line, and exits with 78. */
+export class ConfigError extends Error {
+  readonly problems: string[]
+
+  constructor(problems: string[]) {
+    super(problems.join('\n'))
+    this.name = 'ConfigError'
+    this.problems = problems
+  }
+}
+
+const LOG_LEVELS = ['trace', 'debug', 'info', 'warn', 'error', 'fatal'] as const
+const PYTHON_LOG_LEVELS = new Map([
+  ['warning', 'warn'],
+  ['critical', 'fatal'],
+])
+
+/** uWebSockets closes an HTTP connection that is silent for 10 s, also one that waits for its answer. */
+const LONGEST_DEADLINE_MS = 9000
+
+const text = z.string().describe('text')
+const decimal = z
+  .string()
+  .regex(/^\d+(\.\d+)?$/)
+  .transform(Number)
+const integer = (min: number, max: number) =>
+  decimal.pipe(z.int().min(min).max(max)).describe(`a whole number from ${min} to ${max}`)
+const milliseconds = decimal
+  .pipe(z.number().positive().max(LONGEST_DEADLINE_MS))
+  .describe(`a number above 0, at most ${LONGEST_DEADLINE_MS}`)
+const toggle = z.stringbool({ truthy: ['true', '1'], falsy: ['false', '0'] }).describe('true or false')
+const list = z
+  .union([z.string(), z.array(z.string())])
+  .transform(items => [items].flat().flatMap(item => item.split(',')))
+  .transform(items => items.map(item => item.trim()).filter(item => item !== ''))
+  .describe('text separated by commas')
+const headerValue = z
+  .string()
+  .regex(/^[!-~]([ -~]{0,62}[!-~])?$/)
+  .describe('1 to 64 characters of printable ASCII with no space at either end')
+
+/** Values arrive as text. A description ends the sentence "… is not valid, expected …". Defaults: `loadConfig`. */
+const KEYS = {
+  SIDECAR_HOST: text,
+  FASTAPI_HOST: text,
+  SIDECAR_PORT: integer(0, 65_535),
+  FASTAPI_PORT: integer(0, 65_535),
+  PORT: integer(0, 65_535),
+  INFER_MODE: z.enum(['hailo', 'onnx', 'stub']).describe('onnx or stub'),
+  USE_REAL_MODEL: toggle,
+  FALLBACK: z.literal('none').describe('none: this release has no fallback, nothing falls back in silence'),
+  HEF_PATH: text,
+  ONNX_PATH: text,
+  MODEL_MANIFEST: text,
+  EXPECTED_SHA256: z.hash('sha256').toLowerCase().describe('64 hex digits'),
+  NUM_MOTIFS: integer(1, MAX_MOTIFS),
+  WORKERS: integer(1, 32),
+  RING_SLOTS: decimal
+    .pipe(z.int().min(2).max(4096))
+    .refine(slots => (slots & (slots - 1)) === 0)
+    .describe('a power of two from 2 to 4096'),
+  DEADLINE_MS: milliseconds,
+  MAX_DEADLINE_MS: milliseconds,
+  MAX_WINDOWS_PER_REQUEST: integer(1, 1_000_000),
+  LOG_LEVEL: z
+    .string()
+    .toLowerCase()
+    .transform(level => PYTHON_LOG_LEVELS.get(level) ?? level)
+    .pipe(z.enum(LOG_LEVELS))
+    .describe(`one of ${LOG_LEVELS.join(' ')}`),
+  CONFIG_VERSION: headerValue,
+  MODEL_VERSION: headerValue,
+  MODEL_ACCURACY: decimal.pipe(z.number().max(1)).describe('a number from 0 to 1'),
+  ENABLE_TEST_ENDPOINTS: toggle,
+  HAILO_DEVICE_ID: text,
+  HAILORT_LIB: text,
+  SESSIONS_DIR: text,
+  TELEMETRY_DIR: text,
+  API_KEY: list,
+  CORS_ORIGINS: list,
+  CONFIG_PATH: text,
+}
+const Settings = z.object(KEYS).partial()
+
+type Key = keyof typeof KEYS
+type Values = Partial<Record<Key, unknown>>
+
+/** Keys that name one setting: the first that is set wins, and any in the environment beats all in the file. */
+const SYNONYMS: readonly Key[][] = [
+  ['SIDECAR_HOST', 'FASTAPI_HOST'],
+  ['SIDECAR_PORT', 'FASTAPI_PORT', 'PORT'],
+]
+
+/** HEF_PATH is among them because `hailo`, the only mode that would use it, is refused. */
+const WITHOUT_EFFECT: readonly Key[] = [
+  'HEF_PATH',
+  'HAILO_DEVICE_ID',
+  'HAILORT_LIB',
+  'SESSIONS_DIR',
+  'TELEMETRY_DIR',
+  'MAX_WINDOWS_PER_REQUEST',
+]
+
+/**
+ * @param env `process.env`. Empty values count as unset, keys that are not ours are ignored.
+ * @throws ConfigError listing everything that is wrong, not only the first
+ */
+export function loadConfig(env: Record<string, string | undefined>): Config {
+  const problems: string[] = []
+  const values = gather(env, problems)
+  const wrong = new Set(Settings.safeParse(values).error?.issues.map(issue => issue.path[0] as Key))
+
+  // Without its wrong keys the rest still parses, so that contradictions in it come to light in the same start.
+  const good = { ...values }
+  for (const key of wrong) {
+    problems.push(notValid(key, values[key], KEYS[key].description!))
+    delete good[key]
+  }
+  const set = Settings.parse(good)
+
+  const { INFER_MODE, USE_REAL_MODEL, HEF_PATH } = set
+  const implied = USE_REAL_MODEL === undefined ? undefined : USE_REAL_MODEL ? 'hailo' : 'stub'
+  if (INFER_MODE && implied && INFER_MODE !== implied) {
+    problems.push(
+      `USE_REAL_MODEL: ${values.USE_REAL_MODEL} means ${implied}, but INFER_MODE is ${INFER_MODE}. Unset USE_REAL_MODEL`,
+    )
+  }
+  const mode = INFER_MODE ?? implied ?? (HEF_PATH === undefined ? 'onnx' : 'hailo')
+  if (mode === 'hailo') {
+    const key = INFER_MODE ? 'INFER_MODE' : implied ? 'USE_REAL_MODEL' : 'HEF_PATH'
+    problems.push(
+      `${key}: ${values[key]} asks for hailo, which this release cannot run yet. Set INFER_MODE=onnx or INFER_MODE=stub`,
+    )
+  }
+
+  const deadlineMs = set.DEADLINE_MS ?? 40
+  const maxDeadlineMs = set.MAX_DEADLINE_MS ?? 5000
+  if (maxDeadlineMs < deadlineMs && !wrong.has('DEADLINE_MS') && !wrong.has('MAX_DEADLINE_MS')) {
+    problems.push(notValid('MAX_DEADLINE_MS', maxDeadlineMs, `at least DEADLINE_MS, which is ${deadlineMs}`))
+  }
+  if (problems.length > 0 || mode === 'hailo') throw new ConfigError(problems)
+
+  const onnxPath = resolve(set.ONNX_PATH ?? join(projectFolder(), 'artifacts', 'model_dynamic.onnx'))
+  return Object.freeze({
+    host: set.SIDECAR_HOST ?? set.FASTAPI_HOST ?? '127.0.0.1',
+    port: set.SIDECAR_PORT ?? set.FASTAPI_PORT ?? set.PORT ?? 9000,
+    mode,
+    onnxPath,
+    manifestPath: resolve(set.MODEL_MANIFEST ?? join(dirname(onnxPath), 'model.json')),
+    expectedSha256: set.EXPECTED_SHA256 ?? null,
+    motifCount: set.NUM_MOTIFS ?? 12,
+    workers: set.WORKERS ?? defaultWorkers(),
+    ringSlots: set.RING_SLOTS ?? 64,
+    deadlineMs,
+    maxDeadlineMs,
+    logLevel: set.LOG_LEVEL ?? 'info',
+    configVersion: set.CONFIG_VERSION ?? '1',
+    modelVersion: set.MODEL_VERSION ?? null,
+    modelAccuracy: set.MODEL_ACCURACY ?? null,
+    testEndpoints: set.ENABLE_TEST_ENDPOINTS ?? true,
+    apiKeys: Object.freeze(set.API_KEY ?? []),
+    corsOrigins: Object.freeze(set.CORS_ORIGINS ?? []),
+    unused: Object.freeze(WITHOUT_EFFECT.filter(key => set[key] !== undefined)),
+  })
+}
+
+/**
+ * One CPU is left to the front door, and more than four workers must be asked for.
+ * @param cpus what the scheduler allows this process. A container's quota is not in it: that is read from the cgroup.
+ * @param read the text of a file, undefined when there is none
+ */
+export function defaultWorkers(cpus = availableParallelism(), read = readIfThere): number {
+  const v2 = read('/sys/fs/cgroup/cpu.max')?.split(' ')
+  const v1 = ['quota', 'period'].map(part => read(`/sys/fs/cgroup/cpu/cpu.cfs_${part}_us`))
+  const [quotaUs, periodUs] = v2 ?? v1
+  const quotaCpus = Math.ceil(Number(quotaUs) / Number(periodUs)) // no quota: "max" in v2, -1 in v1
+  return Math.max(1, Math.min(4, (quotaCpus > 0 ? Math.min(cpus, quotaCpus) : cpus) - 1))
+}
+
+/** What is set, as text or lists of text, of the environment and, below it, the file at CONFIG_PATH. */
+function gather(env: Record<string, string | undefined>, problems: string[]): Values {
+  const fromEnv = whatIsSet(env)
+  const fromFile = typeof fromEnv.CONFIG_PATH === 'string' ? readYaml(fromEnv.CONFIG_PATH, problems) : {}
+  for (const synonyms of SYNONYMS) {
+    if (synonyms.some(key => key in fromEnv)) for (const key of synonyms) delete fromFile[key]
+  }
+  return { ...fromFile, ...fromEnv }
+}
+
+function readYaml(path: string, problems: string[]): Values {
+  const refuse = (found: string) => {
+    problems.push(`CONFIG_PATH: ${path} ${found}`)
+    return {}
+  }
+  try {
+    // Scalars stay the text they are: a version 1.10 is not the number 1.1.
+    const document = parseDocument(readFileSync(path, 'utf8'), { schema: 'failsafe', customTags: ['null'] })
+    const [error] = document.errors
+    // An error's own message may quote a secret.
+    if (error) return refuse(`is not YAML: ${error.code} in line ${error.linePos?.[0].line}`)
+    const content = z.record(z.string(), z.unknown()).safeParse(document.toJS() ?? {})
+    if (!content.success) return refuse('is not a mapping of keys to values')
+    for (const key of Object.keys(content.data)) {
+      if (!isKey(key) || key === 'CONFIG_PATH') problems.push(`${key}: is not a key that ${path} can set`)
+    }
+    return whatIsSet(content.data)
+  } catch (error) {
+    return refuse(
+      `cannot be read: ${(error as NodeJS.ErrnoException).code ?? 'an alias in it leads nowhere'}`,
+    )
+  }
+}
+
+function isKey(key: string): key is Key {
+  return Object.hasOwn(KEYS, key)
+}
+
+function whatIsSet(values: Record<string, unknown>): Values {
+  const entries = Object.entries(values)
+  return Object.fromEntries(entries.filter(([key, value]) => isKey(key) && (value ?? '') !== ''))
+}
+
+function notValid(key: Key, value: unknown, expected: string): string {
+  const found = key === 'API_KEY' ? 'the value' : typeof value === 'object' ? JSON.stringify(value) : value
+  return `${key}: ${found} is not valid, expected ${expected}`
+}
+
+function readIfThere(path: string): string | undefined {
+  try {
+    return readFileSync(path, 'utf8')
+  } catch {
+    return undefined
+  }
+}
+
+/** The nearest folder with a package.json, above the sources and above what is compiled from them alike. */
+function projectFolder(folder = dirname(fileURLToPath(import.meta.url))): string {
+  return existsSync(join(folder, 'package.json')) ? folder : projectFolder(dirname(folder))
+}

@@ -1,0 +1,200 @@
+import { monotonicMs } from '../clock.ts'
+import { predictedWaitMs, refusal } from '../core/admission.ts'
+import type { Outcome } from '../core/outcome.ts'
+import type { Slot } from '../core/slot.ts'
+import type { StreamModel } from '../core/stream-task.ts'
+import type { Observer, RefusalCode } from './observer.ts'
+import { WorkerPool } from './pool.ts'
+import { type InFlight, Stream, type Waiter } from './stream.ts'
+
+/** Why a window was not admitted, and when to come back. */
+export interface Refused {
+  readonly code: RefusalCode
+  /** In words, with the values that decided. */
+  readonly detail: string
+  readonly retryAfterMs: number
+}
+
+export interface EngineOptions {
+  /** The module whose default export serves a stream, see workers/serve.ts. */
+  readonly workerUrl: URL
+  readonly workers: number
+  readonly ringSlots: number
+  readonly motifCount: number
+  /** Null runs the stub. */
+  readonly model: StreamModel | null
+  readonly observer: Observer
+}
+
+/** How full the rings are: 0 there is room, 1 more than half full, 2 windows were shed within the last second. */
+export type BackpressureLevel = 0 | 1 | 2
+
+const SHEDDING_FOR_MS = 1000
+/** A worker that was just replaced needs about so long to open its backend. */
+const REOPEN_MS = 1000
+
+/** "Infer this window": admits windows into rings, and sees to it that each one ends, once and in time. */
+export class Engine {
+  readonly streams: readonly Stream[]
+  readonly #pool: WorkerPool
+  readonly #observer: Observer
+  /** Open to clients: false until the model has shown that it answers rightly. */
+  #open = false
+  #draining = false
+  #shedAtMs = Number.NEGATIVE_INFINITY
+  #expiry: NodeJS.Timeout | undefined
+  #expiryAtMs = Number.POSITIVE_INFINITY
+  #wakeScheduled = false
+
+  constructor(options: EngineOptions) {
+    this.#observer = options.observer
+    this.streams = Array.from(
+      { length: options.workers },
+      () =>
+        new Stream({
+          capacity: options.ringSlots,
+          motifCount: options.motifCount,
+          observer: options.observer,
+        }),
+    )
+    this.#pool = new WorkerPool({ ...options, streams: this.streams })
+  }
+
+  /** Resolves when every worker serves its stream. @throws what kept a backend from opening */
+  async start(): Promise<void> {
+    for (const stream of this.streams) void stream.listen()
+    await this.#pool.start()
+  }
+
+  open(): void {
+    this.#open = true
+  }
+
+  get draining(): boolean {
+    return this.#draining
+  }
+
+  /** At least one worker has a model and answers. */
+  get available(): boolean {
+    return this.#open && this.streams.some(stream => stream.ring.serving)
+  }
+
+  get level(): BackpressureLevel {
+    if (monotonicMs() - this.#shedAtMs < SHEDDING_FOR_MS) return 2
+    return this.streams.some(({ ring }) => ring.inFlight > ring.capacity / 2) ? 1 : 0
+  }
+
+  /**
+   * Decides whether a window that arrived can be answered before its deadline, before anything is
+   * copied. To go on, fill `ring.nextSlot` of the stream and submit() in the same turn of the event
+   * loop; a stream that is not submitted to holds nothing.
+   */
+  admit(deadlineMs: number): Stream | Refused {
+    if (this.#draining) return this.#refuse('draining', 'draining', 'The server is shutting down', 1000)
+    if (!this.#open) {
+      return this.#refuse('model_unavailable', 'starting', 'The model is still being checked', REOPEN_MS)
+    }
+    return this.#choose(deadlineMs)
+  }
+
+  /** Hands the window in the stream's next slot to its worker; `waiter` is told the outcome once. */
+  submit(stream: Stream, times: { arrivedMs: number; deadlineMs: number }, waiter: Waiter): InFlight {
+    const inFlight = stream.publish(times.arrivedMs, times.deadlineMs, waiter)
+    this.#scheduleExpiry(times.deadlineMs)
+    this.#scheduleWake()
+    return inFlight
+  }
+
+  /**
+   * Infers one window for the engine's own use (golden check, warm-up), also while closed to clients.
+   * @param window float32[100][9], raw sensor units
+   * @returns a copy of the result: float32[64 + motifs]
+   */
+  infer(window: Float32Array, timeoutMs: number, stream = this.streams[0]!): Promise<Float32Array> {
+    return new Promise((resolve, reject) => {
+      const slot = stream.ring.nextSlot
+      if (slot === null) return reject(new Error('the ring is full'))
+      slot.input.set(window)
+      const arrivedMs = monotonicMs()
+      this.submit(
+        stream,
+        { arrivedMs, deadlineMs: arrivedMs + timeoutMs },
+        {
+          settle: (outcome: Outcome, { output }: Slot) =>
+            outcome === 'ok' ? resolve(output.slice()) : reject(new Error(outcome)),
+        },
+      )
+    })
+  }
+
+  /** Admits nothing more; resolves when everything admitted has been answered. */
+  async drain(): Promise<void> {
+    this.#draining = true
+    while (this.streams.some(stream => stream.unsettled > 0)) {
+      await new Promise(resolve => setTimeout(resolve, 2))
+    }
+  }
+
+  /** Ends the workers. Call after drain(): what is still in flight stays unanswered. */
+  async close(): Promise<void> {
+    clearTimeout(this.#expiry)
+    await this.#pool.stop()
+  }
+
+  #choose(deadlineMs: number): Stream | Refused {
+    const nowMs = monotonicMs()
+    let best: Stream | null = null
+    let bestWaitMs = Number.POSITIVE_INFINITY
+    for (const stream of this.streams) {
+      if (!stream.ring.serving) continue
+      const load = stream.load(nowMs)
+      const waitMs = load.inFlight < load.capacity ? predictedWaitMs(load) : Number.MAX_VALUE
+      if (best === null || waitMs < bestWaitMs) {
+        best = stream
+        bestWaitMs = waitMs
+      }
+    }
+    if (best === null) {
+      return this.#refuse('model_unavailable', 'no_worker', 'No worker has a model at the moment', REOPEN_MS)
+    }
+    const load = best.load(nowMs)
+    const refused = refusal(load, deadlineMs - nowMs)
+    if (refused === null) return best
+    this.#shedAtMs = nowMs
+    const detail =
+      refused.reason === 'ring_full'
+        ? `All ${load.capacity} slots are taken`
+        : `The answer would take ${predictedWaitMs(load).toFixed(1)} ms, ${(deadlineMs - nowMs).toFixed(1)} ms are left until the deadline`
+    return this.#refuse('overloaded', refused.reason, detail, refused.retryAfterMs)
+  }
+
+  #refuse(code: RefusalCode, reason: string, detail: string, retryAfterMs: number): Refused {
+    this.#observer.refused(code, reason)
+    return { code, detail, retryAfterMs }
+  }
+
+  /** Wakes the workers once per turn of the event loop, not once per window: a wake costs more than a window. */
+  #scheduleWake(): void {
+    if (this.#wakeScheduled) return
+    this.#wakeScheduled = true
+    setImmediate(() => {
+      this.#wakeScheduled = false
+      for (const { ring } of this.streams) ring.wakeWorker()
+    })
+  }
+
+  /** Deadlines mostly come in order, so the timer is seldom set anew: once per deadline, not per window. */
+  #scheduleExpiry(deadlineMs: number): void {
+    if (deadlineMs >= this.#expiryAtMs) return
+    clearTimeout(this.#expiry)
+    this.#expiryAtMs = deadlineMs
+    this.#expiry = setTimeout(() => this.#expire(), Math.max(1, deadlineMs - monotonicMs()))
+  }
+
+  #expire(): void {
+    const nowMs = monotonicMs()
+    this.#expiryAtMs = Number.POSITIVE_INFINITY
+    const nearestMs = Math.min(...this.streams.map(stream => stream.expire(nowMs)))
+    if (nearestMs < Number.POSITIVE_INFINITY) this.#scheduleExpiry(nearestMs)
+  }
+}

@@ -1,0 +1,126 @@
+import { setTimeout as sleep } from 'node:timers/promises'
+import { fileURLToPath } from 'node:url'
+import { Piscina } from 'piscina'
+import { monotonicMs } from '../clock.ts'
+import type { StreamModel, StreamTask } from '../core/stream-task.ts'
+import type { LossCause, Observer } from './observer.ts'
+import type { Stream } from './stream.ts'
+
+/** A worker that holds windows and shows no sign of life for so long is taken to be stuck. */
+const STUCK_AFTER_MS = 2000
+const WATCH_INTERVAL_MS = 250
+/** A worker that lives less long than this is restarted with growing delay. */
+const HEALTHY_AFTER_MS = 10_000
+const LONGEST_BACKOFF_MS = 5000
+const STOP_TIMEOUT_MS = 3000
+
+/** Keeps one worker thread serving each stream: one long-lived task each, started again when it ends. */
+export class WorkerPool {
+  readonly #piscina: Piscina
+  readonly #streams: readonly Stream[]
+  readonly #task: { model: StreamModel | null; motifCount: number }
+  readonly #observer: Observer
+  readonly #aborts: AbortController[] = []
+  #stopping = false
+  #tasks: Promise<void>[] = []
+  #watch: NodeJS.Timeout | undefined
+
+  constructor(options: {
+    workerUrl: URL
+    streams: readonly Stream[]
+    model: StreamModel | null
+    motifCount: number
+    observer: Observer
+  }) {
+    const threads = options.streams.length
+    this.#piscina = new Piscina({
+      filename: fileURLToPath(options.workerUrl),
+      minThreads: threads,
+      maxThreads: threads,
+      idleTimeout: Number.POSITIVE_INFINITY,
+      atomics: 'disabled', // the ring does the waiting
+      recordTiming: false,
+    })
+    // A thread that dies between two tasks: the pool has replaced it already.
+    this.#piscina.on('error', error => this.#observer.workerLost(-1, 'error', error))
+    this.#streams = options.streams
+    this.#task = { model: options.model, motifCount: options.motifCount }
+    this.#observer = options.observer
+  }
+
+  /** Resolves when every worker has opened its backend; rejects when one cannot. */
+  async start(): Promise<void> {
+    await Promise.all(this.#streams.map((stream, worker) => this.#open(stream, worker)))
+    this.#watch = setInterval(() => this.#abortStuckWorkers(), WATCH_INTERVAL_MS)
+  }
+
+  /** Tells every worker to end after its last window; gives up on those that do not. */
+  async stop(): Promise<void> {
+    this.#stopping = true
+    clearInterval(this.#watch)
+    for (const stream of this.#streams) stream.close()
+    await Promise.race([Promise.all(this.#tasks), sleep(STOP_TIMEOUT_MS, undefined, { ref: false })])
+    await this.#piscina.destroy()
+  }
+
+  async #open(stream: Stream, worker: number): Promise<void> {
+    const firstTask = this.#run(stream, worker)
+    const failed = firstTask.then(({ error }) => {
+      throw error
+    })
+    this.#tasks.push(this.#keepServing(stream, worker, firstTask))
+    await Promise.race([stream.ring.untilServing(), failed])
+    this.#observer.workerServing(worker)
+  }
+
+  async #keepServing(stream: Stream, worker: number, firstTask: Promise<TaskEnd>): Promise<void> {
+    let task = firstTask
+    let backoffMs = 0
+    while (true) {
+      const startedMs = monotonicMs()
+      const { cause, error } = await task
+      if (this.#stopping || cause === null) return
+      this.#observer.workerLost(worker, cause, error)
+      stream.workerLost()
+
+      if (monotonicMs() - startedMs > HEALTHY_AFTER_MS) backoffMs = 0
+      await sleep(backoffMs, undefined, { ref: false })
+      backoffMs = Math.min(Math.max(100, backoffMs * 2), LONGEST_BACKOFF_MS)
+      if (this.#stopping) return
+      task = this.#run(stream, worker)
+      stream.ring.untilServing().then(() => this.#observer.workerServing(worker))
+    }
+  }
+
+  async #run(stream: Stream, worker: number): Promise<TaskEnd> {
+    const abort = new AbortController()
+    this.#aborts[worker] = abort
+    const task: StreamTask = {
+      ring: stream.ring.buffer,
+      counters: stream.counters.buffer,
+      ...this.#task,
+    }
+    try {
+      const ended: 'stopped' | 'stream_lost' = await this.#piscina.run(task, { signal: abort.signal })
+      return { cause: ended === 'stopped' ? null : 'stream_lost', error: null }
+    } catch (error) {
+      if (abort.signal.aborted) return { cause: 'stuck', error }
+      const exited = error instanceof Error && error.message.startsWith('worker exited')
+      return { cause: exited ? 'exit' : 'error', error }
+    }
+  }
+
+  #abortStuckWorkers(): void {
+    const nowMs = monotonicMs()
+    this.#streams.forEach((stream, worker) => {
+      const silentMs = nowMs - stream.counters.heartbeatMs
+      if (stream.ring.serving && silentMs > STUCK_AFTER_MS) this.#aborts[worker]!.abort()
+    })
+  }
+}
+
+interface TaskEnd {
+  /** Null when the worker ended because it was told to. */
+  readonly cause: LossCause | null
+  readonly error: unknown
+}

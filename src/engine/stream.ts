@@ -1,0 +1,178 @@
+import { setImmediate as nextTurn } from 'node:timers/promises'
+import { monotonicMs } from '../clock.ts'
+import { type StreamLoad, updatedServiceMs } from '../core/admission.ts'
+import { WorkerCounters } from '../core/counters.ts'
+import type { Outcome } from '../core/outcome.ts'
+import { Ring } from '../core/ring.ts'
+import type { Slot } from '../core/slot.ts'
+import type { Observer } from './observer.ts'
+
+/** A first guess, ms per window, until the warm-up has measured it. */
+const INITIAL_SERVICE_MS = 1
+
+/** Whoever waits for one window. Told its outcome once, or cancels before that. */
+export interface Waiter {
+  /** @param slot holds the result when the outcome is 'ok', for the length of this call only */
+  settle(outcome: Outcome, slot: Slot): void
+}
+
+/** One window between its admission and its outcome. */
+export class InFlight {
+  readonly #stream: Stream
+  readonly sequence: number
+  readonly arrivedMs: number
+  readonly publishedMs: number
+  readonly deadlineMs: number
+  readonly waiter: Waiter
+
+  constructor(
+    stream: Stream,
+    sequence: number,
+    times: { arrivedMs: number; publishedMs: number; deadlineMs: number },
+    waiter: Waiter,
+  ) {
+    this.#stream = stream
+    this.sequence = sequence
+    this.arrivedMs = times.arrivedMs
+    this.publishedMs = times.publishedMs
+    this.deadlineMs = times.deadlineMs
+    this.waiter = waiter
+  }
+
+  /** The client is gone: if the window still waits, the worker will pass over it. */
+  cancel(): void {
+    this.#stream.cancel(this)
+  }
+}
+
+/** The main thread's end of one ring: publishes windows into it and settles what comes out. */
+export class Stream {
+  readonly ring: Ring
+  readonly counters = new WorkerCounters()
+  /** Windows admitted whose waiter has not been told an outcome. */
+  unsettled = 0
+  readonly #waiting: (InFlight | null)[]
+  /** The place in the ring that each slot's window got when it was published. */
+  readonly #positions: Int32Array
+  readonly #observer: Observer
+  #serviceMs = INITIAL_SERVICE_MS
+  #closed = false
+
+  constructor(options: { capacity: number; motifCount: number; observer: Observer }) {
+    this.ring = Ring.create(options)
+    this.#waiting = new Array(options.capacity).fill(null)
+    this.#positions = new Int32Array(options.capacity)
+    this.#observer = options.observer
+  }
+
+  load(nowMs: number): StreamLoad {
+    const { inFlight, capacity, released } = this.ring
+    return {
+      inFlight,
+      capacity,
+      serviceMs: this.#serviceMs,
+      oldestAgeMs: inFlight === 0 ? 0 : nowMs - this.ring.slot(released).publishedMs,
+      oldestPosition: inFlight === 0 ? 1 : this.#positions[released & (capacity - 1)]!,
+    }
+  }
+
+  /** Hands the window that was written into `ring.nextSlot` to the worker. */
+  publish(arrivedMs: number, deadlineMs: number, waiter: Waiter): InFlight {
+    const publishedMs = monotonicMs()
+    this.ring.nextSlot!.prepare(publishedMs, deadlineMs)
+    const sequence = this.ring.publish()
+    const index = sequence & (this.ring.capacity - 1)
+    const inFlight = new InFlight(this, sequence, { arrivedMs, publishedMs, deadlineMs }, waiter)
+    this.#waiting[index] = inFlight
+    this.#positions[index] = this.ring.inFlight
+    this.unsettled++
+    return inFlight
+  }
+
+  /** Settles what the worker completes, until closed. */
+  async listen(): Promise<void> {
+    while (!this.#closed) {
+      this.settleCompleted()
+      // No bell means that there is more already: let the sockets have a turn first.
+      await (this.ring.untilBell(this.ring.released) ?? nextTurn())
+    }
+  }
+
+  settleCompleted(): void {
+    const completed = this.ring.completed
+    let sequence = this.ring.released
+    if (sequence === completed) return
+    const nowMs = monotonicMs()
+    for (; sequence !== completed; sequence = (sequence + 1) | 0) {
+      const inFlight = this.#at(sequence)
+      if (inFlight === null) continue
+      const slot = this.ring.slot(sequence)
+      const late = slot.outcome === 'ok' && nowMs > inFlight.deadlineMs
+      if (slot.outcome === 'ok') {
+        const position = this.#positions[sequence & (this.ring.capacity - 1)]!
+        this.#serviceMs = updatedServiceMs(this.#serviceMs, nowMs - inFlight.publishedMs, position)
+      }
+      this.#settle(inFlight, late ? 'deadline_exceeded' : slot.outcome, nowMs, slot)
+    }
+    this.ring.release(completed)
+  }
+
+  /**
+   * Settles the windows whose deadline has passed, wherever they are: a stuck worker cannot.
+   * @returns the nearest deadline among the others, Infinity when there are none
+   */
+  expire(nowMs: number): number {
+    let nearestMs = Number.POSITIVE_INFINITY
+    for (const inFlight of this.#waiting) {
+      if (inFlight === null) continue
+      if (inFlight.deadlineMs > nowMs) nearestMs = Math.min(nearestMs, inFlight.deadlineMs)
+      else {
+        this.ring.slot(inFlight.sequence).drop()
+        this.#settle(inFlight, 'deadline_exceeded', nowMs, null)
+      }
+    }
+    return nearestMs
+  }
+
+  cancel(inFlight: InFlight): void {
+    if (this.#at(inFlight.sequence) !== inFlight) return
+    this.ring.slot(inFlight.sequence).drop()
+    this.#forget(inFlight)
+    this.#observer.cancelled()
+  }
+
+  /**
+   * The worker is gone. What it had in its hands is settled now, as nobody can say whether it
+   * would kill the next one too; what still waits is left to its successor.
+   */
+  workerLost(): void {
+    this.ring.setServing(false)
+    this.settleCompleted()
+    const nowMs = monotonicMs()
+    for (const inFlight of this.#waiting) {
+      if (inFlight !== null && this.ring.slot(inFlight.sequence).taken) {
+        this.#settle(inFlight, 'model_unavailable', nowMs, null)
+      }
+    }
+  }
+
+  close(): void {
+    this.#closed = true
+    this.ring.stop()
+  }
+
+  #at(sequence: number): InFlight | null {
+    return this.#waiting[sequence & (this.ring.capacity - 1)]!
+  }
+
+  #settle(inFlight: InFlight, outcome: Outcome, nowMs: number, slot: Slot | null): void {
+    this.#forget(inFlight)
+    this.#observer.inferenceEnded(outcome, nowMs - inFlight.arrivedMs, slot)
+    inFlight.waiter.settle(outcome, slot ?? this.ring.slot(inFlight.sequence))
+  }
+
+  #forget(inFlight: InFlight): void {
+    this.#waiting[inFlight.sequence & (this.ring.capacity - 1)] = null
+    this.unsettled--
+  }
+}

@@ -1,0 +1,46 @@
+import { createHash, timingSafeEqual } from 'node:crypto'
+
+/** Headers that say who asks. Empty strings when absent. */
+export interface Credentials {
+  readonly apiKey: string
+  readonly authorization: string
+}
+
+/** Decides who may call, and which web pages may read the answers. */
+export class Access {
+  readonly #keyDigests: readonly Buffer[]
+  readonly #origins: ReadonlySet<string>
+
+  constructor(options: { apiKeys: readonly string[]; corsOrigins: readonly string[] }) {
+    this.#keyDigests = options.apiKeys.map(digest)
+    this.#origins = new Set(options.corsOrigins)
+  }
+
+  get needsKey(): boolean {
+    return this.#keyDigests.length > 0
+  }
+
+  get usesCors(): boolean {
+    return this.#origins.size > 0
+  }
+
+  /** True when no key is configured, or when X-API-Key or `Authorization: Bearer` carries one of them. */
+  allows({ apiKey, authorization }: Credentials): boolean {
+    if (!this.needsKey) return true
+    const bearer = /^bearer +(.+)$/i.exec(authorization)?.[1] ?? ''
+    const presented = digest(apiKey || bearer)
+    // Digests have one length, and every key is compared in constant time: timing tells nothing.
+    return this.#keyDigests.filter(key => timingSafeEqual(key, presented)).length > 0
+  }
+
+  /** The headers that let a page of `origin` read an answer; none when it may not. */
+  corsHeaders(origin: string): Record<string, string> {
+    if (this.#origins.has('*')) return { 'Access-Control-Allow-Origin': '*' }
+    if (!this.#origins.has(origin)) return {}
+    return { 'Access-Control-Allow-Origin': origin, Vary: 'Origin' }
+  }
+}
+
+function digest(key: string): Buffer {
+  return createHash('sha256').update(key).digest()
+}

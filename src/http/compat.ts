@@ -1,0 +1,104 @@
+import { LATENT_DIMS, TIMESTEPS } from '../core/window.ts'
+import type { Operation } from './infer.ts'
+import { type Answer, jsonAnswer } from './reply.ts'
+import type { Service } from './service.ts'
+
+/** The routes of the sidecar that this engine replaces, beside `/infer` and health. */
+
+const API_VERSION = 'v1'
+const GRAVITY = 9.81 // m/s²
+
+/** `GET /` for programs. */
+export function root({ config, model, engine, version }: Service): Answer {
+  return jsonAnswer(200, {
+    service: 'hailo-inference',
+    version,
+    model_ready: engine.available,
+    endpoints: {
+      infer: 'POST /infer',
+      encode: 'POST /encode',
+      test: config.testEndpoints ? 'POST /test' : null,
+      health: 'GET /healthz',
+      ready: 'GET /readyz',
+      metrics: 'GET /metrics',
+      status: 'GET /status',
+    },
+    config: {
+      mode: config.mode,
+      model: model.name,
+      model_version: model.version,
+      model_sha256: model.sha256,
+      workers: config.workers,
+      ring_slots: config.ringSlots,
+      deadline_ms: config.deadlineMs,
+      max_deadline_ms: config.maxDeadlineMs,
+      num_motifs: config.motifCount,
+      motif_labels: model.motifLabels,
+      config_version: config.configVersion,
+    },
+  })
+}
+
+/** `GET /status` */
+export function status({ config, model, engine, metrics, readiness }: Service): Answer {
+  return jsonAnswer(200, {
+    ready: engine.available && readiness.phase === 'ready' && !engine.draining,
+    model_name: model.name,
+    hef_path: model.path,
+    hef_exists: model.path !== null,
+    hailort_available: false,
+    initialization_error: readiness.phase === 'golden_check_failed' ? 'golden check failed' : null,
+    last_inference_time: metrics.lastInferenceAt?.toISOString() ?? null,
+    num_motifs: config.motifCount,
+    endpoint_status: {
+      infer: engine.available,
+      encode: engine.available,
+      test: engine.available && config.testEndpoints,
+    },
+    api_version: API_VERSION,
+    mode: config.mode,
+    model_version: model.version,
+    model_sha256: model.sha256,
+    phase: engine.draining ? 'draining' : readiness.phase,
+    level: engine.level,
+    workers: engine.streams.map(({ ring }) => ({
+      serving: ring.serving,
+      in_flight: ring.inFlight,
+      slots: ring.capacity,
+    })),
+  })
+}
+
+/** `POST /encode`: the same inference under the names of the older API. */
+export function encodeOperation({ model }: Service): Operation {
+  const tail = `"model_version":${JSON.stringify(model.version)},"accuracy":${model.accuracy}`
+  return {
+    endpoint: '/encode',
+    windowKeys: ['imu_window', 'x'],
+    binary: false,
+    encode: output => `{"latent_embedding":[${output.subarray(0, LATENT_DIMS).join()}],${tail}}`,
+  }
+}
+
+/** `POST /test`: one window of a sensor at rest through the real pipeline. */
+export const TEST: Operation = {
+  endpoint: '/test',
+  windowKeys: [],
+  binary: false,
+  makeWindow: window => {
+    window.fill(0)
+    for (let step = 0; step < TIMESTEPS; step++) window.set([0, 0, GRAVITY, 0, 0, 0, 20, 0, 40], step * 9)
+  },
+  encode: (output, slot) => {
+    const latent = output.subarray(0, LATENT_DIMS)
+    const motifScores = output.subarray(LATENT_DIMS)
+    return JSON.stringify({
+      test_status: 'success',
+      latent_shape: [latent.length],
+      motif_shape: [motifScores.length],
+      latent_range: [Math.min(...latent), Math.max(...latent)],
+      motif_range: [Math.min(...motifScores), Math.max(...motifScores)],
+      inference_time_ms: slot.inferenceMs,
+    })
+  },
+}

@@ -1,0 +1,274 @@
+import type { HttpRequest, HttpResponse } from 'uWebSockets.js'
+import { monotonicMs } from '../clock.ts'
+import type { Outcome } from '../core/outcome.ts'
+import type { Slot } from '../core/slot.ts'
+import { LATENT_DIMS, parseWindow, readWindow } from '../core/window.ts'
+import type { Engine } from '../engine/engine.ts'
+import { type InFlight, Stream, type Waiter } from '../engine/stream.ts'
+import type { Access } from './access.ts'
+import { readBody } from './body.ts'
+import { type Answer, errorAnswer, type Failure, retryAfter, send, UNAUTHORIZED } from './reply.ts'
+import { isEchoable, requestIdOf } from './request-id.ts'
+
+/** A window as JSON takes some 20 KB; with indentation and other keys beside it, more. */
+const MAX_BODY_BYTES = 256 * 1024
+
+/** What the front door tells of the model in every inference answer. */
+export interface Provenance {
+  readonly backend: string
+  /** 12 hex digits, or "stub". */
+  readonly modelSha256: string
+  readonly configVersion: string
+}
+
+export interface InferenceContext {
+  readonly engine: Engine
+  readonly access: Access
+  readonly provenance: Provenance
+  readonly deadlineMs: number
+  readonly maxDeadlineMs: number
+  readonly observer: HttpObserver
+}
+
+export interface HttpObserver {
+  /** @param endpoint the route's pattern, never what the client wrote */
+  answered(method: string, endpoint: string, status: number, seconds: number): void
+  failed(failure: Failure): void
+}
+
+/** What one route does with a window: where it finds it in a JSON body, and how it tells the result. */
+export interface Operation {
+  readonly endpoint: string
+  /** Keys of the JSON body that may hold the window, the first that is there wins. */
+  readonly windowKeys: readonly string[]
+  /** Writes a window of the server's own making instead of reading one from the body. */
+  readonly makeWindow?: (window: Float32Array) => void
+  /** Whether octet-stream goes in and out as well. */
+  readonly binary: boolean
+  /** @param output float32[64 + motifs], valid during the call only */
+  readonly encode: (output: Float32Array, slot: Slot) => string
+}
+
+/** `POST /infer`, and what EdgeInfer's defaults make of that path. */
+export const INFER: Omit<Operation, 'endpoint'> = {
+  windowKeys: ['x'],
+  binary: true,
+  encode: output =>
+    `{"latent":[${output.subarray(0, LATENT_DIMS).join()}],"motif_scores":[${output.subarray(LATENT_DIMS).join()}]}`,
+}
+
+/** Answers one inference request: body → slot → worker → slot → reply. */
+export class InferenceExchange implements Waiter {
+  readonly #response: HttpResponse
+  readonly #context: InferenceContext
+  readonly #operation: Operation
+  readonly #arrivedMs = monotonicMs()
+  readonly #contentType: string
+  readonly #accept: string
+  readonly #requestId: string
+  readonly #headers: Record<string, string>
+  #deadlineMs: number
+  #inFlight: InFlight | null = null
+  /** Answered, or the client is gone: the response must not be touched any more. */
+  #over = false
+
+  constructor(response: HttpResponse, request: HttpRequest, operation: Operation, context: InferenceContext) {
+    this.#response = response
+    this.#operation = operation
+    this.#context = context
+    // The request can be read only now: uWebSockets takes it back when this call returns.
+    this.#contentType = request.getHeader('content-type')
+    this.#accept = request.getHeader('accept')
+    this.#requestId = requestIdOf(request.getHeader('x-request-id'))
+    this.#headers = this.#commonHeaders(request)
+    this.#deadlineMs = this.#arrivedMs + context.deadlineMs
+    response.onAborted(() => {
+      this.#over = true
+      this.#inFlight?.cancel()
+    })
+
+    const failure = this.#checkHead(request)
+    if (failure !== null) this.#fail(failure)
+    else {
+      readBody(
+        response,
+        MAX_BODY_BYTES,
+        body => this.#onBody(body),
+        bytes => this.#fail(bodyTooLarge(bytes)),
+      )
+    }
+  }
+
+  /** The engine's answer, once. */
+  settle(outcome: Outcome, slot: Slot): void {
+    this.#inFlight = null
+    if (outcome === 'deadline_exceeded') {
+      const waitedMs = (monotonicMs() - this.#arrivedMs).toFixed(1)
+      return this.#fail({
+        code: outcome,
+        detail: `No answer within ${(this.#deadlineMs - this.#arrivedMs).toFixed(1)} ms, given up after ${waitedMs} ms`,
+      })
+    }
+    if (outcome !== 'ok') {
+      return this.#fail({
+        code: outcome,
+        detail: 'The worker that had this window was lost',
+        headers: { 'Retry-After': '1' },
+      })
+    }
+    const timing = `queue;dur=${slot.queueWaitMs.toFixed(3)}, infer;dur=${slot.inferenceMs.toFixed(3)}`
+    if (this.#operation.binary && prefersOctetStream(this.#accept)) {
+      return this.#answer({
+        status: 200,
+        headers: { 'Content-Type': 'application/octet-stream', 'Server-Timing': timing },
+        body: slot.outputBytes,
+      })
+    }
+    this.#answer({
+      status: 200,
+      headers: { 'Content-Type': 'application/json', 'Server-Timing': timing },
+      body: this.#operation.encode(slot.output, slot),
+    })
+  }
+
+  /** What every answer of this route carries, whatever the outcome. */
+  #commonHeaders(request: HttpRequest): Record<string, string> {
+    const { access, provenance } = this.#context
+    const headers: Record<string, string> = {
+      'X-Request-ID': this.#requestId,
+      'X-Inference-Backend': provenance.backend,
+      'X-Model-Sha256': provenance.modelSha256,
+      'X-Config-Version': provenance.configVersion,
+    }
+    const correlationId = request.getHeader('x-correlation-id')
+    if (isEchoable(correlationId)) headers['X-Correlation-ID'] = correlationId
+    if (access.usesCors) Object.assign(headers, access.corsHeaders(request.getHeader('origin')))
+    return headers
+  }
+
+  /** What can be refused before the body is read. */
+  #checkHead(request: HttpRequest): Failure | null {
+    const { access, engine, deadlineMs, maxDeadlineMs } = this.#context
+    if (access.needsKey) {
+      const credentials = {
+        apiKey: request.getHeader('x-api-key'),
+        authorization: request.getHeader('authorization'),
+      }
+      if (!access.allows(credentials)) return UNAUTHORIZED
+    }
+    if (engine.draining) return DRAINING
+    const declaredBytes = Number(request.getHeader('content-length'))
+    if (declaredBytes > MAX_BODY_BYTES) return bodyTooLarge(declaredBytes)
+    if (!this.#operation.makeWindow && !this.#isJson && !this.#isOctetStream) {
+      const accepted = `application/json${this.#operation.binary ? ' or application/octet-stream' : ''}`
+      return { code: 'unsupported_media_type', detail: `Cannot read this Content-Type, expected ${accepted}` }
+    }
+    const deadline = request.getHeader('x-deadline-ms')
+    if (deadline !== '') {
+      const milliseconds = Number(deadline)
+      if (!(milliseconds > 0)) {
+        return {
+          code: 'invalid_request',
+          detail: `Cannot read X-Deadline-Ms, expected a number of milliseconds above 0, for example ${deadlineMs}`,
+        }
+      }
+      this.#deadlineMs = this.#arrivedMs + Math.min(milliseconds, maxDeadlineMs)
+    }
+    return null
+  }
+
+  get #isJson(): boolean {
+    return this.#contentType === '' || /^application\/json *(;|$)/i.test(this.#contentType)
+  }
+
+  get #isOctetStream(): boolean {
+    return this.#operation.binary && /^application\/octet-stream *(;|$)/i.test(this.#contentType)
+  }
+
+  #onBody(body: Uint8Array): void {
+    if (this.#over) return
+    const nowMs = monotonicMs()
+    if (nowMs > this.#deadlineMs) {
+      const tookMs = (nowMs - this.#arrivedMs).toFixed(1)
+      return this.#fail({
+        code: 'deadline_exceeded',
+        detail: `The body took ${tookMs} ms to arrive, more than the deadline of ${(this.#deadlineMs - this.#arrivedMs).toFixed(1)} ms`,
+      })
+    }
+    const place = this.#context.engine.admit(this.#deadlineMs)
+    if (!(place instanceof Stream)) {
+      const { code, detail, retryAfterMs } = place
+      return this.#fail({ code, detail, headers: { 'Retry-After': retryAfter(retryAfterMs) } })
+    }
+    const fault = this.#fill(body, place.ring.nextSlot!)
+    if (fault !== null) return this.#fail({ code: 'invalid_window', detail: fault })
+    const times = { arrivedMs: this.#arrivedMs, deadlineMs: this.#deadlineMs }
+    this.#inFlight = this.#context.engine.submit(place, times, this)
+  }
+
+  /** Writes the window into the slot. Returns what is wrong with it, null when it is good. */
+  #fill(body: Uint8Array, slot: Slot): string | null {
+    const { makeWindow, windowKeys } = this.#operation
+    if (makeWindow) {
+      makeWindow(slot.input)
+      return null
+    }
+    if (this.#isOctetStream) return readWindow(body, slot)
+    let document: unknown
+    try {
+      document = JSON.parse(Buffer.from(body.buffer, body.byteOffset, body.length).toString())
+    } catch {
+      return `Cannot parse window: the body of ${body.length} bytes is not valid JSON, expected {"${windowKeys[0]}": [100 rows of 9 numbers]}`
+    }
+    const rows = findWindow(document, windowKeys)
+    if (rows === undefined) {
+      return `Cannot parse window: the body has no key "${windowKeys.join('" or "')}", expected {"${windowKeys[0]}": [100 rows of 9 numbers]}`
+    }
+    return parseWindow(rows, slot.input)
+  }
+
+  #fail(failure: Failure): void {
+    if (this.#over) return
+    this.#context.observer.failed(failure)
+    const modelAvailable = this.#context.engine.available
+    this.#answer(errorAnswer(failure, { requestId: this.#requestId, accept: this.#accept, modelAvailable }))
+  }
+
+  #answer({ status, headers, body, close = false }: Answer): void {
+    this.#over = true
+    const { engine, observer } = this.#context
+    send(this.#response, {
+      status,
+      headers: Object.assign(headers, this.#headers),
+      body,
+      close: close || engine.draining,
+    })
+    observer.answered('POST', this.#operation.endpoint, status, (monotonicMs() - this.#arrivedMs) / 1000)
+  }
+}
+
+const DRAINING: Failure = {
+  code: 'draining',
+  detail: 'The server is shutting down',
+  headers: { 'Retry-After': '1' },
+}
+
+function bodyTooLarge(bytes: number): Failure {
+  return {
+    code: 'body_too_large',
+    detail: `The body has ${bytes} bytes or more, expected at most ${MAX_BODY_BYTES}`,
+  }
+}
+
+function findWindow(document: unknown, keys: readonly string[]): unknown {
+  if (typeof document !== 'object' || document === null) return undefined
+  const key = keys.find(key => Object.hasOwn(document, key))
+  return key === undefined ? undefined : (document as Record<string, unknown>)[key]
+}
+
+function prefersOctetStream(accept: string): boolean {
+  const octetStream = accept.indexOf('application/octet-stream')
+  if (octetStream === -1) return false
+  const json = accept.indexOf('application/json')
+  return json === -1 || octetStream < json
+}

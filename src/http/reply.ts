@@ -1,0 +1,100 @@
+import type { HttpResponse } from 'uWebSockets.js'
+import { STATUS_CODES } from 'node:http'
+import type { Outcome } from '../core/outcome.ts'
+import type { RefusalCode } from '../engine/observer.ts'
+
+/** Every way a request can fail. Append only: clients match on these words. */
+export type ErrorCode =
+  | Exclude<Outcome, 'ok'>
+  | RefusalCode
+  | 'invalid_window'
+  | 'invalid_request'
+  | 'unauthorized'
+  | 'not_found'
+  | 'method_not_allowed'
+  | 'body_too_large'
+  | 'unsupported_media_type'
+  | 'internal_error'
+
+/** The one place a failure becomes a protocol answer. A missing code does not compile. */
+export const REPLY = {
+  invalid_window: { http: 400 },
+  invalid_request: { http: 400 },
+  unauthorized: { http: 401 },
+  not_found: { http: 404 },
+  method_not_allowed: { http: 405 },
+  body_too_large: { http: 413 },
+  unsupported_media_type: { http: 415 },
+  overloaded: { http: 429 }, // Retry-After is computed from the wait at that moment
+  internal_error: { http: 500 },
+  model_unavailable: { http: 503 },
+  draining: { http: 503 },
+  deadline_exceeded: { http: 504 },
+} as const satisfies Record<ErrorCode, { http: number }>
+
+/** One HTTP answer, before it is written to a socket. */
+export interface Answer {
+  readonly status: number
+  readonly headers: Record<string, string>
+  /** The bytes are copied (or sent) before the answer is given away. */
+  readonly body: string | Uint8Array
+  /** Whether the connection ends with this answer. */
+  readonly close?: boolean
+}
+
+export interface Failure {
+  readonly code: ErrorCode
+  /** What was wrong, with the value, and what is expected. Never echoes what the client sent. */
+  readonly detail: string
+  readonly headers?: Record<string, string>
+}
+
+/** What an error answer needs to know of its request. */
+export interface Asker {
+  readonly requestId: string
+  /** The Accept header. */
+  readonly accept: string
+  readonly modelAvailable: boolean
+}
+
+export const UNAUTHORIZED: Failure = {
+  code: 'unauthorized',
+  detail: 'This server needs an API key, in X-API-Key or as Authorization: Bearer',
+  headers: { 'WWW-Authenticate': 'Bearer' },
+}
+
+const JSON_TYPE = 'application/json'
+const PROBLEM_TYPE = 'application/problem+json'
+
+export function jsonAnswer(status: number, body: unknown, headers: Record<string, string> = {}): Answer {
+  return { status, headers: { 'Content-Type': JSON_TYPE, ...headers }, body: JSON.stringify(body) }
+}
+
+/** One shape for every error; as application/problem+json (RFC 9457) when the asker wants that. */
+export function errorAnswer({ code, detail, headers = {} }: Failure, asker: Asker): Answer {
+  const status = REPLY[code].http
+  const fields = {
+    error: code,
+    detail,
+    model_available: asker.modelAvailable,
+    request_id: asker.requestId,
+  }
+  const close = code === 'draining'
+  if (!asker.accept.includes(PROBLEM_TYPE)) return { ...jsonAnswer(status, fields, headers), close }
+  const problem = { type: 'about:blank', title: STATUS_CODES[status], status, ...fields }
+  return { ...jsonAnswer(status, problem, { ...headers, 'Content-Type': PROBLEM_TYPE }), close }
+}
+
+/** Whole seconds, as HTTP wants it: at least one, so that nobody comes back at once. */
+export function retryAfter(milliseconds: number): string {
+  return String(Math.max(1, Math.ceil(milliseconds / 1000)))
+}
+
+/** Writes the answer to a socket that is still there. */
+export function send(response: HttpResponse, { status, headers, body, close = false }: Answer): void {
+  response.cork(() => {
+    response.writeStatus(`${status} ${STATUS_CODES[status]}`)
+    for (const name in headers) response.writeHeader(name, headers[name]!)
+    response.end(body, close)
+  })
+}

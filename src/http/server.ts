@@ -1,0 +1,203 @@
+import { createServer } from 'node:net'
+import { setTimeout as sleep } from 'node:timers/promises'
+import { type Request, type Response, Server } from 'hyper-express'
+import { monotonicMs } from '../clock.ts'
+import { Access } from './access.ts'
+import { encodeOperation, root, status, TEST } from './compat.ts'
+import { healthz, readyz } from './health.ts'
+import { INFER, InferenceExchange, type Operation, type Provenance } from './infer.ts'
+import { type Answer, type Asker, errorAnswer, type Failure, UNAUTHORIZED } from './reply.ts'
+import { requestIdOf } from './request-id.ts'
+import type { Service } from './service.ts'
+
+/** Answers a request without a body. */
+type Page = (asker: Asker) => Answer | Promise<Answer>
+
+const PREFLIGHT = 'preflight'
+const PREFLIGHT_ANSWER: Answer = {
+  status: 204,
+  headers: {
+    'Access-Control-Allow-Methods': 'GET, POST',
+    'Access-Control-Allow-Headers':
+      'Authorization, Content-Type, X-API-Key, X-Correlation-ID, X-Deadline-Ms, X-Request-ID',
+    'Access-Control-Max-Age': '600',
+  },
+  body: '',
+}
+
+/** Open to everyone, also when an API key is configured: probes, scrapers and preflights carry none. */
+const WITHOUT_KEY = new Set(['/healthz', '/readyz', '/metrics', PREFLIGHT])
+/** What a metric's label may say; a client can send any word. */
+const METHODS = new Set(['GET', 'HEAD', 'POST', 'PUT', 'PATCH', 'DELETE', 'OPTIONS'])
+/** After the last answer, so long may clients still hear "draining" instead of a closed port. */
+const LINGER_MS = 1000
+const CLOSE_MS = 50
+
+/** The front door: every route, all of hyper-express. */
+export class FrontDoor {
+  readonly #service: Service
+  readonly #access: Access
+  readonly #server = new Server({
+    auto_close: false, // signals belong to main.ts
+    max_body_length: Number.MAX_SAFE_INTEGER, // bodies are limited where they are read, with our own answer
+  })
+  #connections = 0
+
+  constructor(service: Service, provenance: Provenance) {
+    this.#service = service
+    this.#access = new Access(service.config)
+    this.#server.uws_instance.filter((_, change) => {
+      this.#connections += change
+    })
+
+    const operations: Operation[] = [
+      { ...INFER, endpoint: '/infer' },
+      { ...INFER, endpoint: '/infer/infer' },
+      { ...INFER, endpoint: '/' },
+      encodeOperation(service),
+      ...(service.config.testEndpoints ? [TEST] : []),
+    ]
+    const pages: Record<string, Page> = {
+      '/': () => root(service),
+      '/healthz': () => healthz(service),
+      '/readyz': () => readyz(service),
+      '/status': () => status(service),
+      '/metrics': async ({ accept }) => {
+        const { contentType, text } = await service.metrics.scrape(accept)
+        return { status: 200, headers: { 'Content-Type': contentType }, body: text }
+      },
+    }
+    this.#addOperations(operations, provenance)
+    this.#addPages(pages)
+    this.#addRefusals(operations, pages)
+  }
+
+  /** Resolves with the port, which the system chose when `port` is 0. @throws when it is taken */
+  async listen(host: string, port: number): Promise<number> {
+    // uWebSockets would share a port that another process of the same user listens on.
+    if (port !== 0) await assertFree(host, port)
+    await this.#server.listen(port, host)
+    return this.#server.port
+  }
+
+  /**
+   * Ends the front door after the engine has drained. Clients with a connection get a while to ask
+   * once more and be told, so that no answer is cut off and no request meets a reset.
+   */
+  async close(): Promise<void> {
+    const untilMs = monotonicMs() + LINGER_MS
+    while (this.#connections > 0 && monotonicMs() < untilMs) await sleep(10)
+    this.#server.close()
+    await sleep(CLOSE_MS)
+    this.#server.uws_instance.close()
+  }
+
+  /** The hot routes go straight to uWebSockets: hyper-express' wrappers would cost as much as all the rest. */
+  #addOperations(operations: readonly Operation[], provenance: Provenance): void {
+    const { config, engine, metrics } = this.#service
+    const context = {
+      engine,
+      provenance,
+      access: this.#access,
+      deadlineMs: config.deadlineMs,
+      maxDeadlineMs: config.maxDeadlineMs,
+      observer: metrics,
+    }
+    for (const operation of operations) {
+      this.#server.uws_instance.post(operation.endpoint, (response, request) => {
+        new InferenceExchange(response, request, operation, context)
+      })
+    }
+  }
+
+  #addPages(pages: Record<string, Page>): void {
+    for (const [endpoint, page] of Object.entries(pages)) {
+      const handler = this.#handlerOf(endpoint, page)
+      this.#server.get(endpoint, handler)
+      this.#server.head(endpoint, handler)
+    }
+  }
+
+  /** What is left: a known path with another method, a page asking whether it may, an unknown path. */
+  #addRefusals(operations: readonly Operation[], pages: Record<string, Page>): void {
+    const endpoints = new Set([...Object.keys(pages), ...operations.map(({ endpoint }) => endpoint)])
+    for (const endpoint of endpoints) {
+      const methods: string[] = pages[endpoint] ? ['GET', 'HEAD'] : []
+      if (operations.some(operation => operation.endpoint === endpoint)) methods.push('POST')
+      const allow = methods.join(', ')
+      const refuse = this.#failing({
+        code: 'method_not_allowed',
+        detail: `${endpoint} answers to ${allow} only`,
+        headers: { Allow: allow },
+      })
+      this.#server.any(endpoint, this.#handlerOf(endpoint, refuse))
+    }
+    if (this.#access.usesCors)
+      this.#server.options(
+        '/*',
+        this.#handlerOf(PREFLIGHT, () => PREFLIGHT_ANSWER),
+      )
+    const nothingHere = this.#failing({
+      code: 'not_found',
+      detail: 'There is nothing here; GET / lists what there is',
+    })
+    this.#server.set_not_found_handler(this.#handlerOf('unknown', nothingHere))
+    this.#server.set_error_handler((request, response, error) => {
+      this.#service.log.error({ err: error }, 'a request could not be answered')
+      const admit = this.#failing({ code: 'internal_error', detail: 'The server failed; its log says how' })
+      return this.#handlerOf('unknown', admit)(request, response)
+    })
+  }
+
+  #handlerOf(endpoint: string, page: Page) {
+    const needsKey = !WITHOUT_KEY.has(endpoint)
+    return async (request: Request, response: Response): Promise<void> => {
+      const startedMs = monotonicMs()
+      const header = (name: string) => request.headers[name] ?? ''
+      const { engine, metrics } = this.#service
+      const asker = {
+        requestId: requestIdOf(header('x-request-id')),
+        accept: header('accept'),
+        modelAvailable: engine.available,
+      }
+      const credentials = { apiKey: header('x-api-key'), authorization: header('authorization') }
+      const allowed = !needsKey || this.#access.allows(credentials)
+      const answer = await (allowed ? page : this.#failing(UNAUTHORIZED))(asker)
+
+      const headers = {
+        ...answer.headers,
+        ...this.#access.corsHeaders(header('origin')),
+        'X-Request-ID': asker.requestId,
+      }
+      response.status(answer.status)
+      for (const [name, value] of Object.entries(headers)) response.header(name, value)
+      response.send(answer.body as string, answer.close || engine.draining)
+      const seconds = (monotonicMs() - startedMs) / 1000
+      metrics.answered(
+        METHODS.has(request.method) ? request.method : 'other',
+        endpoint,
+        answer.status,
+        seconds,
+      )
+    }
+  }
+
+  #failing(failure: Failure): Page {
+    return asker => {
+      this.#service.metrics.failed(failure)
+      return errorAnswer(failure, asker)
+    }
+  }
+}
+
+/** Fails when another process listens there already. */
+async function assertFree(host: string, port: number): Promise<void> {
+  const probe = createServer()
+  try {
+    await new Promise<void>((resolve, reject) => {
+      probe.once('error', reject).listen({ host, port, exclusive: true }, resolve)
+    })
+  } finally {
+    await new Promise(resolve => probe.close(resolve))
+  }
+}

@@ -1,0 +1,346 @@
+import { type IntervalHistogram, monitorEventLoopDelay } from 'node:perf_hooks'
+import { Counter, Gauge, Histogram, type Metric, Registry } from 'prom-client'
+import { monotonicMs } from './clock.ts'
+import { BATCH_SIZE_EDGES } from './core/counters.ts'
+import type { Outcome } from './core/outcome.ts'
+import type { Slot } from './core/slot.ts'
+import { LATENT_DIMS, SENSORS, TIMESTEPS } from './core/window.ts'
+import type { Engine } from './engine/engine.ts'
+import type { LossCause, Observer, RefusalCode } from './engine/observer.ts'
+import type { HttpObserver } from './http/infer.ts'
+import type { Failure } from './http/reply.ts'
+import type { Logger } from './log.ts'
+
+/** Seconds. 0.045 is where EdgeInfer hangs up. */
+const DURATION_EDGES = [
+  0.001, 0.0025, 0.005, 0.0075, 0.01, 0.015, 0.02, 0.025, 0.03, 0.04, 0.045, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 5,
+  10,
+]
+const OPERATION = 'tcn_vae_inference'
+const LAG_RESOLUTION_MS = 20
+const LAG_INTERVAL_MS = 10_000
+/** How much one answer moves the recent latency. */
+const LATENCY_WEIGHT = 0.05
+
+/** What the gauges that never change say. */
+export interface MetricFacts {
+  readonly model: string
+  readonly modelVersion: string
+  readonly modelPath: string
+  /** 64 hex digits, or "stub". */
+  readonly modelSha256: string
+  readonly expectedSha256: string | null
+  readonly configOk: boolean
+  readonly motifCount: number
+  readonly device: string
+  readonly mode: string
+  readonly version: string
+  readonly configVersion: string
+}
+
+/** Every metric, with its unit, labels and edges. No label takes a value that a client can choose. */
+export class Metrics implements Observer, HttpObserver {
+  /** Mean time of the last answers, ms; null before the first. */
+  recentLatencyMs: number | null = null
+  lastInferenceAt: Date | null = null
+  readonly #log: Logger
+  readonly #text = new Registry()
+  readonly #openMetrics = new Registry<typeof Registry.OPENMETRICS_CONTENT_TYPE>()
+  readonly #lag: IntervalHistogram = monitorEventLoopDelay({ resolution: LAG_RESOLUTION_MS })
+  #lagSeconds = 0
+
+  readonly #inferences = this.#counter(
+    'hailo_inference_requests_total',
+    'Windows that were good to infer, by how they ended: success, error (admitted, no result) or rejected (not admitted)',
+    ['operation', 'status', 'model'],
+  )
+  readonly #duration = this.#histogram(
+    'hailo_inference_duration_seconds',
+    'From the first byte of a request to its result, for windows that got one',
+    ['operation', 'model'],
+  )
+  readonly #errors = this.#counter(
+    'hailo_inference_errors_total',
+    'Requests answered with an error, by its code; bad windows are invalid_window',
+    ['error_type'],
+  )
+  readonly #queueWait = this.#histogram(
+    'hailo_queue_wait_seconds',
+    'From published to taken by the worker',
+    [],
+  )
+  readonly #rejected = this.#counter('hailo_rejected_total', 'Windows not admitted, by reason', ['reason'])
+  readonly #cancelled = this.#counter('hailo_cancelled_total', 'Windows whose client went away first', [])
+  readonly #restarts = this.#counter('hailo_worker_restarts_total', 'Workers replaced, by cause', [
+    'worker',
+    'cause',
+  ])
+  readonly #httpRequests = this.#counter('hailo_http_requests_total', 'HTTP requests answered', [
+    'method',
+    'endpoint',
+    'status_code',
+  ])
+  readonly #httpDuration = this.#histogram(
+    'hailo_http_request_duration_seconds',
+    'From first byte to answer',
+    ['method', 'endpoint'],
+  )
+  readonly #healthChecks = this.#counter('hailo_health_checks_total', 'Answers of /healthz', ['status'])
+  readonly #goldenCosine = this.#gauge(
+    'hailo_golden_cosine',
+    'Smallest cosine between the latents of this backend and those of the trained model, at start',
+  )
+  readonly #warmUp = this.#gauge('hailo_warmup_duration_seconds', 'Time from start to ready')
+  readonly #facts: MetricFacts
+
+  constructor(facts: MetricFacts, log: Logger) {
+    this.#facts = facts
+    this.#log = log
+    this.#openMetrics.setContentType(Registry.OPENMETRICS_CONTENT_TYPE)
+    this.#lag.enable()
+    setInterval(() => {
+      this.#lagSeconds = Math.max(0, this.#lag.percentile(99) / 1e9 - LAG_RESOLUTION_MS / 1000)
+      this.#lag.reset()
+    }, LAG_INTERVAL_MS).unref()
+
+    const { model, mode } = facts
+    this.#gauge('hailo_sidecar_start_time_seconds', 'Unix time of the start').set(Date.now() / 1000)
+    this.#gauge('hailo_model_info', 'The model', ['model', 'hef_path', 'motifs', 'device']).set(
+      { model, hef_path: facts.modelPath, motifs: facts.motifCount, device: facts.device },
+      1,
+    )
+    this.#gauge('hailo_build_info', 'The build', ['version', 'hef_sha', 'config']).set(
+      { version: facts.version, hef_sha: facts.modelSha256, config: facts.configVersion },
+      1,
+    )
+    this.#gauge('hailo_config_ok', '1 when the model is the expected one', ['expected', 'actual']).set(
+      { expected: facts.expectedSha256 ?? '', actual: facts.modelSha256 },
+      facts.configOk ? 1 : 0,
+    )
+    const modes = this.#gauge('hailo_inference_mode', '1 for the mode that answers', ['mode'])
+    for (const each of ['hailo', 'onnx', 'stub']) modes.set({ mode: each }, each === mode ? 1 : 0)
+    // Rows that a rate() needs from the start, not from the first failure on.
+    for (const status of ['success', 'error', 'rejected']) {
+      this.#inferences.inc({ operation: OPERATION, status, model }, 0)
+    }
+    this.#duration.zero({ operation: OPERATION, model })
+  }
+
+  /** Adds what is read from the engine at scrape time: cursors and the workers' own counters. */
+  watch(engine: Engine): void {
+    const { streams } = engine
+    const sum = (read: (stream: (typeof streams)[number]) => number) =>
+      streams.reduce((total, stream) => total + read(stream), 0)
+
+    this.#gauge('hailo_model_loaded', '1 while a worker has the model', ['model', 'version'], gauge =>
+      gauge.set({ model: this.#facts.model, version: this.#facts.modelVersion }, engine.available ? 1 : 0),
+    )
+    this.#gauge('hailo_queue_depth', 'Windows in flight', [], gauge =>
+      gauge.set(sum(({ ring }) => ring.inFlight)),
+    )
+    this.#gauge('hailo_queue_capacity', 'Slots in all rings', [], gauge =>
+      gauge.set(sum(({ ring }) => ring.capacity)),
+    )
+    this.#gauge(
+      'hailo_backpressure_level',
+      '0 there is room, 1 a ring is more than half full, 2 windows were shed within the last second',
+      [],
+      gauge => gauge.set(engine.level),
+    )
+    this.#gauge(
+      'hailo_worker_heartbeat_age_seconds',
+      'Since the worker last came round',
+      ['worker'],
+      gauge => {
+        const nowMs = monotonicMs()
+        streams.forEach(({ counters }, worker) => {
+          gauge.set({ worker }, (nowMs - counters.heartbeatMs) / 1000)
+        })
+      },
+    )
+    this.#gauge('hailo_event_loop_lag_seconds', 'Main thread, 99th percentile of 10 s', [], gauge =>
+      gauge.set(this.#lagSeconds),
+    )
+    this.#derived(
+      'hailo_samples_processed_total',
+      'What the workers have processed, in several units',
+      ['metric'],
+      counter => {
+        const windows = sum(({ counters }) => counters.answered)
+        counter.inc({ metric: 'samples_processed' }, windows * TIMESTEPS)
+        counter.inc({ metric: 'latent_vectors' }, windows)
+        counter.inc({ metric: 'motif_predictions' }, windows)
+        counter.inc({ metric: 'latent_dimensions' }, windows * LATENT_DIMS)
+        counter.inc({ metric: 'motif_classes' }, windows * this.#facts.motifCount)
+      },
+    )
+    this.#derived(
+      'hailo_input_suspect_units_total',
+      'Windows whose mean is more than 6 sigma off, by sensor: mostly degrees sent for radians',
+      ['sensor'],
+      counter => {
+        SENSORS.forEach(({ name }, sensor) => {
+          counter.inc(
+            { sensor: name },
+            sum(({ counters }) => counters.suspect(sensor)),
+          )
+        })
+      },
+    )
+    this.#register(batchSizeHistogram(() => streams.map(({ counters }) => counters)))
+  }
+
+  inferenceEnded(outcome: Outcome, durationMs: number, slot: Slot | null): void {
+    const { model } = this.#facts
+    const status = outcome === 'ok' ? 'success' : 'error'
+    this.#inferences.inc({ operation: OPERATION, status, model })
+    if (slot !== null) this.#queueWait.observe(slot.queueWaitMs / 1000)
+    if (outcome !== 'ok') return
+    this.#duration.observe({ operation: OPERATION, model }, durationMs / 1000)
+    const recentMs = this.recentLatencyMs ?? durationMs
+    this.recentLatencyMs = recentMs + LATENCY_WEIGHT * (durationMs - recentMs)
+    this.lastInferenceAt = new Date()
+  }
+
+  refused(_code: RefusalCode, reason: string): void {
+    this.#rejected.inc({ reason })
+    this.#inferences.inc({ operation: OPERATION, status: 'rejected', model: this.#facts.model })
+  }
+
+  cancelled(): void {
+    this.#cancelled.inc()
+  }
+
+  workerLost(worker: number, cause: LossCause, error: unknown): void {
+    this.#restarts.inc({ worker, cause })
+    this.#log.error({ worker, cause, err: error }, 'worker lost, starting another')
+  }
+
+  workerServing(worker: number): void {
+    this.#log.info({ worker, backend: this.#facts.mode }, 'worker serves')
+  }
+
+  answered(method: string, endpoint: string, status: number, seconds: number): void {
+    this.#httpRequests.inc({ method, endpoint, status_code: status })
+    this.#httpDuration.observe({ method, endpoint }, seconds)
+  }
+
+  failed({ code }: Failure): void {
+    this.#errors.inc({ error_type: code })
+  }
+
+  healthChecked(healthy: boolean): void {
+    this.#healthChecks.inc({ status: healthy ? 'healthy' : 'unhealthy' })
+  }
+
+  goldenChecked(cosine: number): void {
+    this.#goldenCosine.set(cosine)
+  }
+
+  warmedUp(seconds: number): void {
+    this.#warmUp.set(seconds)
+  }
+
+  /** @param accept decides between OpenMetrics and the older text format */
+  async scrape(accept: string): Promise<{ contentType: string; text: string }> {
+    const registry = accept.includes('application/openmetrics-text') ? this.#openMetrics : this.#text
+    return { contentType: registry.contentType, text: await registry.metrics() }
+  }
+
+  #counter<Label extends string>(name: string, help: string, labelNames: Label[]): Counter<Label> {
+    const counter = new Counter({ name, help, labelNames, registers: [] })
+    this.#register(counter)
+    return counter
+  }
+
+  /** A counter whose values are counted elsewhere and copied at scrape time. */
+  #derived<Label extends string>(
+    name: string,
+    help: string,
+    labelNames: Label[],
+    copy: (counter: Counter<Label>) => void,
+  ): void {
+    const counter = new Counter<Label>({
+      name,
+      help,
+      labelNames,
+      registers: [],
+      collect() {
+        this.reset()
+        copy(this)
+      },
+    })
+    this.#register(counter)
+  }
+
+  #gauge<Label extends string>(
+    name: string,
+    help: string,
+    labelNames: Label[] = [],
+    read?: (gauge: Gauge<Label>) => void,
+  ): Gauge<Label> {
+    const gauge = new Gauge<Label>({
+      name,
+      help,
+      labelNames,
+      registers: [],
+      collect() {
+        read?.(this)
+      },
+    })
+    this.#register(gauge)
+    return gauge
+  }
+
+  #histogram<Label extends string>(name: string, help: string, labelNames: Label[]): Histogram<Label> {
+    const histogram = new Histogram({ name, help, labelNames, buckets: DURATION_EDGES, registers: [] })
+    this.#register(histogram)
+    return histogram
+  }
+
+  #register(metric: Metric): void {
+    this.#text.registerMetric(metric)
+    this.#openMetrics.registerMetric(forOpenMetrics(metric))
+  }
+}
+
+/**
+ * OpenMetrics names a counter without `_total`. prom-client renames the metric itself when it prints
+ * that format, and the text format would lose the suffix too: so it is given an object of its own.
+ */
+function forOpenMetrics(metric: Metric): Metric {
+  const { name, type } = metric as unknown as { name: string; type: string }
+  const familyName = type === 'counter' ? name.replace(/_total$/, '') : name
+  const get = async () => ({ ...(await metric.get()), name: familyName })
+  return { name: familyName, type, get } as unknown as Metric
+}
+
+/** Batch sizes are counted by the workers, in shared memory; this shows them in prom-client's form. */
+function batchSizeHistogram(counters: () => { batches: Float64Array; batched: number }[]): Metric {
+  const name = 'hailo_batch_size'
+  const help = 'Windows that one run of the model took'
+  const get = async () => {
+    const all = counters()
+    const perBucket = [...BATCH_SIZE_EDGES, '+Inf'].map((le, bucket) => ({
+      le,
+      count: all.reduce((total, { batches }) => total + batches[bucket]!, 0),
+    }))
+    let cumulative = 0
+    const values = perBucket.map(({ le, count }) => {
+      cumulative += count
+      return { labels: { le }, value: cumulative, metricName: `${name}_bucket` }
+    })
+    const sum = all.reduce((total, { batched }) => total + batched, 0)
+    return {
+      name,
+      help,
+      type: 'histogram',
+      values: [
+        ...values,
+        { labels: {}, value: sum, metricName: `${name}_sum` },
+        { labels: {}, value: cumulative, metricName: `${name}_count` },
+      ],
+    }
+  }
+  return { name, help, type: 'histogram', get } as unknown as Metric
+}
