@@ -1,10 +1,10 @@
-import { existsSync, readFileSync } from 'node:fs'
+import { readFileSync } from 'node:fs'
 import { availableParallelism } from 'node:os'
 import { dirname, join, resolve } from 'node:path'
-import { fileURLToPath } from 'node:url'
 import { parseDocument } from 'yaml'
 import { z } from 'zod'
 import { MAX_MOTIFS } from './core/window.ts'
+import { PROJECT_FOLDER } from './project.ts'
 
 /** Everything that a start can be told, parsed once in `main.ts` and passed down. Frozen. */
 export interface Config {
@@ -184,7 +184,7 @@ export function loadConfig(env: Record<string, string | undefined>): Config {
   }
   if (problems.length > 0 || mode === 'hailo') throw new ConfigError(problems)
 
-  const onnxPath = resolve(set.ONNX_PATH ?? join(projectFolder(), 'artifacts', 'model_dynamic.onnx'))
+  const onnxPath = resolve(set.ONNX_PATH ?? join(PROJECT_FOLDER, 'artifacts', 'model_dynamic.onnx'))
   return Object.freeze({
     host: set.SIDECAR_HOST ?? set.FASTAPI_HOST ?? '127.0.0.1',
     port: set.SIDECAR_PORT ?? set.FASTAPI_PORT ?? set.PORT ?? 9000,
@@ -275,9 +275,4 @@ function readIfThere(path: string): string | undefined {
   } catch {
     return undefined
   }
-}
-
-/** The nearest folder with a package.json, above the sources and above what is compiled from them alike. */
-function projectFolder(folder = dirname(fileURLToPath(import.meta.url))): string {
-  return existsSync(join(folder, 'package.json')) ? folder : projectFolder(dirname(folder))
 }

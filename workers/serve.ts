@@ -27,6 +27,6 @@ export async function serveWith(
   }
 }
 
-function openBackend({ model, motifCount }: StreamTask): Backend | Promise<Backend> {
+export function openBackend({ model, motifCount }: StreamTask): Backend | Promise<Backend> {
   return model === null ? openStub(motifCount) : openOnnx(model, motifCount)
 }

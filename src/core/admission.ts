@@ -3,11 +3,12 @@ export interface StreamLoad {
   /** Windows published and not yet released. */
   readonly inFlight: number
   readonly capacity: number
-  /** Measured time per window in flight, ms: an answer takes this times the place in the ring. */
+  /** Time that the stream takes per window when it has many, ms. */
   readonly serviceMs: number
-  /** How long the oldest window in flight has been there, ms, and its place when it was published. */
-  readonly oldestAgeMs: number
-  readonly oldestPosition: number
+  /** Time that an answer takes beside that, however few there are: waking, and a busy main thread. ms. */
+  readonly overheadMs: number
+  /** How much longer than expected the oldest window has been in flight, ms: a stuck worker shows here. */
+  readonly stalledMs: number
 }
 
 export interface Refusal {
@@ -16,14 +17,9 @@ export interface Refusal {
   readonly retryAfterMs: number
 }
 
-/**
- * When a window published now would be answered, in ms from now. A stream that keeps its oldest
- * window for longer than the estimate says (a stuck worker) is as slow as that window shows.
- */
+/** When a window published now would be answered, in ms from now. */
 export function predictedWaitMs(load: StreamLoad): number {
-  const serviceMs =
-    load.inFlight === 0 ? load.serviceMs : Math.max(load.serviceMs, load.oldestAgeMs / load.oldestPosition)
-  return (load.inFlight + 1) * serviceMs
+  return load.overheadMs + (load.inFlight + 1) * load.serviceMs + load.stalledMs
 }
 
 /**
@@ -41,17 +37,39 @@ export function refusal(load: StreamLoad, budgetMs: number): Refusal | null {
   return lateMs > 0 ? { reason: 'wait_too_long', retryAfterMs: lateMs } : null
 }
 
-/** How much one measurement moves the estimate. */
-const WEIGHT = 0.1
-/** One stall (a collected heap, a busy neighbour) must not close the door. */
-const LARGEST_STEP = 4
+/** A first guess, ms per window, until the warm-up has measured it. */
+const INITIAL_SERVICE_MS = 1
+/** How much one window moves the estimates. */
+const WEIGHT = 0.02
+/** A batch is measured in one piece or in parts; more than this is a stall, and must not close the door. */
+const LARGEST_STEP = 32
 
-/**
- * The new estimate of the service time after a window was answered.
- * @param latencyMs from published to answered
- * @param position the window's place in the ring when it was published, 1 when it was alone
- */
-export function updatedServiceMs(serviceMs: number, latencyMs: number, position: number): number {
-  const measured = Math.min(latencyMs / position, serviceMs * LARGEST_STEP)
-  return serviceMs + WEIGHT * (measured - serviceMs)
+/** Several windows that one stream finished after each other. */
+export interface Measurement {
+  readonly count: number
+  /** From the start of the first (or the end of what came before it) to the end of the last, ms. */
+  readonly busyMs: number
+  /** Of the last one: from published to answered, ms. */
+  readonly latencyMs: number
+  /** Of the last one: its place in the ring when it was published, 1 when it was alone. */
+  readonly position: number
+}
+
+/** What one stream's answers take, learnt from those it gave: moving averages, one per part of the wait. */
+export class ServiceEstimate {
+  serviceMs = INITIAL_SERVICE_MS
+  overheadMs = 0
+
+  update({ count, busyMs, latencyMs, position }: Measurement): void {
+    const weight = 1 - (1 - WEIGHT) ** count
+    const serviceMs = Math.min(busyMs / count, this.serviceMs * LARGEST_STEP)
+    this.serviceMs += weight * (serviceMs - this.serviceMs)
+    const overheadMs = Math.max(0, latencyMs - position * this.serviceMs)
+    this.overheadMs += weight * (overheadMs - this.overheadMs)
+  }
+
+  /** How much longer than expected a window has been in flight, ms. */
+  stalledMs(ageMs: number, position: number): number {
+    return Math.max(0, ageMs - this.overheadMs - position * this.serviceMs)
+  }
 }

@@ -1,14 +1,11 @@
 import { setImmediate as nextTurn } from 'node:timers/promises'
 import { monotonicMs } from '../clock.ts'
-import { type StreamLoad, updatedServiceMs } from '../core/admission.ts'
+import { ServiceEstimate, type StreamLoad } from '../core/admission.ts'
 import { WorkerCounters } from '../core/counters.ts'
 import type { Outcome } from '../core/outcome.ts'
 import { Ring } from '../core/ring.ts'
 import type { Slot } from '../core/slot.ts'
 import type { Observer } from './observer.ts'
-
-/** A first guess, ms per window, until the warm-up has measured it. */
-const INITIAL_SERVICE_MS = 1
 
 /** Whoever waits for one window. Told its outcome once, or cancels before that. */
 export interface Waiter {
@@ -55,7 +52,9 @@ export class Stream {
   /** The place in the ring that each slot's window got when it was published. */
   readonly #positions: Int32Array
   readonly #observer: Observer
-  #serviceMs = INITIAL_SERVICE_MS
+  readonly #estimate = new ServiceEstimate()
+  /** When the worker finished the last window that was settled, ms. */
+  #finishedMs = 0
   #closed = false
 
   constructor(options: { capacity: number; motifCount: number; observer: Observer }) {
@@ -67,13 +66,10 @@ export class Stream {
 
   load(nowMs: number): StreamLoad {
     const { inFlight, capacity, released } = this.ring
-    return {
-      inFlight,
-      capacity,
-      serviceMs: this.#serviceMs,
-      oldestAgeMs: inFlight === 0 ? 0 : nowMs - this.ring.slot(released).publishedMs,
-      oldestPosition: inFlight === 0 ? 1 : this.#positions[released & (capacity - 1)]!,
-    }
+    const { serviceMs, overheadMs } = this.#estimate
+    const ageMs = inFlight === 0 ? 0 : nowMs - this.ring.slot(released).publishedMs
+    const stalledMs = this.#estimate.stalledMs(ageMs, this.#positions[released & (capacity - 1)]!)
+    return { inFlight, capacity, serviceMs, overheadMs, stalledMs }
   }
 
   /** Hands the window that was written into `ring.nextSlot` to the worker. */
@@ -103,15 +99,12 @@ export class Stream {
     let sequence = this.ring.released
     if (sequence === completed) return
     const nowMs = monotonicMs()
+    this.#measure(sequence, completed, nowMs)
     for (; sequence !== completed; sequence = (sequence + 1) | 0) {
       const inFlight = this.#at(sequence)
       if (inFlight === null) continue
       const slot = this.ring.slot(sequence)
       const late = slot.outcome === 'ok' && nowMs > inFlight.deadlineMs
-      if (slot.outcome === 'ok') {
-        const position = this.#positions[sequence & (this.ring.capacity - 1)]!
-        this.#serviceMs = updatedServiceMs(this.#serviceMs, nowMs - inFlight.publishedMs, position)
-      }
       this.#settle(inFlight, late ? 'deadline_exceeded' : slot.outcome, nowMs, slot)
     }
     this.ring.release(completed)
@@ -159,6 +152,27 @@ export class Stream {
   close(): void {
     this.#closed = true
     this.ring.stop()
+  }
+
+  /** Learns from the windows that the worker ran, whether anybody still waits for them or not. */
+  #measure(from: number, to: number, nowMs: number): void {
+    let count = 0
+    let busyFromMs = this.#finishedMs
+    let last = from
+    for (let sequence = from; sequence !== to; sequence = (sequence + 1) | 0) {
+      const slot = this.ring.slot(sequence)
+      if (!slot.taken) continue
+      if (count++ === 0) busyFromMs = Math.max(busyFromMs, slot.publishedMs + slot.queueWaitMs)
+      this.#finishedMs = slot.publishedMs + slot.queueWaitMs + slot.inferenceMs
+      last = sequence
+    }
+    if (count === 0) return
+    this.#estimate.update({
+      count,
+      busyMs: this.#finishedMs - busyFromMs,
+      latencyMs: nowMs - this.ring.slot(last).publishedMs,
+      position: this.#positions[last & (this.ring.capacity - 1)]!,
+    })
   }
 
   #at(sequence: number): InFlight | null {

@@ -1,0 +1,271 @@
+import { createHash } from 'node:crypto'
+import { cpSync, mkdirSync, mkdtempSync, readFileSync, rmSync, truncateSync, writeFileSync } from 'node:fs'
+import { tmpdir } from 'node:os'
+import { join } from 'node:path'
+import { expect, onTestFinished, test } from 'vitest'
+import { loadConfig } from '../src/config.ts'
+import { loadModel, ModelError } from '../src/model.ts'
+
+const ARTIFACT = 'model_dynamic.onnx'
+const SHA256 = '75f3ac60d958f80e05f27e3f343a4c8ed99ea9ce46c9d26bdc48a09788002a0e'
+const BYTES = 434_783
+const manifest = JSON.parse(readFileSync('artifacts/model.json', 'utf8'))
+
+test('loadModel() describes the shipped model as its manifest does', () => {
+  const { golden, bytes, ...model } = loadModel(loadConfig({}))
+  expect(model).toEqual({
+    name: 'tcn-vae-motion-12',
+    version: '1.0.0',
+    sha256: SHA256,
+    path: loadConfig({}).onnxPath,
+    inputName: 'imu_window',
+    latentName: 'latent',
+    motifName: 'motif_logits',
+    motifActivation: 'softmax',
+    motifLabels: manifest.motif_labels,
+    normalisation: {
+      mean: Float32Array.from(manifest.normalization.mean),
+      std: Float32Array.from(manifest.normalization.std),
+    },
+    accuracy: 0.9004,
+  })
+})
+
+test('loadModel() reads the golden vectors as little-endian float32', () => {
+  const { golden } = loadModel(loadConfig({}))
+  expect(golden?.count).toBe(64)
+  expect(golden?.windows).toEqual(floatsOf('golden_windows.f32'))
+  expect(golden?.latents).toEqual(floatsOf('golden_latent.f32'))
+  expect(golden?.motifScores).toEqual(floatsOf('golden_motif_probs.f32'))
+})
+
+test('loadModel() hands out the verified bytes in shared memory', () => {
+  const { bytes } = loadModel(loadConfig({}))
+  expect(bytes?.buffer).toBeInstanceOf(SharedArrayBuffer)
+  expect(sha256Of(Buffer.from(bytes!))).toBe(SHA256)
+})
+
+test('loadModel() lets the configuration replace version and accuracy', () => {
+  const model = loadModel(loadConfig({ MODEL_VERSION: '2-field', MODEL_ACCURACY: '0' }))
+  expect(model).toMatchObject({ version: '2-field', accuracy: 0 })
+})
+
+test('loadModel() in stub mode opens no file', () => {
+  const env = {
+    INFER_MODE: 'stub',
+    ONNX_PATH: '/no/such.onnx',
+    NUM_MOTIFS: '2',
+    EXPECTED_SHA256: 'a'.repeat(64),
+  }
+  expect(loadModel(loadConfig(env))).toEqual({
+    name: 'stub',
+    version: '0',
+    sha256: 'stub',
+    path: null,
+    bytes: null,
+    inputName: 'imu_window',
+    latentName: 'latent',
+    motifName: 'motif_scores',
+    motifActivation: 'none',
+    motifLabels: ['motif_0', 'motif_1'],
+    normalisation: null,
+    accuracy: null,
+    golden: null,
+  })
+  expect(loadModel(loadConfig({ ...env, MODEL_VERSION: '7' })).version).toBe('7')
+})
+
+test('loadModel() returns a value that nobody can change', () => {
+  const model = loadModel(loadConfig({}))
+  for (const part of [model, model.motifLabels, model.normalisation, model.golden]) {
+    expect(Object.isFrozen(part)).toBe(true)
+  }
+})
+
+test.each([
+  ['that is missing', 'no such file', (path: string) => rmSync(path)],
+  ['that is a directory', 'a directory', (path: string) => rmSync(path) ?? mkdirSync(path)],
+  ['that is empty', 'an empty file', (path: string) => truncateSync(path)],
+  ['that is text', '18 bytes of text', (path: string) => writeFileSync(path, 'put the model here')],
+])('loadModel() refuses a model %s: %s', (_, found, spoil) => {
+  const folder = copyOfArtifacts()
+  spoil(join(folder, ARTIFACT))
+  expect(refusalOf(folder)).toBe(
+    `${join(folder, ARTIFACT)}: ${found}, expected an ONNX model. Set ONNX_PATH to one, or INFER_MODE=stub to run without a model`,
+  )
+})
+
+test.each([ARTIFACT, 'model.json', 'golden_windows.f32'])('loadModel() knows a Git LFS pointer: %s', name => {
+  const folder = copyOfArtifacts()
+  writeFileSync(
+    join(folder, name),
+    'version https://git-lfs.github.com/spec/v1\noid sha256:75f3\nsize 434783\n',
+  )
+  expect(refusalOf(folder)).toMatch(/: a Git LFS pointer, expected .+\. Run `git lfs pull`$/)
+})
+
+test('loadModel() refuses a model whose path leads through a file', () => {
+  expect(refusalOf('artifacts', { ONNX_PATH: 'package.json/model.onnx' })).toContain(
+    'cannot be read (ENOTDIR',
+  )
+})
+
+test('loadModel() refuses a truncated model, with both hashes and both sizes', () => {
+  const folder = copyOfArtifacts()
+  truncateSync(join(folder, ARTIFACT), BYTES - 1)
+  const message = refusalOf(folder)
+  expect(message).toContain(
+    `sha256 ${sha256Of(readFileSync(join(folder, ARTIFACT)))} of ${BYTES - 1} bytes, expected ${SHA256} of ${BYTES} bytes`,
+  )
+  expect(message).toContain(
+    `${join(folder, 'model.json')} lists. The file may be truncated or be another model`,
+  )
+})
+
+test('loadModel() refuses a model with one bit flipped, with both hashes', () => {
+  const folder = copyOfArtifacts()
+  const flipped = flipBit(join(folder, ARTIFACT))
+  expect(refusalOf(folder)).toContain(`sha256 ${sha256Of(flipped)}, expected ${SHA256} as `)
+})
+
+test('loadModel() refuses a model that the manifest does not list', () => {
+  const folder = copyOfArtifacts()
+  cpSync(join(folder, ARTIFACT), join(folder, 'dog.onnx'))
+  expect(refusalOf(folder, { ONNX_PATH: join(folder, 'dog.onnx') })).toBe(
+    `${join(folder, 'model.json')}: files does not list dog.onnx, expected its bytes and sha256. Set MODEL_MANIFEST to the manifest that belongs to it`,
+  )
+})
+
+test('loadModel() takes the model that EXPECTED_SHA256 names and no other', () => {
+  expect(loadModel(loadConfig({ EXPECTED_SHA256: SHA256.toUpperCase() })).sha256).toBe(SHA256)
+  expect(refusalOf('artifacts', { EXPECTED_SHA256: 'a'.repeat(64) })).toContain(
+    `sha256 ${SHA256}, expected EXPECTED_SHA256 ${'a'.repeat(64)}. `,
+  )
+})
+
+test('loadModel() refuses a model whose motifs are not NUM_MOTIFS', () => {
+  expect(refusalOf('artifacts', { NUM_MOTIFS: '10' })).toContain(
+    'the model has 12 motifs, expected 10 as NUM_MOTIFS says. Set NUM_MOTIFS=12',
+  )
+})
+
+test.each([
+  ['input.window is 128', { input: { ...manifest.input, window: 128 } }],
+  ['input.channels is 6', { input: { ...manifest.input, channels: 6 } }],
+  [
+    'input.channel_order is ["gx",',
+    { input: { ...manifest.input, channel_order: ['gx', 'gy', 'gz', 'ax', 'ay', 'az', 'mx', 'my', 'mz'] } },
+  ],
+  ['input.units is ["g",', { input: { ...manifest.input, units: ['g', ...manifest.input.units.slice(1)] } }],
+  ['input.name is missing', { input: { ...manifest.input, name: undefined } }],
+  ['normalization.method is "min_max"', { normalization: { ...manifest.normalization, method: 'min_max' } }],
+  ['normalization.mean is [0]', { normalization: { ...manifest.normalization, mean: [0] } }],
+  [
+    'normalization.std.8 is 0',
+    { normalization: { ...manifest.normalization, std: [1, 1, 1, 1, 1, 1, 1, 1, 0] } },
+  ],
+  [
+    'normalization.std.0 is 1e-60',
+    { normalization: { ...manifest.normalization, std: [1e-60, 1, 1, 1, 1, 1, 1, 1, 1] } },
+  ],
+  [
+    'expected latent, its last dimension 64',
+    { outputs: [{ name: 'latent', shape: [1, 32] }, manifest.outputs[1]] },
+  ],
+  ['expected motif_logits or motif_scores', { outputs: [manifest.outputs[0]] }],
+  ['12 motif scores have 11 motif_labels', { motif_labels: manifest.motif_labels.slice(1) }],
+  ['files.x.sha256 is "abc"', { files: { x: { bytes: 1, sha256: 'abc' } } }],
+])('loadModel() refuses a manifest in which %s', (found, change) => {
+  const folder = copyOfArtifacts(change)
+  const message = refusalOf(folder)
+  expect(message.startsWith(`${join(folder, 'model.json')}: `)).toBe(true)
+  expect(message).toContain(found)
+  expect(message).toContain('MODEL_MANIFEST')
+})
+
+test('loadModel() refuses a manifest that is not JSON', () => {
+  const folder = copyOfArtifacts()
+  writeFileSync(join(folder, 'model.json'), '{"name":')
+  expect(refusalOf(folder)).toContain(`${join(folder, 'model.json')}: not JSON (`)
+})
+
+test('loadModel() takes motif_scores as they are, and a model that nobody has measured', () => {
+  const outputs = [manifest.outputs[0], { name: 'motif_scores', shape: [1, 12] }]
+  const model = loadModel(configOf(copyOfArtifacts({ outputs, metrics: undefined })))
+  expect(model).toMatchObject({ motifName: 'motif_scores', motifActivation: 'none', accuracy: null })
+})
+
+test('loadModel() has no golden vectors when the manifest lists none', () => {
+  const { 'golden.json': _, ...files } = manifest.files
+  expect(loadModel(configOf(copyOfArtifacts({ files }))).golden).toBeNull()
+})
+
+test.each(['golden_windows.f32', 'golden_latent.f32', 'golden_motif_probs.f32'])(
+  'loadModel() refuses %s with one bit flipped, and when it is missing',
+  name => {
+    const folder = copyOfArtifacts()
+    const path = join(folder, name)
+    const flipped = flipBit(path)
+    expect(refusalOf(folder)).toContain(
+      `${path}: sha256 ${sha256Of(flipped)}, expected ${manifest.files[name].sha256}`,
+    )
+    rmSync(path)
+    expect(refusalOf(folder)).toContain(
+      `${path}: no such file, expected the golden vectors that the manifest lists`,
+    )
+  },
+)
+
+test('loadModel() refuses golden files that do not belong together', () => {
+  const latents = readFileSync('artifacts/golden_latent.f32').subarray(256)
+  const files = {
+    ...manifest.files,
+    'golden_latent.f32': { bytes: latents.length, sha256: sha256Of(latents) },
+  }
+  const folder = copyOfArtifacts({ files })
+  writeFileSync(join(folder, 'golden_latent.f32'), latents)
+  expect(refusalOf(folder)).toContain(
+    'the golden files hold 64 windows, 63 latents and 64 rows of motif scores',
+  )
+})
+
+/** A folder with the shipped model and golden vectors, and their manifest with `changes`. */
+function copyOfArtifacts(changes: object = {}): string {
+  const folder = mkdtempSync(join(tmpdir(), 'model-'))
+  onTestFinished(() => rmSync(folder, { recursive: true }))
+  for (const name of [ARTIFACT, 'golden_windows.f32', 'golden_latent.f32', 'golden_motif_probs.f32']) {
+    cpSync(join('artifacts', name), join(folder, name))
+  }
+  writeFileSync(join(folder, 'model.json'), JSON.stringify({ ...manifest, ...changes }))
+  return folder
+}
+
+function configOf(folder: string, env: Record<string, string> = {}) {
+  return loadConfig({ ONNX_PATH: join(folder, ARTIFACT), MODEL_MANIFEST: join(folder, 'model.json'), ...env })
+}
+
+function refusalOf(folder: string, env?: Record<string, string>): string {
+  try {
+    loadModel(configOf(folder, env))
+  } catch (error) {
+    if (error instanceof ModelError) return error.message
+    throw error
+  }
+  throw new Error('loadModel() took the model')
+}
+
+function floatsOf(name: string): Float32Array {
+  const bytes = readFileSync(join('artifacts', name))
+  return Float32Array.from({ length: bytes.length / 4 }, (_, index) => bytes.readFloatLE(index * 4))
+}
+
+function flipBit(path: string): Buffer {
+  const bytes = readFileSync(path)
+  bytes[bytes.length >> 1]! ^= 1
+  writeFileSync(path, bytes)
+  return bytes
+}
+
+function sha256Of(bytes: Buffer): string {
+  return createHash('sha256').update(bytes).digest('hex')
+}

@@ -1,0 +1,61 @@
+import { type ChildProcess, spawn } from 'node:child_process'
+import { once } from 'node:events'
+import { join } from 'node:path'
+import { PROJECT_FOLDER } from '../src/project.ts'
+
+export interface TestServer {
+  readonly url: string
+  readonly port: number
+  readonly process: ChildProcess
+  /** What it has printed so far. */
+  readonly stdout: string
+  readonly stderr: string
+  /** Sends the signal and resolves with the exit code, or with the signal that killed it. */
+  stop(signal?: NodeJS.Signals): Promise<number | NodeJS.Signals>
+}
+
+/**
+ * Starts the compiled server as a process of its own, on a free port, and waits until it is ready.
+ * @param env on top of a clean environment @param faults the worker that fails on order, see faults/
+ */
+export async function startServer(
+  env: Record<string, string> = {},
+  { faults = false }: { faults?: boolean } = {},
+): Promise<TestServer> {
+  const main = join(PROJECT_FOLDER, 'dist', faults ? 'test/faults/main.js' : 'src/main.js')
+  const { PATH = '' } = process.env
+  const child = spawn(process.execPath, [main], {
+    env: { PATH, SIDECAR_PORT: '0', ...env },
+    stdio: ['ignore', 'pipe', 'pipe'],
+  })
+  const output = { stdout: '', stderr: '' }
+  child.stdout.setEncoding('utf8').on('data', text => (output.stdout += text))
+  child.stderr.setEncoding('utf8').on('data', text => (output.stderr += text))
+  const ended = once(child, 'exit') as Promise<[number | null, NodeJS.Signals | null]>
+
+  const url = await new Promise<string>((resolve, reject) => {
+    child.stdout.on('data', () => {
+      const printed = /^ {2}url +(\S+)$/m.exec(output.stdout)
+      if (printed) resolve(printed[1]!)
+    })
+    ended.then(([code, signal]) => {
+      reject(new Error(`the server ended with ${code ?? signal} before it was ready:\n${output.stderr}`))
+    })
+  })
+  return {
+    url,
+    port: Number(new URL(url).port),
+    process: child,
+    get stdout() {
+      return output.stdout
+    },
+    get stderr() {
+      return output.stderr
+    },
+    async stop(signal = 'SIGTERM') {
+      child.kill(signal)
+      const [code, killedBy] = await ended
+      return code ?? killedBy!
+    },
+  }
+}
