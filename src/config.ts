@@ -164,7 +164,8 @@ export function loadConfig(env: Record<string, string | undefined>): Config {
 
   const { INFER_MODE, USE_REAL_MODEL, HEF_PATH } = set
   const implied = USE_REAL_MODEL === undefined ? undefined : USE_REAL_MODEL ? 'hailo' : 'stub'
-  if (INFER_MODE && implied && INFER_MODE !== implied) {
+  // onnx runs a real model too: USE_REAL_MODEL=true does not contradict it.
+  if (INFER_MODE && USE_REAL_MODEL === (INFER_MODE === 'stub')) {
     problems.push(
       `USE_REAL_MODEL: ${values.USE_REAL_MODEL} means ${implied}, but INFER_MODE is ${INFER_MODE}. Unset USE_REAL_MODEL`,
     )

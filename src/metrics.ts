@@ -1,15 +1,15 @@
 import { type IntervalHistogram, monitorEventLoopDelay } from 'node:perf_hooks'
 import { Counter, Gauge, Histogram, type Metric, Registry } from 'prom-client'
 import { monotonicMs } from './clock.ts'
+import type { Config } from './config.ts'
 import { BATCH_SIZE_EDGES } from './core/counters.ts'
 import type { Outcome } from './core/outcome.ts'
 import type { Slot } from './core/slot.ts'
 import { LATENT_DIMS, SENSORS, TIMESTEPS } from './core/window.ts'
 import type { Engine } from './engine/engine.ts'
 import type { LossCause, Observer, RefusalCode } from './engine/observer.ts'
-import type { HttpObserver } from './http/infer.ts'
-import type { Failure } from './http/reply.ts'
 import type { Logger } from './log.ts'
+import type { Model } from './model.ts'
 
 /** Seconds. 0.045 is where EdgeInfer hangs up. */
 const DURATION_EDGES = [
@@ -24,22 +24,16 @@ const LATENCY_WEIGHT = 0.05
 
 /** What the gauges that never change say. */
 export interface MetricFacts {
-  readonly model: string
-  readonly modelVersion: string
-  readonly modelPath: string
-  /** 64 hex digits, or "stub". */
-  readonly modelSha256: string
-  readonly expectedSha256: string | null
-  readonly configOk: boolean
-  readonly motifCount: number
+  readonly config: Config
+  readonly model: Model
   readonly device: string
-  readonly mode: string
+  /** Whether the model is the one that was expected. */
+  readonly configOk: boolean
   readonly version: string
-  readonly configVersion: string
 }
 
 /** Every metric, with its unit, labels and edges. No label takes a value that a client can choose. */
-export class Metrics implements Observer, HttpObserver {
+export class Metrics implements Observer {
   /** Mean time of the last answers, ms; null before the first. */
   recentLatencyMs: number | null = null
   lastInferenceAt: Date | null = null
@@ -103,27 +97,27 @@ export class Metrics implements Observer, HttpObserver {
       this.#lag.reset()
     }, LAG_INTERVAL_MS).unref()
 
-    const { model, mode } = facts
+    const { config, model, device, version, configOk } = facts
     this.#gauge('hailo_sidecar_start_time_seconds', 'Unix time of the start').set(Date.now() / 1000)
     this.#gauge('hailo_model_info', 'The model', ['model', 'hef_path', 'motifs', 'device']).set(
-      { model, hef_path: facts.modelPath, motifs: facts.motifCount, device: facts.device },
+      { model: model.name, hef_path: model.path ?? '', motifs: config.motifCount, device },
       1,
     )
     this.#gauge('hailo_build_info', 'The build', ['version', 'hef_sha', 'config']).set(
-      { version: facts.version, hef_sha: facts.modelSha256, config: facts.configVersion },
+      { version, hef_sha: model.sha256, config: config.configVersion },
       1,
     )
     this.#gauge('hailo_config_ok', '1 when the model is the expected one', ['expected', 'actual']).set(
-      { expected: facts.expectedSha256 ?? '', actual: facts.modelSha256 },
-      facts.configOk ? 1 : 0,
+      { expected: config.expectedSha256 ?? '', actual: model.sha256 },
+      configOk ? 1 : 0,
     )
     const modes = this.#gauge('hailo_inference_mode', '1 for the mode that answers', ['mode'])
-    for (const each of ['hailo', 'onnx', 'stub']) modes.set({ mode: each }, each === mode ? 1 : 0)
+    for (const mode of ['hailo', 'onnx', 'stub']) modes.set({ mode }, mode === config.mode ? 1 : 0)
     // Rows that a rate() needs from the start, not from the first failure on.
     for (const status of ['success', 'error', 'rejected']) {
-      this.#inferences.inc({ operation: OPERATION, status, model }, 0)
+      this.#inferences.inc({ operation: OPERATION, status, model: model.name }, 0)
     }
-    this.#duration.zero({ operation: OPERATION, model })
+    this.#duration.zero({ operation: OPERATION, model: model.name })
   }
 
   /** Adds what is read from the engine at scrape time: cursors and the workers' own counters. */
@@ -133,7 +127,10 @@ export class Metrics implements Observer, HttpObserver {
       streams.reduce((total, stream) => total + read(stream), 0)
 
     this.#gauge('hailo_model_loaded', '1 while a worker has the model', ['model', 'version'], gauge =>
-      gauge.set({ model: this.#facts.model, version: this.#facts.modelVersion }, engine.available ? 1 : 0),
+      gauge.set(
+        { model: this.#facts.model.name, version: this.#facts.model.version },
+        engine.available ? 1 : 0,
+      ),
     )
     this.#gauge('hailo_queue_depth', 'Windows in flight', [], gauge =>
       gauge.set(sum(({ ring }) => ring.inFlight)),
@@ -171,7 +168,7 @@ export class Metrics implements Observer, HttpObserver {
         counter.inc({ metric: 'latent_vectors' }, windows)
         counter.inc({ metric: 'motif_predictions' }, windows)
         counter.inc({ metric: 'latent_dimensions' }, windows * LATENT_DIMS)
-        counter.inc({ metric: 'motif_classes' }, windows * this.#facts.motifCount)
+        counter.inc({ metric: 'motif_classes' }, windows * this.#facts.config.motifCount)
       },
     )
     this.#derived(
@@ -191,7 +188,7 @@ export class Metrics implements Observer, HttpObserver {
   }
 
   inferenceEnded(outcome: Outcome, durationMs: number, slot: Slot | null): void {
-    const { model } = this.#facts
+    const model = this.#facts.model.name
     const status = outcome === 'ok' ? 'success' : 'error'
     this.#inferences.inc({ operation: OPERATION, status, model })
     if (slot !== null) this.#queueWait.observe(slot.queueWaitMs / 1000)
@@ -204,7 +201,7 @@ export class Metrics implements Observer, HttpObserver {
 
   refused(_code: RefusalCode, reason: string): void {
     this.#rejected.inc({ reason })
-    this.#inferences.inc({ operation: OPERATION, status: 'rejected', model: this.#facts.model })
+    this.#inferences.inc({ operation: OPERATION, status: 'rejected', model: this.#facts.model.name })
   }
 
   cancelled(): void {
@@ -217,15 +214,17 @@ export class Metrics implements Observer, HttpObserver {
   }
 
   workerServing(worker: number): void {
-    this.#log.info({ worker, backend: this.#facts.mode }, 'worker serves')
+    this.#log.info({ worker, backend: this.#facts.config.mode }, 'worker serves')
   }
 
+  /** @param method one of a closed list @param endpoint the route's pattern, never what the client wrote */
   answered(method: string, endpoint: string, status: number, seconds: number): void {
     this.#httpRequests.inc({ method, endpoint, status_code: status })
     this.#httpDuration.observe({ method, endpoint }, seconds)
   }
 
-  failed({ code }: Failure): void {
+  /** @param code one of a closed list */
+  failed(code: string): void {
     this.#errors.inc({ error_type: code })
   }
 

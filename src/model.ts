@@ -4,6 +4,7 @@ import { basename, dirname, join } from 'node:path'
 import { isDeepStrictEqual } from 'node:util'
 import { z } from 'zod'
 import type { Config } from './config.ts'
+import type { GoldenVectors } from './core/golden.ts'
 import type { Normalisation } from './core/normalise.ts'
 import { CHANNEL_NAMES, CHANNELS, LATENT_DIMS, TIMESTEPS, WINDOW_BYTES } from './core/window.ts'
 
@@ -32,17 +33,6 @@ export interface Model {
   /** 0 to 1, null when nobody has measured it. */
   readonly accuracy: number | null
   readonly golden: GoldenVectors | null
-}
-
-/** Recorded windows with the trained model's own outputs, all row-major. */
-export interface GoldenVectors {
-  readonly count: number
-  /** float32[count][100][9], raw sensor units */
-  readonly windows: Float32Array
-  /** float32[count][64] */
-  readonly latents: Float32Array
-  /** float32[count][motifs], probabilities */
-  readonly motifScores: Float32Array
 }
 
 /** The model cannot be used. `main.ts` prints the message and exits with 78. */

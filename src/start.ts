@@ -2,21 +2,25 @@ import { monotonicMs } from './clock.ts'
 import { type Config, loadConfig } from './config.ts'
 import type { StreamModel } from './core/stream-task.ts'
 import { Engine } from './engine/engine.ts'
-import { goldenParity, SMALLEST_COSINE } from './engine/golden.ts'
+import { goldenParity, SMALLEST_COSINE, warmUp } from './engine/warm-up.ts'
 import { isConfigOk } from './http/health.ts'
 import { FrontDoor } from './http/server.ts'
-import type { Readiness, Service } from './http/service.ts'
-import { createLogger } from './log.ts'
+import type { Readiness } from './http/service.ts'
+import { createLogger, type Logger } from './log.ts'
 import { Metrics } from './metrics.ts'
 import { loadModel, type Model } from './model.ts'
 import { VERSION } from './project.ts'
 
 const WORKER_URL = new URL('../workers/serve.js', import.meta.url)
 
+/** What kept the service from starting, in words for the operator. */
+export class StartError extends Error {}
+
 /**
- * Starts the service: configuration, model, engine, front door; ready once the model has shown that
- * it answers rightly and the path is warm. SIGTERM and SIGINT drain it.
+ * Puts the service together and starts it: configuration, model, engine, front door. It is ready
+ * once the model has shown that it answers rightly. SIGTERM and SIGINT drain it.
  * @param workerUrl another worker, for tests of what happens when one fails
+ * @throws ConfigError, ModelError, StartError
  */
 export async function start(env: NodeJS.ProcessEnv, workerUrl = WORKER_URL): Promise<void> {
   const startedMs = monotonicMs()
@@ -26,22 +30,8 @@ export async function start(env: NodeJS.ProcessEnv, workerUrl = WORKER_URL): Pro
   for (const key of config.unused) log.warn({ key }, 'set, but without effect in this release')
 
   const device = config.mode === 'stub' ? 'none (stub)' : 'cpu'
-  const metrics = new Metrics(
-    {
-      model: model.name,
-      modelVersion: model.version,
-      modelPath: model.path ?? '',
-      modelSha256: model.sha256,
-      expectedSha256: config.expectedSha256,
-      configOk: isConfigOk({ config, model }),
-      motifCount: config.motifCount,
-      device,
-      mode: config.mode,
-      version: VERSION,
-      configVersion: config.configVersion,
-    },
-    log,
-  )
+  const configOk = isConfigOk({ config, model })
+  const metrics = new Metrics({ config, model, device, configOk, version: VERSION }, log)
   const engine = new Engine({
     workerUrl,
     workers: config.workers,
@@ -53,54 +43,64 @@ export async function start(env: NodeJS.ProcessEnv, workerUrl = WORKER_URL): Pro
   metrics.watch(engine)
 
   const readiness: Readiness = { phase: 'starting' }
-  const service: Service = {
+  const frontDoor = new FrontDoor({
     config,
     model,
     engine,
     metrics,
     readiness,
     log,
-    version: VERSION,
     device,
+    version: VERSION,
     startedMs,
-  }
-  const frontDoor = new FrontDoor(service, {
-    backend: config.mode,
-    modelSha256: model.sha256.slice(0, 12),
-    configVersion: config.configVersion,
   })
-  const port = await frontDoor.listen(config.host, config.port)
-  const url = `http://${config.host.includes(':') ? `[${config.host}]` : config.host}:${port}`
+  const port = await frontDoor.listen(config.host, config.port).catch(cause => {
+    throw new StartError(`Cannot listen on ${config.host} port ${config.port}: ${reasonOf(cause)}`)
+  })
+  drainOnSignal(engine, frontDoor, log)
 
-  let stopping = false
-  const stop = async (signal: string) => {
-    if (stopping) return
-    stopping = true
+  await engine.start().catch(async cause => {
+    await engine.close()
+    throw new StartError(`Cannot run ${model.path ?? 'the stub'}: ${reasonOf(cause)}`)
+  })
+  readiness.phase = 'warming'
+  if (!(await isTrue(engine, model, metrics, log))) {
+    readiness.phase = 'golden_check_failed'
+    return
+  }
+  engine.open()
+  readiness.phase = 'ready'
+  metrics.warmedUp((monotonicMs() - startedMs) / 1000)
+  process.stdout.write(banner(config, model, port))
+}
+
+/** Whether the backend answers like the trained model, as far as anybody can tell. */
+async function isTrue(engine: Engine, model: Model, metrics: Metrics, log: Logger): Promise<boolean> {
+  if (model.golden === null) {
+    if (model.path !== null) log.warn('the model brings no golden vectors: its answers are not checked')
+    await warmUp(engine)
+    return true
+  }
+  const parity = await goldenParity(engine, model.golden)
+  metrics.goldenChecked(parity.cosine)
+  if (parity.cosine >= SMALLEST_COSINE && parity.topMotifMisses === 0) return true
+  log.fatal(parity, 'the backend does not answer like the trained model: no client will be served')
+  return false
+}
+
+function drainOnSignal(engine: Engine, frontDoor: FrontDoor, log: Logger): void {
+  let draining = false
+  const drain = async (signal: string) => {
+    if (draining) return
+    draining = true
     log.info({ signal }, 'draining')
     await engine.drain()
     await frontDoor.close()
     await engine.close()
-    log.info('drained, bye')
+    log.info('drained')
     process.exit(0)
   }
-  for (const signal of ['SIGTERM', 'SIGINT']) process.on(signal, stop)
-
-  await engine.start()
-  readiness.phase = 'warming'
-  if (model.golden) {
-    const parity = await goldenParity(engine, model.golden)
-    metrics.goldenChecked(parity.cosine)
-    log.info(parity, 'golden parity')
-    if (parity.cosine < SMALLEST_COSINE || parity.topMotifMisses > 0) {
-      readiness.phase = 'golden_check_failed'
-      log.fatal(parity, 'the backend does not answer like the trained model: no client will be served')
-      return
-    }
-  } else log.warn('the model brings no golden vectors: its answers are not checked')
-  engine.open()
-  readiness.phase = 'ready'
-  metrics.warmedUp((monotonicMs() - startedMs) / 1000)
-  process.stdout.write(banner({ config, model, url }))
+  for (const signal of ['SIGTERM', 'SIGINT']) process.on(signal, drain)
 }
 
 /** The part of the model that crosses to the workers; null runs the stub. */
@@ -110,7 +110,8 @@ function streamModelOf(model: Model): StreamModel | null {
   return { bytes, normalisation, inputName, latentName, motifName, motifActivation }
 }
 
-function banner({ config, model, url }: { config: Config; model: Model; url: string }): string {
+function banner(config: Config, model: Model, port: number): string {
+  const host = config.host.includes(':') ? `[${config.host}]` : config.host
   const rows = {
     mode: config.mode,
     model: model.name,
@@ -119,8 +120,12 @@ function banner({ config, model, url }: { config: Config; model: Model; url: str
     workers: config.workers,
     'ring slots': `${config.ringSlots} per worker`,
     deadline: `${config.deadlineMs} ms`,
-    url,
+    url: `http://${host}:${port}`,
   }
   const lines = Object.entries(rows).map(([name, value]) => `  ${name.padEnd(12)}${value}\n`)
   return `hailo-inference ${VERSION}\n${lines.join('')}`
+}
+
+function reasonOf(cause: unknown): string {
+  return cause instanceof Error ? cause.message : String(cause)
 }

@@ -31,6 +31,11 @@ export class WorkerCounters {
     this.#cells = new Float64Array(buffer)
   }
 
+  /** Starts counting anew. Only while the worker has nothing in flight. */
+  reset(): void {
+    this.#cells.fill(0, ANSWERED)
+  }
+
   beat(nowMs: number): void {
     this.#cells[HEARTBEAT_MS] = nowMs
   }

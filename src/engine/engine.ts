@@ -3,7 +3,7 @@ import { predictedWaitMs, refusal } from '../core/admission.ts'
 import type { Outcome } from '../core/outcome.ts'
 import type { Slot } from '../core/slot.ts'
 import type { StreamModel } from '../core/stream-task.ts'
-import type { Observer, RefusalCode } from './observer.ts'
+import type { Observer, RefusalCode, StreamObserver } from './observer.ts'
 import { WorkerPool } from './pool.ts'
 import { type InFlight, Stream, type Waiter } from './stream.ts'
 
@@ -48,14 +48,16 @@ export class Engine {
 
   constructor(options: EngineOptions) {
     this.#observer = options.observer
+    // What the engine infers for itself before it opens is nobody's request.
+    const observer: StreamObserver = {
+      inferenceEnded: (...ended) => {
+        if (this.#open) options.observer.inferenceEnded(...ended)
+      },
+      cancelled: () => options.observer.cancelled(),
+    }
     this.streams = Array.from(
       { length: options.workers },
-      () =>
-        new Stream({
-          capacity: options.ringSlots,
-          motifCount: options.motifCount,
-          observer: options.observer,
-        }),
+      () => new Stream({ capacity: options.ringSlots, motifCount: options.motifCount, observer }),
     )
     this.#pool = new WorkerPool({ ...options, streams: this.streams })
   }
@@ -66,7 +68,9 @@ export class Engine {
     await this.#pool.start()
   }
 
+  /** Lets clients in. What the engine inferred for itself before this is not counted anywhere. */
   open(): void {
+    for (const { counters } of this.streams) counters.reset()
     this.#open = true
   }
 

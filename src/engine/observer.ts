@@ -4,17 +4,22 @@ import type { Slot } from '../core/slot.ts'
 /** Why a worker's task ended before it was told to stop. */
 export type LossCause = 'error' | 'exit' | 'stuck' | 'stream_lost'
 
-/** Told what happens inside the engine, on the main thread. Must be quick: it is on the hot path. */
-export interface Observer {
+/** Told how windows end, on the main thread. Must be quick: it is on the hot path. */
+export interface StreamObserver {
   /**
    * An admitted window ended.
    * @param slot its times, null when the worker has not finished with it
    * @param durationMs from the request's first byte to now
    */
   inferenceEnded(outcome: Outcome, durationMs: number, slot: Slot | null): void
-  refused(code: RefusalCode, reason: string): void
   /** The client went away before its window ended. */
   cancelled(): void
+}
+
+/** Told everything that happens inside the engine. */
+export interface Observer extends StreamObserver {
+  /** @param reason one of a closed list */
+  refused(code: RefusalCode, reason: string): void
   workerLost(worker: number, cause: LossCause, error: unknown): void
   workerServing(worker: number): void
 }

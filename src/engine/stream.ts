@@ -5,7 +5,7 @@ import { WorkerCounters } from '../core/counters.ts'
 import type { Outcome } from '../core/outcome.ts'
 import { Ring } from '../core/ring.ts'
 import type { Slot } from '../core/slot.ts'
-import type { Observer } from './observer.ts'
+import type { StreamObserver } from './observer.ts'
 
 /** Whoever waits for one window. Told its outcome once, or cancels before that. */
 export interface Waiter {
@@ -51,13 +51,13 @@ export class Stream {
   readonly #waiting: (InFlight | null)[]
   /** The place in the ring that each slot's window got when it was published. */
   readonly #positions: Int32Array
-  readonly #observer: Observer
+  readonly #observer: StreamObserver
   readonly #estimate = new ServiceEstimate()
   /** When the worker finished the last window that was settled, ms. */
   #finishedMs = 0
   #closed = false
 
-  constructor(options: { capacity: number; motifCount: number; observer: Observer }) {
+  constructor(options: { capacity: number; motifCount: number; observer: StreamObserver }) {
     this.ring = Ring.create(options)
     this.#waiting = new Array(options.capacity).fill(null)
     this.#positions = new Int32Array(options.capacity)

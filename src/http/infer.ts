@@ -9,6 +9,8 @@ import type { Access } from './access.ts'
 import { readBody } from './body.ts'
 import { type Answer, errorAnswer, type Failure, retryAfter, send, UNAUTHORIZED } from './reply.ts'
 import { isEchoable, requestIdOf } from './request-id.ts'
+import type { FrontDoorMetrics } from './service.ts'
+import type { EventLoopTurn } from './turn.ts'
 
 /** A window as JSON takes some 20 KB; with indentation and other keys beside it, more. */
 const MAX_BODY_BYTES = 256 * 1024
@@ -27,13 +29,8 @@ export interface InferenceContext {
   readonly provenance: Provenance
   readonly deadlineMs: number
   readonly maxDeadlineMs: number
-  readonly observer: HttpObserver
-}
-
-export interface HttpObserver {
-  /** @param endpoint the route's pattern, never what the client wrote */
-  answered(method: string, endpoint: string, status: number, seconds: number): void
-  failed(failure: Failure): void
+  readonly metrics: FrontDoorMetrics
+  readonly turn: EventLoopTurn
 }
 
 /** What one route does with a window: where it finds it in a JSON body, and how it tells the result. */
@@ -62,7 +59,7 @@ export class InferenceExchange implements Waiter {
   readonly #response: HttpResponse
   readonly #context: InferenceContext
   readonly #operation: Operation
-  readonly #arrivedMs = monotonicMs()
+  readonly #arrivedMs: number
   readonly #contentType: string
   readonly #accept: string
   readonly #requestId: string
@@ -76,6 +73,7 @@ export class InferenceExchange implements Waiter {
     this.#response = response
     this.#operation = operation
     this.#context = context
+    this.#arrivedMs = context.turn.arrivedMs()
     // The request can be read only now: uWebSockets takes it back when this call returns.
     this.#contentType = request.getHeader('content-type')
     this.#accept = request.getHeader('accept')
@@ -229,21 +227,21 @@ export class InferenceExchange implements Waiter {
 
   #fail(failure: Failure): void {
     if (this.#over) return
-    this.#context.observer.failed(failure)
+    this.#context.metrics.failed(failure.code)
     const modelAvailable = this.#context.engine.available
     this.#answer(errorAnswer(failure, { requestId: this.#requestId, accept: this.#accept, modelAvailable }))
   }
 
   #answer({ status, headers, body, close = false }: Answer): void {
     this.#over = true
-    const { engine, observer } = this.#context
+    const { engine, metrics } = this.#context
     send(this.#response, {
       status,
       headers: Object.assign(headers, this.#headers),
       body,
       close: close || engine.draining,
     })
-    observer.answered('POST', this.#operation.endpoint, status, (monotonicMs() - this.#arrivedMs) / 1000)
+    metrics.answered('POST', this.#operation.endpoint, status, (monotonicMs() - this.#arrivedMs) / 1000)
   }
 }
 

@@ -5,10 +5,11 @@ import { monotonicMs } from '../clock.ts'
 import { Access } from './access.ts'
 import { encodeOperation, root, status, TEST } from './compat.ts'
 import { healthz, readyz } from './health.ts'
-import { INFER, InferenceExchange, type Operation, type Provenance } from './infer.ts'
+import { INFER, InferenceExchange, type Operation } from './infer.ts'
 import { type Answer, type Asker, errorAnswer, type Failure, UNAUTHORIZED } from './reply.ts'
 import { requestIdOf } from './request-id.ts'
 import type { Service } from './service.ts'
+import { EventLoopTurn } from './turn.ts'
 
 /** Answers a request without a body. */
 type Page = (asker: Asker) => Answer | Promise<Answer>
@@ -43,7 +44,7 @@ export class FrontDoor {
   })
   #connections = 0
 
-  constructor(service: Service, provenance: Provenance) {
+  constructor(service: Service) {
     this.#service = service
     this.#access = new Access(service.config)
     this.#server.uws_instance.filter((_, change) => {
@@ -67,7 +68,7 @@ export class FrontDoor {
         return { status: 200, headers: { 'Content-Type': contentType }, body: text }
       },
     }
-    this.#addOperations(operations, provenance)
+    this.#addOperations(operations)
     this.#addPages(pages)
     this.#addRefusals(operations, pages)
   }
@@ -93,15 +94,20 @@ export class FrontDoor {
   }
 
   /** The hot routes go straight to uWebSockets: hyper-express' wrappers would cost as much as all the rest. */
-  #addOperations(operations: readonly Operation[], provenance: Provenance): void {
-    const { config, engine, metrics } = this.#service
+  #addOperations(operations: readonly Operation[]): void {
+    const { config, model, engine, metrics } = this.#service
     const context = {
       engine,
-      provenance,
+      provenance: {
+        backend: config.mode,
+        modelSha256: model.sha256.slice(0, 12),
+        configVersion: config.configVersion,
+      },
       access: this.#access,
       deadlineMs: config.deadlineMs,
       maxDeadlineMs: config.maxDeadlineMs,
-      observer: metrics,
+      metrics,
+      turn: new EventLoopTurn(),
     }
     for (const operation of operations) {
       this.#server.uws_instance.post(operation.endpoint, (response, request) => {
@@ -184,7 +190,7 @@ export class FrontDoor {
 
   #failing(failure: Failure): Page {
     return asker => {
-      this.#service.metrics.failed(failure)
+      this.#service.metrics.failed(failure.code)
       return errorAnswer(failure, asker)
     }
   }

@@ -1,15 +1,15 @@
 import type { Config } from '../config.ts'
 import type { Engine } from '../engine/engine.ts'
 import type { Logger } from '../log.ts'
-import type { Metrics } from '../metrics.ts'
 import type { Model } from '../model.ts'
+import type { ErrorCode } from './reply.ts'
 
 /** Everything the front door tells about: put together in main.ts, changed only by what it holds. */
 export interface Service {
   readonly config: Config
   readonly model: Model
   readonly engine: Engine
-  readonly metrics: Metrics
+  readonly metrics: FrontDoorMetrics
   readonly readiness: Readiness
   readonly log: Logger
   /** The package's version. */
@@ -18,6 +18,17 @@ export interface Service {
   readonly device: string
   /** Monotonic ms of the start. */
   readonly startedMs: number
+}
+
+/** What the front door counts, and what it tells of the counts. */
+export interface FrontDoorMetrics {
+  /** Mean time of the last answers, ms; null before the first. */
+  readonly recentLatencyMs: number | null
+  readonly lastInferenceAt: Date | null
+  answered(method: string, endpoint: string, status: number, seconds: number): void
+  failed(code: ErrorCode): void
+  healthChecked(healthy: boolean): void
+  scrape(accept: string): Promise<{ contentType: string; text: string }>
 }
 
 /** How far the start has come. */
