@@ -1,5 +1,6 @@
-import { existsSync, readFileSync } from 'node:fs'
-import { dirname, join } from 'node:path'
+import { readFileSync } from 'node:fs'
+import { join } from 'node:path'
+import { PROJECT_FOLDER } from '../src/project.ts'
 
 export const WINDOW_SAMPLES = 100
 export const CHANNELS = 9
@@ -53,7 +54,7 @@ export function cutWindows(recording: Recording, hop: number): RecordedWindow[] 
 }
 
 /** Reads the recording that ships with the project. Blocks; throws when its files do not fit each other. */
-export function loadRecording(folder = join(projectFolder(), 'artifacts')): Recording {
+export function loadRecording(folder = join(PROJECT_FOLDER, 'artifacts')): Recording {
   const about = JSON.parse(readFileSync(join(folder, 'replay.json'), 'utf8'))
   // Copied: a Float32Array may only view a multiple of 4 bytes, and a Buffer may start anywhere. The files are
   // little-endian, as is every machine that Node.js still supports but one (s390x).
@@ -77,11 +78,4 @@ function majority(labels: Uint8Array, motifCount: number): number {
   const counts = new Array<number>(motifCount).fill(0)
   for (const label of labels) counts[label]!++
   return counts.indexOf(Math.max(...counts)) // indexOf finds the smallest index in a tie
-}
-
-/** The nearest folder above with a package.json: this file also runs from dist/bench. */
-function projectFolder(): string {
-  let folder = import.meta.dirname
-  while (!existsSync(join(folder, 'package.json')) && folder !== dirname(folder)) folder = dirname(folder)
-  return folder
 }

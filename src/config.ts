@@ -124,6 +124,7 @@ const KEYS = {
   CORS_ORIGINS: list,
   CONFIG_PATH: text,
 }
+export const CONFIG_KEYS = Object.keys(KEYS)
 const Settings = z.object(KEYS).partial()
 
 type Key = keyof typeof KEYS

@@ -27,6 +27,7 @@ export async function start(env: NodeJS.ProcessEnv, workerUrl = WORKER_URL): Pro
   const config = loadConfig(env)
   const model = loadModel(config)
   const log = createLogger(config.logLevel)
+  if (config.mode === 'stub') log.warn('stub mode: the answers are made up from the bytes of each window')
   for (const key of config.unused) log.warn({ key }, 'set, but without effect in this release')
 
   const device = config.mode === 'stub' ? 'none (stub)' : 'cpu'

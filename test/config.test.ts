@@ -1,8 +1,8 @@
-import { mkdtempSync, rmSync, writeFileSync } from 'node:fs'
+import { mkdtempSync, readFileSync, rmSync, writeFileSync } from 'node:fs'
 import { tmpdir } from 'node:os'
 import { join, resolve } from 'node:path'
 import { expect, onTestFinished, test } from 'vitest'
-import { ConfigError, defaultWorkers, loadConfig } from '../src/config.ts'
+import { CONFIG_KEYS, ConfigError, defaultWorkers, loadConfig } from '../src/config.ts'
 
 const SHIPPED_MODEL = resolve('artifacts/model_dynamic.onnx')
 
@@ -80,6 +80,7 @@ test.each([
   [{ INFER_MODE: 'stub' }, { mode: 'stub' }],
   [{ USE_REAL_MODEL: 'FALSE' }, { mode: 'stub' }],
   [{ USE_REAL_MODEL: '0', INFER_MODE: 'stub' }, { mode: 'stub' }],
+  [{ USE_REAL_MODEL: 'true', INFER_MODE: 'onnx' }, { mode: 'onnx' }],
   [{ FALLBACK: 'none' }, { mode: 'onnx' }],
   [
     { INFER_MODE: '', PORT: '', API_KEY: '', HEF_PATH: '', CONFIG_PATH: '' },
@@ -276,6 +277,11 @@ test.each([
   [16, 2, { [V1_QUOTA]: '300000\n', [V1_PERIOD]: '100000\n' }],
 ])('defaultWorkers() of %i CPUs is %i with the cgroup %j', (cpus, workers, files: Record<string, string>) => {
   expect(defaultWorkers(cpus, path => files[path])).toBe(workers)
+})
+
+test('docs/env.md lists every key and no other', () => {
+  const documented = readFileSync('docs/env.md', 'utf8').match(/`[A-Z][A-Z0-9_]+`/g)!
+  expect(new Set(documented.map(key => key.slice(1, -1)))).toEqual(new Set(CONFIG_KEYS))
 })
 
 /** What `loadConfig` finds wrong, empty when nothing. */
