@@ -44,6 +44,7 @@ export interface Config {
 
 /** The configuration cannot be used. `main.ts` prints the message, one problem per line, and exits with 78. */
 export class ConfigError extends Error {
+  readonly code = 'ERR_CONFIG'
   readonly problems: string[]
 
   constructor(problems: string[]) {

@@ -37,6 +37,8 @@ export interface Model {
 
 /** The model cannot be used. `main.ts` prints the message and exits with 78. */
 export class ModelError extends Error {
+  readonly code = 'ERR_MODEL'
+
   constructor({ path, found, expected, remedy }: { path: string; found: string } & Wanted) {
     super(`${path}: ${found}, expected ${expected}. ${remedy}`)
     this.name = 'ModelError'

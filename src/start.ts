@@ -14,7 +14,9 @@ import { VERSION } from './project.ts'
 const WORKER_URL = new URL('../workers/serve.js', import.meta.url)
 
 /** What kept the service from starting, in words for the operator. */
-export class StartError extends Error {}
+export class StartError extends Error {
+  readonly code = 'ERR_START'
+}
 
 /**
  * Puts the service together and starts it: configuration, model, engine, front door. It is ready

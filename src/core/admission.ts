@@ -62,9 +62,11 @@ export class ServiceEstimate {
 
   update({ count, busyMs, latencyMs, position }: Measurement): void {
     const weight = 1 - (1 - WEIGHT) ** count
-    const serviceMs = Math.min(busyMs / count, this.serviceMs * LARGEST_STEP)
+    const largestServiceMs = LARGEST_STEP * this.serviceMs
+    const largestOverheadMs = LARGEST_STEP * (this.serviceMs + this.overheadMs)
+    const serviceMs = Math.min(busyMs / count, largestServiceMs)
     this.serviceMs += weight * (serviceMs - this.serviceMs)
-    const overheadMs = Math.max(0, latencyMs - position * this.serviceMs)
+    const overheadMs = Math.min(Math.max(0, latencyMs - position * this.serviceMs), largestOverheadMs)
     this.overheadMs += weight * (overheadMs - this.overheadMs)
   }
 

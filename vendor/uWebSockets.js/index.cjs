@@ -13,20 +13,25 @@ function load() {
   if (nodeMajor === 24) return require(`@uwsjs/${platform}-${arch}-24`)
   // uws-pack exports an ES module only, so its binary is required by path.
   const binary = join('uws-pack', 'dist', 'bin', `uws_${platform}_${arch}_${versions.modules}.node`)
-  return require(
-    require.resolve
-      .paths('uws-pack')
-      .map(folder => join(folder, binary))
-      .find(existsSync) ?? binary,
-  )
+  const folder = require.resolve.paths('uws-pack').find(folder => existsSync(join(folder, binary)))
+  return require(folder ? join(folder, binary) : binary)
+}
+
+/** What to install instead, for this system. */
+function remedy() {
+  if (platform === 'linux') {
+    const { glibcVersionRuntime } = process.report.getReport().header
+    if (glibcVersionRuntime === undefined) return 'use a Linux with glibc, such as Debian or Ubuntu'
+    const [, minor] = glibcVersionRuntime.split('.').map(Number)
+    if (minor < 27) return `use a system with glibc 2.27 or newer, this one has ${glibcVersionRuntime}`
+    if (arch === 'x64' && minor >= 38) return 'use Node.js 20.19, 22 or 24 and run npm ci with it'
+  }
+  return 'use Node.js 20.19 or 22 and run npm ci with it'
 }
 
 try {
   module.exports = load()
 } catch (cause) {
-  throw new Error(
-    `No uWebSockets.js binary fits Node.js ${versions.node} on ${platform} ${arch}: ` +
-      'use Node.js 20.19 or 22 (any glibc from 2.27), or Node.js 24 on linux x64 with glibc 2.38 or newer.',
-    { cause },
-  )
+  const message = `No uWebSockets.js binary fits Node.js ${versions.node} on ${platform} ${arch}: ${remedy()}.`
+  throw Object.assign(new Error(message, { cause }), { code: 'ERR_NO_UWEBSOCKETS_BINARY' })
 }
