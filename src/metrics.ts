@@ -213,6 +213,10 @@ export class Metrics implements Observer {
     this.#log.error({ worker, cause, err: error }, 'worker lost, starting another')
   }
 
+  poolFailed(error: unknown): void {
+    this.#log.error({ err: error }, 'a worker thread without a stream failed')
+  }
+
   workerServing(worker: number): void {
     this.#log.info({ worker, backend: this.#facts.config.mode }, 'worker serves')
   }

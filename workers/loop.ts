@@ -31,9 +31,11 @@ export async function serve({
   while (true) {
     counters.beat(monotonicMs())
 
+    // Read before the look for windows: what was published before the stop is found by that look.
+    const stopping = ring.stopping
     const idle = submitted === collected
     const room = backend.depth - distance(collected, submitted)
-    const waiting = Math.min(room, ring.waitForWindows(submitted, idle ? IDLE_WAIT_MS : 0))
+    const waiting = Math.min(room, ring.waitForWindows(submitted, idle && !stopping ? IDLE_WAIT_MS : 0))
     const nowMs = waiting > 0 ? monotonicMs() : 0
     for (let looked = 0; looked < waiting; looked++) {
       const slot = ring.slot(submitted)
@@ -55,6 +57,6 @@ export async function serve({
         if (outcome !== 'ok') return 'stream_lost'
       } else ring.complete(collected)
       collected = (collected + 1) | 0
-    } else if (ring.stopping) return 'stopped'
+    } else if (stopping) return 'stopped'
   }
 }

@@ -1,3 +1,4 @@
+import { monotonicMs } from '../src/clock.ts'
 import { WorkerCounters } from '../src/core/counters.ts'
 import { Ring } from '../src/core/ring.ts'
 import type { StreamTask } from '../src/core/stream-task.ts'
@@ -18,9 +19,10 @@ export async function serveWith(
 ): Promise<'stopped' | 'stream_lost'> {
   const ring = new Ring(task.ring, task.motifCount)
   const backend = await open(task)
+  const counters = new WorkerCounters(task.counters)
   try {
+    counters.beat(monotonicMs()) // before "serving": a predecessor's last sign of life may be long ago
     ring.setServing(true)
-    const counters = new WorkerCounters(task.counters)
     return await serve({ ring, backend, counters, normalisation: task.model?.normalisation ?? null })
   } finally {
     await backend.close()

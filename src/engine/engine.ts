@@ -94,11 +94,14 @@ export class Engine {
    * loop; a stream that is not submitted to holds nothing.
    */
   admit(deadlineMs: number): Stream | Refused {
-    if (this.#draining) return this.#refuse('draining', 'draining', 'The server is shutting down', 1000)
-    if (!this.#open) {
-      return this.#refuse('model_unavailable', 'starting', 'The model is still being checked', REOPEN_MS)
-    }
-    return this.#choose(deadlineMs)
+    return this.refuseAll() ?? this.#choose(deadlineMs)
+  }
+
+  /** What every window is refused with at the moment, whatever it is; null while clients are let in. */
+  refuseAll(): Refused | null {
+    if (this.#draining) return this.#refuse('draining', 'draining', 'The server is shutting down', REOPEN_MS)
+    if (this.#open) return null
+    return this.#refuse('model_unavailable', 'starting', 'The model has not been checked yet', REOPEN_MS)
   }
 
   /** Hands the window in the stream's next slot to its worker; `waiter` is told the outcome once. */

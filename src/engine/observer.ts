@@ -22,6 +22,8 @@ export interface Observer extends StreamObserver {
   refused(code: RefusalCode, reason: string): void
   workerLost(worker: number, cause: LossCause, error: unknown): void
   workerServing(worker: number): void
+  /** A thread failed while it had no stream to serve; it is replaced. */
+  poolFailed(error: unknown): void
 }
 
 /** Why the engine does not take a window. */

@@ -41,8 +41,7 @@ export class WorkerPool {
       atomics: 'disabled', // the ring does the waiting
       recordTiming: false,
     })
-    // A thread that dies between two tasks: the pool has replaced it already.
-    this.#piscina.on('error', error => this.#observer.workerLost(-1, 'error', error))
+    this.#piscina.on('error', error => this.#observer.poolFailed(error))
     this.#streams = options.streams
     this.#task = { model: options.model, motifCount: options.motifCount }
     this.#observer = options.observer
@@ -59,8 +58,9 @@ export class WorkerPool {
     this.#stopping = true
     clearInterval(this.#watch)
     for (const stream of this.#streams) stream.close()
-    await Promise.race([Promise.all(this.#tasks), sleep(STOP_TIMEOUT_MS, undefined, { ref: false })])
-    await this.#piscina.destroy()
+    await Promise.race([Promise.all(this.#tasks), sleep(STOP_TIMEOUT_MS)])
+    // A thread that hangs in native code cannot be ended before it returns: the process' end will do.
+    await Promise.race([this.#piscina.destroy(), sleep(STOP_TIMEOUT_MS)])
   }
 
   async #open(stream: Stream, worker: number): Promise<void> {
@@ -88,7 +88,9 @@ export class WorkerPool {
       backoffMs = Math.min(Math.max(100, backoffMs * 2), LONGEST_BACKOFF_MS)
       if (this.#stopping) return
       task = this.#run(stream, worker)
-      stream.ring.untilServing().then(() => this.#observer.workerServing(worker))
+      const serving = stream.ring.untilServing().then(() => true)
+      const ended = task.then(() => false)
+      void Promise.race([serving, ended]).then(serves => serves && this.#observer.workerServing(worker))
     }
   }
 

@@ -3,7 +3,7 @@ import { monotonicMs } from '../clock.ts'
 import type { Outcome } from '../core/outcome.ts'
 import type { Slot } from '../core/slot.ts'
 import { LATENT_DIMS, parseWindow, readWindow } from '../core/window.ts'
-import type { Engine } from '../engine/engine.ts'
+import type { Engine, Refused } from '../engine/engine.ts'
 import { type InFlight, Stream, type Waiter } from '../engine/stream.ts'
 import type { Access } from './access.ts'
 import { readBody } from './body.ts'
@@ -154,7 +154,8 @@ export class InferenceExchange implements Waiter {
       }
       if (!access.allows(credentials)) return UNAUTHORIZED
     }
-    if (engine.draining) return DRAINING
+    const refused = engine.refuseAll()
+    if (refused !== null) return refusedFailure(refused)
     const declaredBytes = Number(request.getHeader('content-length'))
     if (declaredBytes > MAX_BODY_BYTES) return bodyTooLarge(declaredBytes)
     if (!this.#operation.makeWindow && !this.#isJson && !this.#isOctetStream) {
@@ -194,10 +195,7 @@ export class InferenceExchange implements Waiter {
       })
     }
     const place = this.#context.engine.admit(this.#deadlineMs)
-    if (!(place instanceof Stream)) {
-      const { code, detail, retryAfterMs } = place
-      return this.#fail({ code, detail, headers: { 'Retry-After': retryAfter(retryAfterMs) } })
-    }
+    if (!(place instanceof Stream)) return this.#fail(refusedFailure(place))
     const fault = this.#fill(body, place.ring.nextSlot!)
     if (fault !== null) return this.#fail({ code: 'invalid_window', detail: fault })
     const times = { arrivedMs: this.#arrivedMs, deadlineMs: this.#deadlineMs }
@@ -245,10 +243,8 @@ export class InferenceExchange implements Waiter {
   }
 }
 
-const DRAINING: Failure = {
-  code: 'draining',
-  detail: 'The server is shutting down',
-  headers: { 'Retry-After': '1' },
+function refusedFailure({ code, detail, retryAfterMs }: Refused): Failure {
+  return { code, detail, headers: { 'Retry-After': retryAfter(retryAfterMs) } }
 }
 
 function bodyTooLarge(bytes: number): Failure {
