@@ -3,7 +3,6 @@ import { WorkerCounters } from '../src/core/counters.ts'
 import { Ring } from '../src/core/ring.ts'
 import type { StreamTask } from '../src/core/stream-task.ts'
 import type { Backend } from './backends/backend.ts'
-import { openOnnx } from './backends/onnx.ts'
 import { openStub } from './backends/stub.ts'
 import { serve } from './loop.ts'
 
@@ -15,7 +14,7 @@ export default function serveStream(task: StreamTask): Promise<'stopped' | 'stre
 /** @param open opens the stream; what it throws ends the task */
 export async function serveWith(
   task: StreamTask,
-  open: (task: StreamTask) => Backend | Promise<Backend>,
+  open: (task: StreamTask) => Promise<Backend>,
 ): Promise<'stopped' | 'stream_lost'> {
   const ring = new Ring(task.ring, task.motifCount)
   const backend = await open(task)
@@ -29,6 +28,9 @@ export async function serveWith(
   }
 }
 
-export function openBackend({ model, motifCount }: StreamTask): Backend | Promise<Backend> {
-  return model === null ? openStub(motifCount) : openOnnx(model, motifCount)
+export async function openBackend({ model, motifCount }: StreamTask): Promise<Backend> {
+  if (model === null) return openStub(motifCount)
+  // Loaded only where it runs: ONNX Runtime is large, and a device image may leave it out.
+  const { openOnnx } = await import('./backends/onnx.ts')
+  return openOnnx(model, motifCount)
 }
