@@ -16,7 +16,7 @@ type Page = (asker: Asker) => Answer | Promise<Answer>
 
 const PREFLIGHT = 'preflight'
 const PREFLIGHT_ANSWER: Answer = {
-  status: 204,
+  status: 200, // not 204: hyper-express cannot send one, the connection would be lost
   headers: {
     'Access-Control-Allow-Methods': 'GET, POST',
     'Access-Control-Allow-Headers':
@@ -177,7 +177,9 @@ export class FrontDoor {
       }
       response.status(answer.status)
       for (const [name, value] of Object.entries(headers)) response.header(name, value)
-      response.send(answer.body as string, answer.close || engine.draining)
+      // uWebSockets takes a HEAD answer that names a length for unfinished: no request can follow it.
+      const last = answer.close || engine.draining || request.method === 'HEAD'
+      response.send(answer.body as string, last)
       const seconds = (monotonicMs() - startedMs) / 1000
       metrics.answered(
         METHODS.has(request.method) ? request.method : 'other',

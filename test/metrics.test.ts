@@ -1,0 +1,268 @@
+import { afterAll, beforeAll, expect, test } from 'vitest'
+import { ask, bytesOf, OCTET_STREAM, postWindow } from './http-client.ts'
+import { startServer, type TestServer } from './server.ts'
+import { windowOf } from './windows.ts'
+
+const MODEL = 'tcn-vae-motion-12'
+const OPERATION = 'tcn_vae_inference'
+/** What Prometheus 2 and 3 send. */
+const PROMETHEUS =
+  'application/openmetrics-text;version=1.0.0;q=0.5,application/openmetrics-text;version=0.0.1;q=0.4,text/plain;version=0.0.4;q=0.3,*/*;q=0.2'
+
+interface Sample {
+  readonly name: string
+  readonly labels: Record<string, string>
+  readonly value: number
+}
+
+let server: TestServer
+let atStart: string
+beforeAll(async () => {
+  server = await startServer({ WORKERS: '1', DEADLINE_MS: '2000', MAX_DEADLINE_MS: '2000' })
+  atStart = await scrape()
+})
+afterAll(() => server.stop())
+
+test('after the start all counts are zero, whatever the start has inferred for itself', async () => {
+  const types = typesOf(atStart)
+  const counts = samplesOf(atStart).filter(({ name }) => {
+    const family = name.replace(/_(bucket|sum|count)$/, '')
+    return types.get(name) === 'counter' || types.get(family) === 'histogram'
+  })
+  expect(counts.length).toBeGreaterThan(40)
+  expect(counts.filter(({ value }) => value !== 0)).toEqual([])
+  // And yet it has inferred.
+  expect(sumOf(atStart, 'hailo_golden_cosine')).toBeGreaterThanOrEqual(0.9999)
+})
+
+test.each([
+  ['hailo_inference_requests_total', 'counter', 'operation status model'],
+  ['hailo_inference_duration_seconds', 'histogram', 'operation model'],
+  ['hailo_inference_errors_total', 'counter', 'error_type'],
+  ['hailo_samples_processed_total', 'counter', 'metric'],
+  ['hailo_model_loaded', 'gauge', 'model version'],
+  ['hailo_model_info', 'gauge', 'model hef_path motifs device'],
+  ['hailo_build_info', 'gauge', 'version hef_sha config'],
+  ['hailo_config_ok', 'gauge', 'expected actual'],
+  ['hailo_sidecar_start_time_seconds', 'gauge', ''],
+  ['hailo_health_checks_total', 'counter', 'status'],
+  ['hailo_http_requests_total', 'counter', 'method endpoint status_code'],
+  ['hailo_http_request_duration_seconds', 'histogram', 'method endpoint'],
+  ['hailo_queue_depth', 'gauge', ''],
+  ['hailo_queue_capacity', 'gauge', ''],
+  ['hailo_queue_wait_seconds', 'histogram', ''],
+  ['hailo_rejected_total', 'counter', 'reason'],
+  ['hailo_cancelled_total', 'counter', ''],
+  ['hailo_backpressure_level', 'gauge', ''],
+  ['hailo_worker_heartbeat_age_seconds', 'gauge', 'worker'],
+  ['hailo_worker_restarts_total', 'counter', 'worker cause'],
+  ['hailo_inference_mode', 'gauge', 'mode'],
+  ['hailo_golden_cosine', 'gauge', ''],
+  ['hailo_batch_size', 'histogram', ''],
+  ['hailo_event_loop_lag_seconds', 'gauge', ''],
+  ['hailo_input_suspect_units_total', 'counter', 'sensor'],
+  ['hailo_warmup_duration_seconds', 'gauge', ''],
+])('GET /metrics has %s, a %s with the labels [%s]', async (name, type, labels) => {
+  await ask(server, 'POST /infer')
+  await ask(server, 'GET /healthz')
+  const text = await scrape()
+  expect(typesOf(text).get(name)).toBe(type)
+  expect(text).toMatch(new RegExp(`^# HELP ${name} .`, 'm'))
+  const samples = samplesOf(text).filter(sample => sample.name.replace(/_(bucket|sum|count)$/, '') === name)
+  const rowsFollowTheFirstFailure = /rejected|restarts/.test(name)
+  if (!rowsFollowTheFirstFailure) expect(samples).not.toEqual([])
+  for (const sample of samples) {
+    const names = Object.keys(sample.labels).filter(label => label !== 'le')
+    expect(names.sort()).toEqual(labels.split(' ').filter(Boolean).sort())
+  }
+})
+
+test('the inference duration has the edges that the alerts are made for, 45 ms among them', async () => {
+  const edges = samplesOf(await scrape())
+    .filter(({ name }) => name === 'hailo_inference_duration_seconds_bucket')
+    .map(({ labels: { le } }) => le)
+  const expected =
+    '0.001 0.0025 0.005 0.0075 0.01 0.015 0.02 0.025 0.03 0.04 0.045 0.05 0.1 0.25 0.5 1 2.5 5 10 +Inf'
+  expect(edges).toEqual(expected.split(' '))
+})
+
+test('every counter moves by what was sent, and by nothing else', async () => {
+  const [good, bad, lost, checks] = [7, 5, 3, 2]
+  const moved = await movedBy(async () => {
+    for (let n = 0; n < good; n++) {
+      await postWindow(server, windowOf(n), n % 2 === 0 ? {} : { 'Content-Type': OCTET_STREAM })
+    }
+    for (let n = 0; n < bad; n++) await ask(server, 'POST /infer', { body: n % 2 === 0 ? '{}' : '[' })
+    for (let n = 0; n < lost; n++) await ask(server, 'GET /nowhere')
+    for (let n = 0; n < checks; n++) await ask(server, 'GET /healthz')
+  })
+  const inference = { operation: OPERATION, model: MODEL }
+  const infer = { method: 'POST', endpoint: '/infer' }
+  const unknown = { method: 'GET', endpoint: 'unknown' }
+  const expected: [number, string, Record<string, string>?][] = [
+    [good, 'hailo_inference_requests_total', { ...inference, status: 'success' }],
+    [good, 'hailo_inference_requests_total'], // bad windows are no inference
+    [good, 'hailo_inference_duration_seconds_count', inference],
+    [good, 'hailo_inference_duration_seconds_bucket', { ...inference, le: '+Inf' }],
+    [good, 'hailo_queue_wait_seconds_count'],
+    [bad, 'hailo_inference_errors_total', { error_type: 'invalid_window' }],
+    [lost, 'hailo_inference_errors_total', { error_type: 'not_found' }],
+    [bad + lost, 'hailo_inference_errors_total'],
+    [good, 'hailo_http_requests_total', { ...infer, status_code: '200' }],
+    [bad, 'hailo_http_requests_total', { ...infer, status_code: '400' }],
+    [lost, 'hailo_http_requests_total', { ...unknown, status_code: '404' }],
+    [good + bad, 'hailo_http_request_duration_seconds_count', infer],
+    [lost, 'hailo_http_request_duration_seconds_count', unknown],
+    [checks, 'hailo_health_checks_total', { status: 'healthy' }],
+    [checks, 'hailo_health_checks_total'],
+    [good * 100, 'hailo_samples_processed_total', { metric: 'samples_processed' }],
+    [good, 'hailo_samples_processed_total', { metric: 'latent_vectors' }],
+    [good, 'hailo_samples_processed_total', { metric: 'motif_predictions' }],
+    [good * 64, 'hailo_samples_processed_total', { metric: 'latent_dimensions' }],
+    [good * 12, 'hailo_samples_processed_total', { metric: 'motif_classes' }],
+    [good, 'hailo_batch_size_sum'],
+    [good, 'hailo_batch_size_count'], // one after the other: every batch held one window
+    [0, 'hailo_rejected_total'],
+    [0, 'hailo_cancelled_total'],
+    [0, 'hailo_worker_restarts_total'],
+    [0, 'hailo_input_suspect_units_total'],
+  ]
+  for (const [count, name, labels] of expected) {
+    expect(moved(name, labels), `${name} ${JSON.stringify(labels)}`).toBe(count)
+  }
+})
+
+test('a window that comes after its deadline is an error and no inference', async () => {
+  const moved = await movedBy(async () => {
+    const { status } = await postWindow(server, windowOf(0), { 'X-Deadline-Ms': '0.0001' })
+    expect(status).toBe(504)
+  })
+  expect(moved('hailo_inference_errors_total', { error_type: 'deadline_exceeded' })).toBe(1)
+  expect(moved('hailo_http_requests_total', { endpoint: '/infer', status_code: '504' })).toBe(1)
+  expect(moved('hailo_inference_requests_total')).toBe(0)
+  expect(moved('hailo_inference_duration_seconds_count')).toBe(0)
+})
+
+test('a turn in degrees per second is answered, and counted as suspect units of the gyroscope', async () => {
+  const slowTurn = windowOf(23).slice() // phone_turning_right, 2.3 rad/s on the mean
+  for (let value = 0; value < slowTurn.length; value++) {
+    // Ten times too much instead of 57 times: the rest of them would be out of range.
+    if (value % 9 >= 3 && value % 9 < 6) slowTurn[value]! *= 10
+  }
+  const moved = await movedBy(async () => {
+    for (const window of [slowTurn, windowOf(23), slowTurn]) {
+      const headers = { 'Content-Type': OCTET_STREAM }
+      expect((await ask(server, 'POST /infer', { headers, body: bytesOf(window) })).status).toBe(200)
+    }
+  })
+  expect(moved('hailo_input_suspect_units_total', { sensor: 'gyroscope' })).toBe(2)
+  expect(moved('hailo_input_suspect_units_total')).toBe(2)
+})
+
+test('no client can add a series', async () => {
+  const attempts = (word: string) => [
+    ask(server, `${word} /infer`),
+    ask(server, `${word} /${word}`),
+    ask(server, `GET /${word}?${word}=${word}`),
+    ask(server, `POST /infer?${word}`, { headers: { 'X-Request-ID': word, 'X-Correlation-ID': word } }),
+    ask(server, 'POST /infer', { headers: { 'Content-Type': `${word}/${word}`, Accept: word } }),
+    ask(server, 'POST /infer', { headers: { 'X-Deadline-Ms': word, 'User-Agent': word, Origin: word } }),
+    ask(server, 'POST /infer', { body: JSON.stringify({ [word]: word, model: word, operation: word }) }),
+    ask(server, 'GET /healthz', { headers: { Host: word, 'X-Forwarded-For': word, 'X-API-Key': word } }),
+  ]
+  const seriesCount = async () => samplesOf(await scrape()).length
+  await Promise.all(attempts('BREW'))
+  const before = await seriesCount()
+  for (const word of ['PROPFIND', 'success', 'A', '__proto__', 'constructor', 'x'.repeat(200)]) {
+    await Promise.all(attempts(word))
+  }
+  expect(await seriesCount()).toBe(before)
+  expect(await scrape()).not.toMatch(/PROPFIND|__proto__|constructor|xxx/)
+})
+
+test('GET /metrics is text of version 0.0.4, or OpenMetrics for those who ask, without harm to the text', async () => {
+  const { headers, body } = await ask(server, 'GET /metrics')
+  expect(headers['content-type']).toMatch(/^text\/plain; version=0\.0\.4/)
+  expect(String(body)).not.toContain('# EOF')
+
+  const openMetrics = await ask(server, 'GET /metrics', { headers: { Accept: PROMETHEUS } })
+  expect(openMetrics.headers['content-type']).toMatch(/^application\/openmetrics-text; version=1\.0\.0/)
+
+  const again = await ask(server, 'GET /metrics', { headers: { Accept: 'text/plain' } })
+  expect(again.headers['content-type']).toBe(headers['content-type'])
+  expect([...typesOf(String(again.body))]).toEqual([...typesOf(String(body))])
+  expect(samplesOf(String(again.body)).map(({ name }) => name)).toContain('hailo_http_requests_total')
+})
+
+test('the OpenMetrics text is well formed: families in one piece, suffixes by type, no series twice', async () => {
+  const text = await scrape(PROMETHEUS)
+  expect(text).toMatch(/\n# EOF\n$/)
+  const lines = text.slice(0, -'# EOF\n'.length).trimEnd().split('\n')
+  const suffixes: Record<string, RegExp> = {
+    counter: /^_total$/,
+    gauge: /^$/,
+    histogram: /^_(bucket|sum|count)$/,
+  }
+  const families = new Map<string, string>()
+  let family = ''
+  for (const line of lines) {
+    const [, keyword, name, rest] = /^# (HELP|TYPE) (\S+) (.+)$/.exec(line) ?? []
+    if (keyword === 'HELP') family = name!
+    else if (keyword === 'TYPE') {
+      expect(name).toBe(family)
+      expect(families.has(family), `${family} comes twice`).toBe(false)
+      families.set(family, rest!)
+    } else {
+      const [sample] = samplesOf(line)
+      expect(sample!.name.startsWith(family), `${line} in ${family}`).toBe(true)
+      expect(sample!.name.slice(family.length), line).toMatch(suffixes[families.get(family)!]!)
+    }
+  }
+  // Both formats tell the same series.
+  const names = (text: string) => new Set(samplesOf(text).map(({ name }) => name))
+  expect(names(text)).toEqual(names(await scrape()))
+})
+
+async function scrape(accept = ''): Promise<string> {
+  return String((await ask(server, 'GET /metrics', { headers: { Accept: accept } })).body)
+}
+
+/** @throws on a line that is none, and on a series that comes twice */
+function samplesOf(text: string): Sample[] {
+  const seen = new Set<string>()
+  return text
+    .split('\n')
+    .filter(line => line !== '' && !line.startsWith('#'))
+    .map(line => {
+      const [, name, labelText = '', value] =
+        /^([a-z_]+)(?:\{((?:[a-z_]+="(?:[^"\\]|\\[\\"n])*",?)+)\})? (\S+)$/.exec(line) ?? []
+      if (name === undefined || Number.isNaN(Number(value))) throw new Error(`not a sample: ${line}`)
+      const pairs = labelText.matchAll(/([a-z_]+)="((?:[^"\\]|\\.)*)"/g)
+      const labels = Object.fromEntries(Array.from(pairs, ([, label, value]) => [label!, value!]))
+      const series = name + JSON.stringify(Object.entries(labels).sort())
+      if (seen.has(series)) throw new Error(`twice: ${series}`)
+      seen.add(series)
+      return { name, labels, value: Number(value) }
+    })
+}
+
+function typesOf(text: string): Map<string, string> {
+  return new Map(Array.from(text.matchAll(/^# TYPE (\S+) (\S+)$/gm), ([, name, type]) => [name!, type!]))
+}
+
+/** The sum over all series of that name that have these labels among theirs. */
+function sumOf(text: string, name: string, labels: Record<string, string> = {}): number {
+  return samplesOf(text)
+    .filter(sample => sample.name === name)
+    .filter(sample => Object.entries(labels).every(([label, value]) => sample.labels[label] === value))
+    .reduce((sum, { value }) => sum + value, 0)
+}
+
+/** By how much series move while something is done. */
+async function movedBy(action: () => Promise<void>) {
+  const before = await scrape()
+  await action()
+  const after = await scrape()
+  return (name: string, labels?: Record<string, string>) =>
+    sumOf(after, name, labels) - sumOf(before, name, labels)
+}
