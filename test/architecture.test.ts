@@ -1,0 +1,107 @@
+import { readdirSync, readFileSync } from 'node:fs'
+import { dirname, join } from 'node:path'
+import { expect, test } from 'vitest'
+
+/** What the start finds out and hands on: others know its shape, not how it came about. */
+const FACTS = ['type src/config.ts', 'type src/model.ts', 'type src/log.ts']
+
+/** Which files of the project a file may import besides those beside it. The last row that fits a file counts. */
+const ARROWS: readonly [place: string, mayImport: readonly string[]][] = [
+  ['src/main.ts', ['src/start.ts']],
+  ['src/start.ts', ['src/']],
+  ['src/metrics.ts', ['src/engine/', 'src/core/', 'src/clock.ts', ...FACTS]],
+  ['src/model.ts', ['src/core/', 'type src/config.ts']],
+  ['src/config.ts', ['src/core/', 'src/project.ts']],
+  ['src/project.ts', []],
+  ['src/clock.ts', []],
+  ['src/log.ts', []],
+  ['src/http/', ['src/engine/', 'src/core/', 'src/clock.ts', ...FACTS]],
+  ['src/engine/', ['src/core/', 'src/clock.ts']],
+  ['src/core/', []],
+  ['workers/', ['workers/backends/', 'src/core/', 'src/clock.ts']],
+  ['workers/backends/', ['src/core/', 'src/clock.ts']],
+  ['bench/', ['src/project.ts']],
+]
+
+/** Where each package may be imported. */
+const PACKAGES: Record<string, string> = {
+  'hyper-express': 'src/http/',
+  'uWebSockets.js': 'src/http/',
+  piscina: 'src/engine/pool.ts',
+  'onnxruntime-node': 'workers/backends/onnx.ts',
+  'prom-client': 'src/metrics.ts',
+  pino: 'src/log.ts',
+  yaml: 'src/config.ts',
+  zod: 'src/',
+}
+
+const FILES = ['src', 'workers', 'bench'].flatMap(folder =>
+  readdirSync(folder, { recursive: true, encoding: 'utf8' })
+    .filter(name => name.endsWith('.ts'))
+    .map(name => join(folder, name)),
+)
+const IMPORTS = FILES.flatMap(importsOf)
+
+test('every import follows the arrows: main → http, metrics → engine → core ← workers → backends', () => {
+  expect(FILES.length).toBeGreaterThan(30)
+  expect(IMPORTS.length).toBeGreaterThan(100)
+  const astray = IMPORTS.filter(({ file, target, type }) => {
+    if (!isOurs(target)) return false
+    const [place, mayImport] = ARROWS.findLast(([place]) => file.startsWith(place)) ?? ['nowhere', []]
+    return ![place, ...mayImport].some(
+      allowed => target.startsWith(allowed) || (type && `type ${target}`.startsWith(allowed)),
+    )
+  })
+  expect(astray.map(inWords)).toEqual([])
+})
+
+test('every package is imported only in its place', () => {
+  const astray = IMPORTS.filter(
+    ({ file, target }) =>
+      !isOurs(target) && !target.startsWith('node:') && !file.startsWith(PACKAGES[target] ?? 'nowhere'),
+  )
+  expect(astray.map(inWords)).toEqual([])
+})
+
+test('the core knows no Node.js, no clock and no environment', () => {
+  const astray = IMPORTS.filter(({ file, target }) => file.startsWith('src/core/') && !isOurs(target))
+  expect(astray.map(inWords)).toEqual([])
+  const outside = /\b(process|performance|Date|console|setTimeout|setImmediate|Buffer)\b[.(]/
+  expect(FILES.filter(file => file.startsWith('src/core/') && outside.test(codeOf(file)))).toEqual([])
+})
+
+test('only src/main.ts reads process.env', () => {
+  expect(FILES.filter(file => /\bprocess\s*\.\s*env\b|\bimport\.meta\.env\b/.test(codeOf(file)))).toEqual([
+    'src/main.ts',
+  ])
+})
+
+interface Import {
+  readonly file: string
+  /** A path from the project's folder, or a package. */
+  readonly target: string
+  readonly type: boolean
+}
+
+function importsOf(file: string): Import[] {
+  const statements = codeOf(file).matchAll(
+    /(?:^(?:import|export)( type)?\b(?:[^'"=(]*?\bfrom)?\s*|\b(?:import|require)\()'([^']+)'/gm,
+  )
+  return [...statements].map(([, type, specifier]) => ({
+    file,
+    target: specifier!.startsWith('.') ? join(dirname(file), specifier!) : specifier!,
+    type: type !== undefined,
+  }))
+}
+
+function codeOf(file: string): string {
+  return readFileSync(file, 'utf8').replace(/\/\*[\s\S]*?\*\/|(?<=^|\s)\/\/.*$/gm, '')
+}
+
+function isOurs(target: string): boolean {
+  return target.endsWith('.ts')
+}
+
+function inWords({ file, target }: Import): string {
+  return `${file} imports ${target}`
+}

@@ -1,0 +1,134 @@
+import { execFileSync } from 'node:child_process'
+import { existsSync, readFileSync } from 'node:fs'
+import { createRequire } from 'node:module'
+import { compileFunction } from 'node:vm'
+import { expect, test } from 'vitest'
+
+interface LockedPackage {
+  readonly version?: string
+  readonly resolved?: string
+  readonly integrity?: string
+  readonly link?: boolean
+  readonly optionalDependencies?: Record<string, string>
+}
+const LOCKED: Record<string, LockedPackage> = JSON.parse(readFileSync('package-lock.json', 'utf8')).packages
+const OPTIONAL = Object.entries(LOCKED).flatMap(([by, { optionalDependencies }]) =>
+  Object.keys(optionalDependencies ?? {}).map(name => ({ by, name })),
+)
+
+// npm leaves out of the lock file what the machine that writes it cannot see.
+test('the lock file holds every optional dependency that it names', () => {
+  expect(OPTIONAL.length).toBeGreaterThan(70)
+  expect(OPTIONAL.filter(({ name }) => LOCKED[`node_modules/${name}`]?.version === undefined)).toEqual([])
+})
+
+test('the lock file holds for linux arm64 what it holds for linux x64', () => {
+  const needed = OPTIONAL.filter(({ name }) => name.includes('linux-x64') && !name.includes('musl'))
+    // Node 24 on arm64 is not supported: uws-pack serves Node 20 and 22 there.
+    .filter(({ name }) => name !== '@uwsjs/linux-x64-24')
+    .map(({ by, name }) => ({ by, name: name.replace('x64', 'arm64') }))
+  expect(needed).toHaveLength(5)
+  expect(OPTIONAL).toEqual(expect.arrayContaining(needed))
+})
+
+test.each([
+  'uws-pack/dist/bin/uws_linux_arm64_115.node', // Node 20
+  'uws-pack/dist/bin/uws_linux_arm64_127.node', // Node 22
+  'onnxruntime-node/bin/napi-v6/linux/arm64/onnxruntime_binding.node',
+  'onnxruntime-node/bin/napi-v6/linux/arm64/libonnxruntime.so.1',
+])('the package for every platform brings linux arm64 along: %s', binary => {
+  expect(existsSync(`node_modules/${binary}`)).toBe(true)
+})
+
+test('the lock file names no host, so that npm ci works with any registry, and a hash for everything', () => {
+  const packages = Object.entries(LOCKED)
+  const hosted = packages.filter(([, { resolved }]) => resolved !== undefined && /^[\w+]+:|@/.test(resolved))
+  expect(hosted.map(([path]) => path)).toEqual([])
+  const installed = packages.filter(([path, { link }]) => path.startsWith('node_modules/') && !link)
+  expect(installed.filter(([, { integrity }]) => integrity === undefined)).toEqual([])
+  expect(readFileSync('.npmrc', 'utf8')).toMatch(/^omit-lockfile-registry-resolved=true$/m)
+})
+
+test("onnxruntime-node's install script, which downloads, is switched off for every npm", () => {
+  expect(readFileSync('.npmrc', 'utf8')).toMatch(/^onnxruntime-node-install=skip$/m)
+  expect(JSON.parse(readFileSync('package.json', 'utf8')).allowScripts).toEqual({ 'onnxruntime-node': false })
+})
+
+test('uWebSockets.js loads the binary that fits this Node.js', () => {
+  const script = 'process.stdout.write(typeof require("uWebSockets.js").App)'
+  expect(execFileSync(process.execPath, ['-e', script], { encoding: 'utf8' })).toBe('function')
+})
+
+test.each([
+  ['20.19.0', '115', 'x64', 'uws_linux_x64_115.node'],
+  ['20.19.0', '115', 'arm64', 'uws_linux_arm64_115.node'],
+  ['22.12.0', '127', 'arm64', 'uws_linux_arm64_127.node'],
+  ['24.0.0', '137', 'x64', '@uwsjs/linux-x64-24'],
+])('uWebSockets.js on Node.js %s (ABI %s) on linux %s is %s', (node, modules, arch, binary) => {
+  const { asked } = loadUWebSockets({ node, modules, arch, glibc: '2.41' })
+  expect(asked === binary || asked.endsWith(`/uws-pack/dist/bin/${binary}`)).toBe(true)
+})
+
+test.each([
+  [
+    'Node.js 26.1.0 on linux x64: use Node.js 20.19, 22 or 24 and run npm ci with it.',
+    { node: '26.1.0', arch: 'x64', glibc: '2.41' },
+  ],
+  [
+    'Node.js 24.0.0 on linux x64: use Node.js 20.19 or 22 and run npm ci with it.',
+    { node: '24.0.0', arch: 'x64', glibc: '2.36' },
+  ],
+  [
+    'Node.js 24.0.0 on linux arm64: use Node.js 20.19 or 22 and run npm ci with it.',
+    { node: '24.0.0', arch: 'arm64', glibc: '2.41' },
+  ],
+  [
+    'Node.js 22.12.0 on linux arm64: use a system with glibc 2.27 or newer, this one has 2.26.',
+    { node: '22.12.0', arch: 'arm64', glibc: '2.26' },
+  ],
+  [
+    'Node.js 22.12.0 on linux x64: use a Linux with glibc, such as Debian or Ubuntu.',
+    { node: '22.12.0', arch: 'x64' },
+  ],
+  [
+    'Node.js 26.1.0 on darwin arm64: use Node.js 20.19 or 22 and run npm ci with it.',
+    { node: '26.1.0', arch: 'arm64', platform: 'darwin' },
+  ],
+])('without a binary that fits, uWebSockets.js says what to do: %s', (sentence, system) => {
+  expect(loadUWebSockets(system).error).toMatchObject({
+    message: `No uWebSockets.js binary fits ${sentence}`,
+    code: 'ERR_NO_UWEBSOCKETS_BINARY',
+    cause: new Error('no such binary'),
+  })
+})
+
+/** Loads vendor/uWebSockets.js as if on another system, where every binary is missing. */
+function loadUWebSockets(system: {
+  node: string
+  modules?: string
+  platform?: string
+  arch: string
+  glibc?: string
+}): { asked: string; error: unknown } {
+  const { node, modules = '999', platform = 'linux', arch, glibc } = system
+  const path = 'vendor/uWebSockets.js/index.cjs'
+  const real = createRequire(import.meta.url)
+  let asked = ''
+  const require = (id: string) => {
+    if (id.startsWith('node:')) return real(id)
+    asked = id
+    throw new Error('no such binary')
+  }
+  require.resolve = real.resolve
+  const report = { getReport: () => ({ header: { glibcVersionRuntime: glibc } }) }
+  const process = { platform, arch, versions: { node, modules }, report }
+  const load = compileFunction(readFileSync(path, 'utf8'), ['process', 'require', 'module'], {
+    filename: path,
+  })
+  try {
+    load(process, require, { exports: {} })
+  } catch (error) {
+    return { asked, error }
+  }
+  throw new Error('a binary was loaded')
+}

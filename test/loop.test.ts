@@ -1,0 +1,235 @@
+import { readFileSync } from 'node:fs'
+import { expect, test, vi } from 'vitest'
+import { monotonicMs } from '../src/clock.ts'
+import { WorkerCounters } from '../src/core/counters.ts'
+import type { Outcome } from '../src/core/outcome.ts'
+import { Ring } from '../src/core/ring.ts'
+import { LATENT_DIMS } from '../src/core/window.ts'
+import type { Backend } from '../workers/backends/backend.ts'
+import { serve } from '../workers/loop.ts'
+import { MOTIF_COUNT, publish, ringOf, windowOf } from './windows.ts'
+
+test('serve() answers every window with its own result, in order, and stops after the last one', async () => {
+  const ring = ringOf(8, 2 ** 31 - 4)
+  const sequences = [0, 1, 2, 3, 4, 5, 6, 7].map(n => publish(ring, windowOf(n)))
+  const backend = backendOf({ depth: 3 })
+  expect(await serveUntilStopped(ring, backend)).toBe('stopped')
+  expect(ring.completed).toBe(ring.published)
+  sequences.forEach((sequence, n) => {
+    expect(backend.submitted[n]).toEqual(windowOf(n))
+    expect(ring.slot(sequence).output).toEqual(resultOf(n))
+    expect(ring.slot(sequence).outcome).toBe('ok')
+  })
+})
+
+test.each([1, 3, 8, 16])('serve() fills a stream of depth %d and never beyond', async depth => {
+  const ring = ringOf(8)
+  for (let n = 0; n < 8; n++) publish(ring, windowOf(n))
+  const inFlight: number[] = []
+  const backend = backendOf({
+    depth,
+    collect(output, window, n) {
+      inFlight.push(backend.submitted.length - n)
+      return answer(output, window)
+    },
+  })
+  await serveUntilStopped(ring, backend)
+  expect(inFlight).toEqual([8, 7, 6, 5, 4, 3, 2, 1].map(left => Math.min(left, depth)))
+})
+
+test('serve() takes what is published while it gives results out', async () => {
+  const ring = ringOf(8)
+  publish(ring, windowOf(0))
+  publish(ring, windowOf(1))
+  const inFlight: number[] = []
+  const backend = backendOf({
+    depth: 4,
+    async collect(output, window, n) {
+      inFlight.push(backend.submitted.length - n)
+      if (n < 3) publish(ring, windowOf(n + 2))
+      return answer(output, window)
+    },
+  })
+  await serveUntilStopped(ring, backend)
+  expect(inFlight).toEqual([2, 2, 2, 2, 1])
+  expect(ring.completed).toBe(5)
+})
+
+test('serve() completes a window only when result, outcome and times are in its slot', async () => {
+  const ring = ringOf(1)
+  publish(ring, windowOf(0), { nowMs: monotonicMs() })
+  ring.slot(0).finish('model_unavailable', Number.NaN)
+  const complete = vi.spyOn(ring, 'complete').mockImplementationOnce(() => {
+    expect(ring.slot(0).output).toEqual(resultOf(0))
+    expect(ring.slot(0).outcome).toBe('ok')
+    expect(ring.slot(0).inferenceMs).toBeGreaterThanOrEqual(0)
+  })
+  await serveUntilStopped(ring, backendOf({ depth: 1 }))
+  expect(complete).toHaveBeenCalledTimes(1)
+})
+
+test('serve() passes over dropped and expired windows: the model never sees them', async () => {
+  const ring = ringOf(8)
+  for (let n = 0; n < 8; n++) publish(ring, windowOf(n), { deadlineMs: n === 4 ? 0 : Infinity })
+  for (const sequence of [0, 2, 5]) ring.slot(sequence).drop()
+  const counters = new WorkerCounters()
+  const backend = backendOf({ depth: 4 })
+  await serveUntilStopped(ring, backend, { counters })
+  expect(backend.submitted).toEqual([1, 3, 6, 7].map(windowOf))
+  for (const n of [0, 2, 4, 5]) expect(ring.slot(n).outcome).toBe('deadline_exceeded')
+  // The others keep their own results, although their neighbours had none.
+  for (const n of [1, 3, 6, 7]) {
+    expect(ring.slot(n).outcome).toBe('ok')
+    expect(ring.slot(n).output).toEqual(resultOf(n))
+  }
+  expect([counters.answered, counters.passedOver, ring.completed]).toEqual([4, 4, 8])
+})
+
+test('serve() goes on where a lost stream ended: no window is lost, none is run twice', async () => {
+  const ring = ringOf(8, 2 ** 31 - 4)
+  const sequences = [0, 1, 2, 3, 4, 5, 6, 7].map(n => publish(ring, windowOf(n)))
+  const dying = backendOf({
+    depth: 4,
+    collect: (output, window, n) => (n === 2 ? 'model_unavailable' : answer(output, window)),
+  })
+  const counters = new WorkerCounters()
+  expect(await serveUntilStopped(ring, dying, { counters })).toBe('stream_lost')
+  expect(dying.submitted).toHaveLength(6)
+  expect(ring.completed).toBe(sequences[3])
+
+  const successor = backendOf({ depth: 4 })
+  const sameRing = new Ring(ring.buffer, MOTIF_COUNT)
+  expect(await serveUntilStopped(sameRing, successor, { counters })).toBe('stopped')
+  expect(successor.submitted).toEqual([6, 7].map(windowOf))
+  expect(ring.completed).toBe(ring.published)
+  expect(sequences.map(sequence => ring.slot(sequence).outcome)).toEqual([
+    'ok',
+    'ok',
+    ...new Array(4).fill('model_unavailable'), // the one that failed, and those that were in the stream with it
+    'ok',
+    'ok',
+  ])
+  for (const n of [0, 1, 6, 7]) expect(ring.slot(sequences[n]!).output).toEqual(resultOf(n))
+  expect([counters.answered, counters.passedOver]).toEqual([4, 3])
+})
+
+test('serve() lets an exception end it and leaves the window to whoever comes next', async () => {
+  const ring = ringOf(1)
+  publish(ring, windowOf(0))
+  const broken = backendOf({
+    depth: 1,
+    collect() {
+      throw new Error('device gone')
+    },
+  })
+  await expect(serveUntilStopped(ring, broken)).rejects.toThrow('device gone')
+  expect(ring.completed).toBe(0)
+  expect(ring.slot(0).taken).toBe(true)
+})
+
+test('serve() counts each batch once, with its size, and the windows it answered', async () => {
+  const ring = ringOf(8)
+  for (let n = 0; n < 5; n++) publish(ring, windowOf(n))
+  const counters = new WorkerCounters()
+  const sizes = [3, 0, 0, 2, 0]
+  const backend = backendOf({
+    depth: 3,
+    collect(output, window, n) {
+      backend.batchSize = sizes[n]!
+      return answer(output, window)
+    },
+  })
+  await serveUntilStopped(ring, backend, { counters })
+  expect([...counters.batches]).toEqual([0, 1, 1, 0, 0, 0, 0, 0])
+  expect(counters.batched).toBe(5)
+  expect(counters.answered).toBe(5)
+})
+
+test('serve() counts a window in suspect units, once it is taken', async () => {
+  const { mean, std } = JSON.parse(readFileSync('artifacts/model.json', 'utf8')).normalization
+  const normalisation = { mean: Float32Array.from(mean), std: Float32Array.from(std) }
+  const milligauss = windowOf(1).map((value, at) => (at % 9 < 6 ? value : value * 10))
+  const ring = ringOf(4)
+  for (const window of [milligauss, milligauss, windowOf(1)]) publish(ring, window)
+  ring.slot(0).drop()
+  const counters = new WorkerCounters()
+  await serveUntilStopped(ring, backendOf({ depth: 4 }), { counters, normalisation })
+  expect([0, 1, 2].map(sensor => counters.suspect(sensor))).toEqual([0, 0, 1])
+})
+
+test('serve() answers a window that was published just before the stop, between its look and its end', async () => {
+  const ring = ringOf(1)
+  const look = ring.waitForWindows.bind(ring)
+  vi.spyOn(ring, 'waitForWindows').mockImplementationOnce((...args) => {
+    const windows = look(...args)
+    publish(ring, windowOf(0))
+    ring.stop()
+    return windows
+  })
+  const stream = {
+    ring,
+    backend: backendOf({ depth: 1 }),
+    counters: new WorkerCounters(),
+    normalisation: null,
+  }
+  expect(await serve(stream)).toBe('stopped')
+  expect(ring.completed).toBe(1)
+})
+
+test('serve() shows its heartbeat while it has nothing to do', async () => {
+  const counters = new WorkerCounters()
+  const ring = ringOf(1)
+  const beats: number[] = []
+  vi.spyOn(ring, 'waitForWindows').mockImplementation(() => {
+    beats.push(counters.heartbeatMs)
+    if (beats.length === 3) ring.stop()
+    return 0
+  })
+  const startedMs = monotonicMs()
+  await serve({ ring, backend: backendOf({ depth: 1 }), counters, normalisation: null })
+  expect(beats[0]).toBeGreaterThanOrEqual(startedMs)
+  expect(beats[2]).toBeGreaterThan(beats[0]!)
+})
+
+/** Told to stop before it begins, a worker serves what is published and returns. */
+function serveUntilStopped(
+  ring: Ring,
+  backend: Backend,
+  { counters = new WorkerCounters(), normalisation = null }: Partial<Parameters<typeof serve>[0]> = {},
+): ReturnType<typeof serve> {
+  ring.stop()
+  return serve({ ring, backend, counters, normalisation })
+}
+
+type FakeBackend = { -readonly [Key in keyof Backend]: Backend[Key] } & { submitted: Float32Array[] }
+
+/** @param collect ends the n-th window that this backend was given */
+function backendOf({
+  depth,
+  collect = answer,
+}: {
+  depth: number
+  collect?: (output: Float32Array, window: Float32Array, n: number) => Outcome | Promise<Outcome>
+}): FakeBackend {
+  const submitted: Float32Array[] = []
+  let collected = 0
+  return {
+    depth,
+    batchSize: 1,
+    submitted,
+    submit: input => void submitted.push(input.slice()),
+    collect: output => collect(output, submitted[collected]!, collected++),
+    close() {},
+  }
+}
+
+/** A result that tells which window it belongs to: the window's own first values. */
+function answer(output: Float32Array, window: Float32Array): Outcome {
+  output.set(window.subarray(0, output.length))
+  return 'ok'
+}
+
+/** What answer() answers to the n-th recorded window. */
+function resultOf(n: number): Float32Array {
+  return windowOf(n).subarray(0, LATENT_DIMS + MOTIF_COUNT)
+}
