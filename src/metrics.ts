@@ -7,7 +7,14 @@ import type { Outcome } from './core/outcome.ts'
 import type { Slot } from './core/slot.ts'
 import { LATENT_DIMS, SENSORS, TIMESTEPS } from './core/window.ts'
 import type { Engine } from './engine/engine.ts'
-import type { LossCause, Observer, RefusalCode } from './engine/observer.ts'
+import {
+  LOSS_CAUSES,
+  type LossCause,
+  type Observer,
+  REFUSAL_REASONS,
+  type RefusalCode,
+  type RefusalReason,
+} from './engine/observer.ts'
 import type { Logger } from './log.ts'
 import type { Model } from './model.ts'
 
@@ -30,6 +37,8 @@ export interface MetricFacts {
   /** Whether the model is the one that was expected. */
   readonly configOk: boolean
   readonly version: string
+  /** Every code that failed() may be told. */
+  readonly errorCodes: readonly string[]
 }
 
 /** Every metric, with its unit, labels and edges. No label takes a value that a client can choose. */
@@ -117,6 +126,12 @@ export class Metrics implements Observer {
     for (const status of ['success', 'error', 'rejected']) {
       this.#inferences.inc({ operation: OPERATION, status, model: model.name }, 0)
     }
+    for (const error_type of facts.errorCodes) this.#errors.inc({ error_type }, 0)
+    for (const reason of REFUSAL_REASONS) this.#rejected.inc({ reason }, 0)
+    for (const status of ['healthy', 'unhealthy']) this.#healthChecks.inc({ status }, 0)
+    for (let worker = 0; worker < config.workers; worker++) {
+      for (const cause of LOSS_CAUSES) this.#restarts.inc({ worker, cause }, 0)
+    }
     this.#duration.zero({ operation: OPERATION, model: model.name })
   }
 
@@ -199,7 +214,7 @@ export class Metrics implements Observer {
     this.lastInferenceAt = new Date()
   }
 
-  refused(_code: RefusalCode, reason: string): void {
+  refused(_code: RefusalCode, reason: RefusalReason): void {
     this.#rejected.inc({ reason })
     this.#inferences.inc({ operation: OPERATION, status: 'rejected', model: this.#facts.model.name })
   }

@@ -4,6 +4,7 @@ import type { StreamModel } from './core/stream-task.ts'
 import { Engine } from './engine/engine.ts'
 import { goldenParity, SMALLEST_COSINE, warmUp } from './engine/warm-up.ts'
 import { isConfigOk } from './http/health.ts'
+import { REPLY } from './http/reply.ts'
 import { FrontDoor } from './http/server.ts'
 import type { Readiness } from './http/service.ts'
 import { createLogger, type Logger } from './log.ts'
@@ -34,7 +35,10 @@ export async function start(env: NodeJS.ProcessEnv, workerUrl = WORKER_URL): Pro
 
   const device = config.mode === 'stub' ? 'none (stub)' : 'cpu'
   const configOk = isConfigOk({ config, model })
-  const metrics = new Metrics({ config, model, device, configOk, version: VERSION }, log)
+  const metrics = new Metrics(
+    { config, model, device, configOk, version: VERSION, errorCodes: Object.keys(REPLY) },
+    log,
+  )
   const engine = new Engine({
     workerUrl,
     workers: config.workers,

@@ -27,6 +27,7 @@ const ARROWS: readonly [place: string, mayImport: readonly string[]][] = [
 const PACKAGES: Record<string, string> = {
   'hyper-express': 'src/http/',
   'uWebSockets.js': 'src/http/',
+  negotiator: 'src/http/accept.ts',
   piscina: 'src/engine/pool.ts',
   'onnxruntime-node': 'workers/backends/onnx.ts',
   'prom-client': 'src/metrics.ts',

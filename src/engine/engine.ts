@@ -3,7 +3,7 @@ import { predictedWaitMs, refusal } from '../core/admission.ts'
 import type { Outcome } from '../core/outcome.ts'
 import type { Slot } from '../core/slot.ts'
 import type { StreamModel } from '../core/stream-task.ts'
-import type { Observer, RefusalCode, StreamObserver } from './observer.ts'
+import type { Observer, RefusalCode, RefusalReason, StreamObserver } from './observer.ts'
 import { WorkerPool } from './pool.ts'
 import { type InFlight, Stream, type Waiter } from './stream.ts'
 
@@ -175,7 +175,7 @@ export class Engine {
     return this.#refuse('overloaded', refused.reason, detail, refused.retryAfterMs)
   }
 
-  #refuse(code: RefusalCode, reason: string, detail: string, retryAfterMs: number): Refused {
+  #refuse(code: RefusalCode, reason: RefusalReason, detail: string, retryAfterMs: number): Refused {
     this.#observer.refused(code, reason)
     return { code, detail, retryAfterMs }
   }

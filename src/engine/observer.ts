@@ -2,7 +2,9 @@ import type { Outcome } from '../core/outcome.ts'
 import type { Slot } from '../core/slot.ts'
 
 /** Why a worker's task ended before it was told to stop. */
-export type LossCause = 'error' | 'exit' | 'stuck' | 'stream_lost'
+export const LOSS_CAUSES = ['error', 'exit', 'stuck', 'stream_lost'] as const
+
+export type LossCause = (typeof LOSS_CAUSES)[number]
 
 /** Told how windows end, on the main thread. Must be quick: it is on the hot path. */
 export interface StreamObserver {
@@ -18,8 +20,7 @@ export interface StreamObserver {
 
 /** Told everything that happens inside the engine. */
 export interface Observer extends StreamObserver {
-  /** @param reason one of a closed list */
-  refused(code: RefusalCode, reason: string): void
+  refused(code: RefusalCode, reason: RefusalReason): void
   workerLost(worker: number, cause: LossCause, error: unknown): void
   workerServing(worker: number): void
   /** A thread failed while it had no stream to serve; it is replaced. */
@@ -28,3 +29,8 @@ export interface Observer extends StreamObserver {
 
 /** Why the engine does not take a window. */
 export type RefusalCode = 'overloaded' | 'draining' | 'model_unavailable'
+
+/** What exactly made it refuse. */
+export const REFUSAL_REASONS = ['ring_full', 'wait_too_long', 'draining', 'starting', 'no_worker'] as const
+
+export type RefusalReason = (typeof REFUSAL_REASONS)[number]

@@ -6,6 +6,12 @@ export interface Credentials {
   readonly authorization: string
 }
 
+/** What a page may read beside the body. */
+const EXPOSED = {
+  'Access-Control-Expose-Headers':
+    'Retry-After, Server-Timing, X-Config-Version, X-Correlation-ID, X-Inference-Backend, X-Model-Sha256, X-Request-ID',
+}
+
 /** Decides who may call, and which web pages may read the answers. */
 export class Access {
   readonly #keyDigests: readonly Buffer[]
@@ -35,9 +41,10 @@ export class Access {
 
   /** The headers that let a page of `origin` read an answer; none when it may not. */
   corsHeaders(origin: string): Record<string, string> {
-    if (this.#origins.has('*')) return { 'Access-Control-Allow-Origin': '*' }
-    if (!this.#origins.has(origin)) return {}
-    return { 'Access-Control-Allow-Origin': origin, Vary: 'Origin' }
+    if (!this.usesCors) return {}
+    if (this.#origins.has('*')) return { 'Access-Control-Allow-Origin': '*', ...EXPOSED }
+    if (!this.#origins.has(origin)) return { Vary: 'Origin' }
+    return { 'Access-Control-Allow-Origin': origin, Vary: 'Origin', ...EXPOSED }
   }
 }
 

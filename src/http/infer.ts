@@ -5,6 +5,7 @@ import type { Slot } from '../core/slot.ts'
 import { LATENT_DIMS, parseWindow, readWindow } from '../core/window.ts'
 import type { Engine, Refused } from '../engine/engine.ts'
 import { type InFlight, Stream, type Waiter } from '../engine/stream.ts'
+import { prefersOctetStream } from './accept.ts'
 import type { Access } from './access.ts'
 import { readBody } from './body.ts'
 import { type Answer, errorAnswer, type Failure, retryAfter, send, UNAUTHORIZED } from './reply.ts'
@@ -66,6 +67,8 @@ export class InferenceExchange implements Waiter {
   readonly #headers: Record<string, string>
   #deadlineMs: number
   #inFlight: InFlight | null = null
+  /** Runs while a body that comes in parts is not complete. */
+  #slowBody: NodeJS.Timeout | undefined
   /** Answered, or the client is gone: the response must not be touched any more. */
   #over = false
 
@@ -82,31 +85,25 @@ export class InferenceExchange implements Waiter {
     this.#deadlineMs = this.#arrivedMs + context.deadlineMs
     response.onAborted(() => {
       this.#over = true
+      clearTimeout(this.#slowBody)
       this.#inFlight?.cancel()
     })
 
     const failure = this.#checkHead(request)
     if (failure !== null) this.#fail(failure)
     else {
-      readBody(
-        response,
-        MAX_BODY_BYTES,
-        body => this.#onBody(body),
-        bytes => this.#fail(bodyTooLarge(bytes)),
-      )
+      readBody(response, MAX_BODY_BYTES, {
+        onBody: body => this.#onBody(body),
+        onPart: () => this.#expectTheRest(),
+        onTooLarge: bytes => this.#fail(bodyTooLarge(bytes)),
+      })
     }
   }
 
   /** The engine's answer, once. */
   settle(outcome: Outcome, slot: Slot): void {
     this.#inFlight = null
-    if (outcome === 'deadline_exceeded') {
-      const waitedMs = (monotonicMs() - this.#arrivedMs).toFixed(1)
-      return this.#fail({
-        code: outcome,
-        detail: `No answer within ${(this.#deadlineMs - this.#arrivedMs).toFixed(1)} ms, given up after ${waitedMs} ms`,
-      })
-    }
+    if (outcome === 'deadline_exceeded') return this.#failLate('There is no result')
     if (outcome !== 'ok') {
       return this.#fail({
         code: outcome,
@@ -184,16 +181,15 @@ export class InferenceExchange implements Waiter {
     return this.#operation.binary && /^application\/octet-stream *(;|$)/i.test(this.#contentType)
   }
 
+  #expectTheRest(): void {
+    const leftMs = Math.max(0, Math.ceil(this.#deadlineMs - monotonicMs()))
+    this.#slowBody ??= setTimeout(() => this.#failLate('The body is not complete'), leftMs)
+  }
+
   #onBody(body: Uint8Array): void {
+    clearTimeout(this.#slowBody)
     if (this.#over) return
-    const nowMs = monotonicMs()
-    if (nowMs > this.#deadlineMs) {
-      const tookMs = (nowMs - this.#arrivedMs).toFixed(1)
-      return this.#fail({
-        code: 'deadline_exceeded',
-        detail: `The body took ${tookMs} ms to arrive, more than the deadline of ${(this.#deadlineMs - this.#arrivedMs).toFixed(1)} ms`,
-      })
-    }
+    if (monotonicMs() > this.#deadlineMs) return this.#failLate('The body came too late')
     const place = this.#context.engine.admit(this.#deadlineMs)
     if (!(place instanceof Stream)) return this.#fail(refusedFailure(place))
     const fault = this.#fill(body, place.ring.nextSlot!)
@@ -221,6 +217,15 @@ export class InferenceExchange implements Waiter {
       return `Cannot parse window: the body has no key "${windowKeys.join('" or "')}", expected {"${windowKeys[0]}": [100 rows of 9 numbers]}`
     }
     return parseWindow(rows, slot.input)
+  }
+
+  #failLate(what: string): void {
+    const spentMs = (monotonicMs() - this.#arrivedMs).toFixed(1)
+    const allowedMs = (this.#deadlineMs - this.#arrivedMs).toFixed(1)
+    this.#fail({
+      code: 'deadline_exceeded',
+      detail: `${what} after ${spentMs} ms, expected within the deadline of ${allowedMs} ms`,
+    })
   }
 
   #fail(failure: Failure): void {
@@ -258,11 +263,4 @@ function findWindow(document: unknown, keys: readonly string[]): unknown {
   if (typeof document !== 'object' || document === null) return undefined
   const key = keys.find(key => Object.hasOwn(document, key))
   return key === undefined ? undefined : (document as Record<string, unknown>)[key]
-}
-
-function prefersOctetStream(accept: string): boolean {
-  const octetStream = accept.indexOf('application/octet-stream')
-  if (octetStream === -1) return false
-  const json = accept.indexOf('application/json')
-  return json === -1 || octetStream < json
 }
