@@ -86,6 +86,9 @@ test.each([
   [{ Accept: 'application/json, application/octet-stream' }, JSON_TYPE],
   [{ Accept: 'application/octet-stream, application/json;q=0.5' }, OCTET_STREAM],
   [{ Accept: 'application/octet-stream;q=0.9, */*;q=0.1' }, OCTET_STREAM],
+  [{ Accept: 'application/octet-stream;q=0.1, application/json' }, JSON_TYPE],
+  [{ Accept: 'application/octet-stream;q=0' }, JSON_TYPE],
+  [{ Accept: 'Application/Octet-Stream' }, OCTET_STREAM],
 ] as [Record<string, string>, string][])('POST /infer with %o gives %s', async (headers, type) => {
   const answer = await postWindow(server, windowOf(0), headers)
   expect(answer.headers['content-type']).toBe(type)

@@ -19,6 +19,7 @@ function load() {
 
 /** What to install instead, for this system. */
 function remedy() {
+  if (!['x64', 'arm64'].includes(arch)) return 'use an x64 or arm64 system'
   if (platform === 'linux') {
     const { glibcVersionRuntime } = process.report.getReport().header
     if (glibcVersionRuntime === undefined) return 'use a Linux with glibc, such as Debian or Ubuntu'
