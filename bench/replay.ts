@@ -116,8 +116,10 @@ async function replay(options: Options, health: Json, agent: Agent): Promise<num
 
   const answers: Answers = windows.map(() => undefined)
   const startMs = performance.now()
-  const screen = openScreen(() => progress(answers, performance.now() - startMs))
-  const show = timeline(windows, answers, recording.motifs, screen.print)
+  const screen = openScreen(() => {
+    return `${line.current()}   ${progress(answers, performance.now() - startMs)}`
+  })
+  const line = timeline(windows, answers, recording.motifs, screen.print)
   let next = 0
   const connection = async () => {
     while (next < windows.length) {
@@ -128,7 +130,7 @@ async function replay(options: Options, health: Json, agent: Agent): Promise<num
       if (interrupted) return
       const answer = await ask(body, dueMs, options, agent)
       answers[index] = answer
-      show(answer)
+      line.show(answer)
     }
   }
   await Promise.all(Array.from({ length: options.connections }, connection))
@@ -245,19 +247,35 @@ upper case: predicted on the wrong device   !: failed
 `
 }
 
-/** Prints each segment in its turn, once its answers are all in; and who answers, first and on every change. */
+/**
+ * Prints each segment in its turn, once its answers are all in, and who answers, first and on every change.
+ * `current` is the segment that is being answered, as far as it is.
+ */
 function timeline(
   windows: RecordedWindow[],
   answers: Answers,
   motifs: string[],
   print: (text: string) => void,
-): (answer: Answer) => void {
+): { show(answer: Answer): void; current(): string } {
   const ends = windows.flatMap(({ segment }, index) =>
     windows[index + 1]?.segment === segment ? [] : index + 1,
   )
   let start = 0 // of the first segment not printed yet
   let source = ''
-  return ({ backend, modelSha256 }) => {
+  const letters = (end: number) => {
+    const { device } = windows[start]!.segment
+    const letter = (motif: number | null) => (motif === null ? '!' : letterOf(motifs[motif]!, device))
+    return {
+      truth: windows.slice(start, end).map(({ motif }) => letter(motif)),
+      predicted: answers.slice(start, end).map(answer => (answer === undefined ? ' ' : letter(answer.motif))),
+    }
+  }
+  const current = () => {
+    if (ends.length === 0) return ''
+    const { execution, device } = windows[start]!.segment
+    return `${execution} ${device}  now        ${letters(ends[0]!).predicted.join('')}`
+  }
+  const show = ({ backend, modelSha256 }: Answer) => {
     const answering = `backend ${backend}, model sha256 ${modelSha256 ?? 'unknown'}`
     if (backend !== null && answering !== source) {
       source = answering
@@ -266,9 +284,7 @@ function timeline(
     while (ends.length > 0 && !answers.slice(start, ends[0]).includes(undefined)) {
       const end = ends.shift()!
       const { execution, device } = windows[start]!.segment
-      const letter = (motif: number | null) => (motif === null ? '!' : letterOf(motifs[motif]!, device))
-      const truth = windows.slice(start, end).map(({ motif }) => letter(motif))
-      const predicted = answers.slice(start, end).map(answer => letter(answer!.motif))
+      const { truth, predicted } = letters(end)
       const here = accuracy(windows.slice(start, end), answers.slice(start, end))
       const soFar = accuracy(windows.slice(0, end), answers)
       print(`${execution} ${device}  true       ${truth.join('')}`)
@@ -276,6 +292,7 @@ function timeline(
       start = end
     }
   }
+  return { show, current }
 }
 
 /** On a phone's timeline `phone_walking` is w and `watch_walking` is W. */

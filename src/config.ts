@@ -6,7 +6,7 @@ import { z } from 'zod'
 import { MAX_MOTIFS } from './core/window.ts'
 import { PROJECT_FOLDER } from './project.ts'
 
-/** Everything that a start can be told, parsed once in `main.ts` and passed down. Frozen. */
+/** Everything that a start can be told, parsed once at the start and passed down. Frozen. */
 export interface Config {
   readonly host: string
   /** 0: any free port. */
@@ -60,7 +60,7 @@ const PYTHON_LOG_LEVELS = new Map([
   ['critical', 'fatal'],
 ])
 
-/** uWebSockets closes an HTTP connection that is silent for 10 s, also one that waits for its answer. */
+/** A drain lasts as long as the longest deadline, and containers are killed 10 s after they were asked to stop. */
 const LONGEST_DEADLINE_MS = 9000
 
 const text = z.string().describe('text')

@@ -54,7 +54,7 @@ export class Metrics implements Observer {
 
   readonly #inferences = this.#counter(
     'hailo_inference_requests_total',
-    'Windows that were good to infer, by how they ended: success, error (admitted, no result) or rejected (not admitted)',
+    'Windows by how they ended: success, error (admitted, no result) or rejected (not admitted). Bad windows are not among them',
     ['operation', 'status', 'model'],
   )
   readonly #duration = this.#histogram(
@@ -64,7 +64,7 @@ export class Metrics implements Observer {
   )
   readonly #errors = this.#counter(
     'hailo_inference_errors_total',
-    'Requests answered with an error, by its code; bad windows are invalid_window',
+    'Inference requests answered with an error, by its code; bad windows are invalid_window',
     ['error_type'],
   )
   readonly #queueWait = this.#histogram(
@@ -166,7 +166,7 @@ export class Metrics implements Observer {
       gauge => {
         const nowMs = monotonicMs()
         streams.forEach(({ counters }, worker) => {
-          gauge.set({ worker }, (nowMs - counters.heartbeatMs) / 1000)
+          if (counters.heartbeatMs > 0) gauge.set({ worker }, (nowMs - counters.heartbeatMs) / 1000)
         })
       },
     )
@@ -178,7 +178,7 @@ export class Metrics implements Observer {
       'What the workers have processed, in several units',
       ['metric'],
       counter => {
-        const windows = sum(({ counters }) => counters.answered)
+        const windows = sum(({ counters }) => counters.inferred)
         counter.inc({ metric: 'samples_processed' }, windows * TIMESTEPS)
         counter.inc({ metric: 'latent_vectors' }, windows)
         counter.inc({ metric: 'motif_predictions' }, windows)
@@ -198,6 +198,12 @@ export class Metrics implements Observer {
           )
         })
       },
+    )
+    this.#derived(
+      'hailo_windows_passed_over_total',
+      'Windows that expired or lost their client while they waited, at no cost to the model',
+      [],
+      counter => counter.inc(sum(({ counters }) => counters.passedOver)),
     )
     this.#register(batchSizeHistogram(() => streams.map(({ counters }) => counters)))
   }

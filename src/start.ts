@@ -3,7 +3,7 @@ import { type Config, loadConfig } from './config.ts'
 import type { StreamModel } from './core/stream-task.ts'
 import { Engine } from './engine/engine.ts'
 import { goldenParity, SMALLEST_COSINE, warmUp } from './engine/warm-up.ts'
-import { isConfigOk } from './http/health.ts'
+import { CONTRACT_MOTIFS } from './http/health.ts'
 import { REPLY } from './http/reply.ts'
 import { FrontDoor } from './http/server.ts'
 import type { Readiness } from './http/service.ts'
@@ -30,11 +30,18 @@ export async function start(env: NodeJS.ProcessEnv, workerUrl = WORKER_URL): Pro
   const config = loadConfig(env)
   const model = loadModel(config)
   const log = createLogger(config.logLevel)
+  if (config.motifCount !== CONTRACT_MOTIFS) {
+    log.warn(
+      { motifs: config.motifCount },
+      `EdgeInfer takes ${CONTRACT_MOTIFS} motif scores and no other number`,
+    )
+  }
   if (config.mode === 'stub') log.warn('stub mode: the answers are made up from the bytes of each window')
   for (const key of config.unused) log.warn({ key }, 'set, but without effect in this release')
 
   const device = config.mode === 'stub' ? 'none (stub)' : 'cpu'
-  const configOk = isConfigOk({ config, model })
+  // The stub is never the model that somebody expects.
+  const configOk = config.expectedSha256 === null || config.expectedSha256 === model.sha256
   const metrics = new Metrics(
     { config, model, device, configOk, version: VERSION, errorCodes: Object.keys(REPLY) },
     log,
@@ -58,6 +65,7 @@ export async function start(env: NodeJS.ProcessEnv, workerUrl = WORKER_URL): Pro
     readiness,
     log,
     device,
+    configOk,
     version: VERSION,
     startedMs,
   })
@@ -66,23 +74,32 @@ export async function start(env: NodeJS.ProcessEnv, workerUrl = WORKER_URL): Pro
   })
   drainOnSignal(engine, frontDoor, log)
 
-  await engine.start().catch(async cause => {
+  try {
+    await engine.start()
+    readiness.phase = 'warming'
+    if (!(await answersLikeTheModel(engine, model, metrics, log))) {
+      readiness.phase = 'golden_check_failed'
+      return
+    }
+  } catch (cause) {
+    if (engine.draining) return
     await engine.close()
-    throw new StartError(`Cannot run ${model.path ?? 'the stub'}: ${reasonOf(cause)}`)
-  })
-  readiness.phase = 'warming'
-  if (!(await isTrue(engine, model, metrics, log))) {
-    readiness.phase = 'golden_check_failed'
-    return
+    throw new StartError(`Cannot run ${model.path ?? 'the stub'}: ${reasonOf(cause)}. The log may tell more`)
   }
+  if (engine.draining) return
   engine.open()
   readiness.phase = 'ready'
   metrics.warmedUp((monotonicMs() - startedMs) / 1000)
   process.stdout.write(banner(config, model, port))
 }
 
-/** Whether the backend answers like the trained model, as far as anybody can tell. */
-async function isTrue(engine: Engine, model: Model, metrics: Metrics, log: Logger): Promise<boolean> {
+/** Whether the backend gives the trained model's own results, as far as the model brings any to compare. */
+async function answersLikeTheModel(
+  engine: Engine,
+  model: Model,
+  metrics: Metrics,
+  log: Logger,
+): Promise<boolean> {
   if (model.golden === null) {
     if (model.path !== null) log.warn('the model brings no golden vectors: its answers are not checked')
     await warmUp(engine)

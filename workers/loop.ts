@@ -7,7 +7,7 @@ import type { Backend } from './backends/backend.ts'
 /** Bounds the sleep of an idle worker, and with it the age of its heartbeat. */
 const IDLE_WAIT_MS = 100
 
-export interface Stream {
+export interface ServedStream {
   readonly ring: Ring
   readonly backend: Backend
   readonly counters: WorkerCounters
@@ -25,7 +25,7 @@ export async function serve({
   backend,
   counters,
   normalisation,
-}: Stream): Promise<'stopped' | 'stream_lost'> {
+}: ServedStream): Promise<'stopped' | 'stream_lost'> {
   let submitted = ring.completed // not 0: a new stream resumes where the last one stopped
   let collected = submitted
   while (true) {
@@ -49,14 +49,22 @@ export async function serve({
     if (submitted !== collected) {
       const slot = ring.slot(collected)
       if (slot.taken) {
-        const outcome = await backend.collect(slot.output)
+        const ended = await backend.collect(slot.output)
         if (backend.batchSize > 0) counters.countBatch(backend.batchSize)
+        // A result that cannot be told in JSON is none; the stream and its other windows are sound.
+        const outcome = ended === 'ok' && !areFinite(slot.output) ? 'model_unavailable' : ended
         slot.finish(outcome, monotonicMs())
-        if (outcome === 'ok') counters.countAnswered()
+        if (outcome === 'ok') counters.countInferred()
         ring.complete(collected)
-        if (outcome !== 'ok') return 'stream_lost'
+        if (ended !== 'ok') return 'stream_lost'
       } else ring.complete(collected)
       collected = (collected + 1) | 0
     } else if (stopping) return 'stopped'
   }
+}
+
+function areFinite(values: Float32Array): boolean {
+  let sum = 0
+  for (let index = 0; index < values.length; index++) sum += values[index]!
+  return Number.isFinite(sum)
 }

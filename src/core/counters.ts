@@ -7,14 +7,14 @@ export const BATCH_SIZE_EDGES = [1, 2, 4, 8, 16, 32, 64] as const
  * What one worker counts, in shared memory: a scrape reads it without sending the worker a message.
  *
  *   float64  0       heartbeat, ms on the monotonic clock
- *   float64  1       windows answered with a result
+ *   float64  1       windows that the model gave a result for
  *   float64  2       windows passed over: expired or dropped while they waited
  *   float64  3 –  5  windows in suspect units, per sensor
  *   float64  6       windows handed to the model
  *   float64  7 – 14  batches per bucket of BATCH_SIZE_EDGES
  */
 const HEARTBEAT_MS = 0
-const ANSWERED = 1
+const INFERRED = 1
 const PASSED_OVER = 2
 const SUSPECT = 3
 const BATCHED = SUSPECT + SENSORS.length
@@ -33,15 +33,15 @@ export class WorkerCounters {
 
   /** Starts counting anew. Only while the worker has nothing in flight. */
   reset(): void {
-    this.#cells.fill(0, ANSWERED)
+    this.#cells.fill(0, INFERRED)
   }
 
   beat(nowMs: number): void {
     this.#cells[HEARTBEAT_MS] = nowMs
   }
 
-  countAnswered(): void {
-    this.#cells[ANSWERED]!++
+  countInferred(): void {
+    this.#cells[INFERRED]!++
   }
 
   countPassedOver(): void {
@@ -63,8 +63,8 @@ export class WorkerCounters {
     return this.#cells[HEARTBEAT_MS]!
   }
 
-  get answered(): number {
-    return this.#cells[ANSWERED]!
+  get inferred(): number {
+    return this.#cells[INFERRED]!
   }
 
   get passedOver(): number {

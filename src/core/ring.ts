@@ -78,7 +78,7 @@ export class Ring {
     return distance(this.released, this.published)
   }
 
-  // ── front door ──
+  // What only the front door calls.
 
   /** The slot that the next publish() hands over, to be filled in place. Null when the ring is full. */
   get nextSlot(): Slot | null {
@@ -138,12 +138,16 @@ export class Ring {
     Atomics.notify(this.#header, PUBLISHED)
   }
 
-  // ── worker ──
+  // What only the worker calls, but for setServing(false).
 
   /** The backend is open, or (false, written by the front door) the worker is known to be gone. */
   setServing(serving: boolean): void {
     Atomics.store(this.#header, SERVING, serving ? 1 : 0)
     Atomics.notify(this.#header, SERVING)
+    if (serving) return
+    // A worker that died between taking the "asleep" word and ringing has left the front door asleep.
+    Atomics.add(this.#header, BELL, 1)
+    Atomics.notify(this.#header, BELL, 1)
   }
 
   get stopping(): boolean {

@@ -1,5 +1,5 @@
 import { monotonicMs } from '../clock.ts'
-import { predictedWaitMs, refusal } from '../core/admission.ts'
+import { predictedWaitMs, type Refusal, refusal } from '../core/admission.ts'
 import type { Outcome } from '../core/outcome.ts'
 import type { Slot } from '../core/slot.ts'
 import type { StreamModel } from '../core/stream-task.ts'
@@ -30,6 +30,8 @@ export interface EngineOptions {
 export type BackpressureLevel = 0 | 1 | 2
 
 const SHEDDING_FOR_MS = 1000
+/** Enough for a worker to be busy with until the turn ends. */
+const WINDOWS_PER_WAKE = 16
 /** A worker that was just replaced needs about so long to open its backend. */
 const REOPEN_MS = 1000
 
@@ -44,7 +46,7 @@ export class Engine {
   #shedAtMs = Number.NEGATIVE_INFINITY
   #expiry: NodeJS.Timeout | undefined
   #expiryAtMs = Number.POSITIVE_INFINITY
-  #wakeScheduled = false
+  #publishedInTurn = 0
 
   constructor(options: EngineOptions) {
     this.#observer = options.observer
@@ -101,7 +103,12 @@ export class Engine {
   refuseAll(): Refused | null {
     if (this.#draining) return this.#refuse('draining', 'draining', 'The server is shutting down', REOPEN_MS)
     if (this.#open) return null
-    return this.#refuse('model_unavailable', 'starting', 'The model has not been checked yet', REOPEN_MS)
+    return this.#refuse(
+      'model_unavailable',
+      'starting',
+      'The model is not ready; GET /readyz says why',
+      REOPEN_MS,
+    )
   }
 
   /** Hands the window in the stream's next slot to its worker; `waiter` is told the outcome once. */
@@ -117,7 +124,7 @@ export class Engine {
    * @param window float32[100][9], raw sensor units
    * @returns a copy of the result: float32[64 + motifs]
    */
-  infer(window: Float32Array, timeoutMs: number, stream = this.streams[0]!): Promise<Float32Array> {
+  infer(window: Float32Array, timeoutMs: number, stream: Stream): Promise<Float32Array> {
     return new Promise((resolve, reject) => {
       const slot = stream.ring.nextSlot
       if (slot === null) return reject(new Error('the ring is full'))
@@ -148,31 +155,37 @@ export class Engine {
     await this.#pool.stop()
   }
 
+  /** The stream that would answer soonest among those that admit the window. */
   #choose(deadlineMs: number): Stream | Refused {
     const nowMs = monotonicMs()
+    const budgetMs = deadlineMs - nowMs
     let best: Stream | null = null
     let bestWaitMs = Number.POSITIVE_INFINITY
+    let refused: Refusal | null = null
     for (const stream of this.streams) {
       if (!stream.ring.serving) continue
       const load = stream.load(nowMs)
-      const waitMs = load.inFlight < load.capacity ? predictedWaitMs(load) : Number.MAX_VALUE
-      if (best === null || waitMs < bestWaitMs) {
+      const refusedHere = refusal(load, budgetMs)
+      const waitMs = predictedWaitMs(load)
+      if (refusedHere !== null) {
+        if (refused === null || refusedHere.retryAfterMs < refused.retryAfterMs) refused = refusedHere
+      } else if (waitMs < bestWaitMs) {
         best = stream
         bestWaitMs = waitMs
       }
     }
-    if (best === null) {
+    if (best !== null) return best
+    if (refused === null) {
       return this.#refuse('model_unavailable', 'no_worker', 'No worker has a model at the moment', REOPEN_MS)
     }
-    const load = best.load(nowMs)
-    const refused = refusal(load, deadlineMs - nowMs)
-    if (refused === null) return best
     this.#shedAtMs = nowMs
+    const { reason, retryAfterMs } = refused
+    const slots = this.streams.reduce((sum, { ring }) => sum + ring.capacity, 0)
     const detail =
-      refused.reason === 'ring_full'
-        ? `All ${load.capacity} slots are taken`
-        : `The answer would take ${predictedWaitMs(load).toFixed(1)} ms, ${(deadlineMs - nowMs).toFixed(1)} ms are left until the deadline`
-    return this.#refuse('overloaded', refused.reason, detail, refused.retryAfterMs)
+      reason === 'ring_full'
+        ? `All ${slots} slots are taken`
+        : `The answer would take ${(budgetMs + retryAfterMs).toFixed(1)} ms, ${budgetMs.toFixed(1)} ms are left until the deadline`
+    return this.#refuse('overloaded', reason, detail, retryAfterMs)
   }
 
   #refuse(code: RefusalCode, reason: RefusalReason, detail: string, retryAfterMs: number): Refused {
@@ -180,14 +193,21 @@ export class Engine {
     return { code, detail, retryAfterMs }
   }
 
-  /** Wakes the workers once per turn of the event loop, not once per window: a wake costs more than a window. */
+  /**
+   * Wakes the workers once per turn of the event loop, not once per window: a wake costs more than a
+   * window. In a long turn (many connections) also in between, so that they do not idle through it.
+   */
   #scheduleWake(): void {
-    if (this.#wakeScheduled) return
-    this.#wakeScheduled = true
+    if (++this.#publishedInTurn % WINDOWS_PER_WAKE === 0) this.#wakeWorkers()
+    if (this.#publishedInTurn > 1) return
     setImmediate(() => {
-      this.#wakeScheduled = false
-      for (const { ring } of this.streams) ring.wakeWorker()
+      this.#publishedInTurn = 0
+      this.#wakeWorkers()
     })
+  }
+
+  #wakeWorkers(): void {
+    for (const { ring } of this.streams) ring.wakeWorker()
   }
 
   /** Deadlines mostly come in order, so the timer is seldom set anew: once per deadline, not per window. */

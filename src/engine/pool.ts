@@ -6,8 +6,12 @@ import type { StreamModel, StreamTask } from '../core/stream-task.ts'
 import type { LossCause, Observer } from './observer.ts'
 import type { Stream } from './stream.ts'
 
-/** A worker that holds windows and shows no sign of life for so long is taken to be stuck. */
+/** A worker that shows no sign of life for so long is taken to be stuck ... */
 const STUCK_AFTER_MS = 2000
+/** ... but a slow model may take its time: as long as for so many windows, several batches. */
+const PATIENCE_WINDOWS = 64
+/** Loading a model takes a second; this is for one that never comes. */
+const OPEN_TIMEOUT_MS = 60_000
 const WATCH_INTERVAL_MS = 250
 /** A worker that lives less long than this is restarted with growing delay. */
 const HEALTHY_AFTER_MS = 10_000
@@ -24,6 +28,8 @@ export class WorkerPool {
   #stopping = false
   #tasks: Promise<void>[] = []
   #watch: NodeJS.Timeout | undefined
+  #watchedMs = 0
+  #pausedUntilMs = 0
 
   constructor(options: {
     workerUrl: URL
@@ -65,11 +71,16 @@ export class WorkerPool {
 
   async #open(stream: Stream, worker: number): Promise<void> {
     const firstTask = this.#run(stream, worker)
-    const failed = firstTask.then(({ error }) => {
-      throw error
+    const failed = firstTask.then(({ cause, error }) => {
+      if (cause !== null) throw error
+    })
+    const tooLate = sleep(OPEN_TIMEOUT_MS, undefined, { ref: false }).then(() => {
+      throw new Error(`worker ${worker} has not opened its backend within ${OPEN_TIMEOUT_MS / 1000} s`)
     })
     this.#tasks.push(this.#keepServing(stream, worker, firstTask))
-    await Promise.race([stream.ring.untilServing(), failed])
+    tooLate.catch(() => {}) // most of the time it loses the race, unheard
+    await Promise.race([stream.ring.untilServing(), failed, tooLate])
+    if (this.#stopping) return
     this.#observer.workerServing(worker)
   }
 
@@ -114,9 +125,13 @@ export class WorkerPool {
 
   #abortStuckWorkers(): void {
     const nowMs = monotonicMs()
+    // The whole process was stopped or starved: silence counts from its end, or healthy workers would go.
+    if (nowMs - this.#watchedMs > WATCH_INTERVAL_MS * 2) this.#pausedUntilMs = nowMs
+    this.#watchedMs = nowMs
     this.#streams.forEach((stream, worker) => {
-      const silentMs = nowMs - stream.counters.heartbeatMs
-      if (stream.ring.serving && silentMs > STUCK_AFTER_MS) this.#aborts[worker]!.abort()
+      const silentMs = nowMs - Math.max(stream.counters.heartbeatMs, this.#pausedUntilMs)
+      const patienceMs = Math.max(STUCK_AFTER_MS, stream.serviceMs * PATIENCE_WINDOWS)
+      if (stream.ring.serving && silentMs > patienceMs) this.#aborts[worker]!.abort()
     })
   }
 }

@@ -18,20 +18,18 @@ export class InFlight {
   readonly #stream: Stream
   readonly sequence: number
   readonly arrivedMs: number
-  readonly publishedMs: number
   readonly deadlineMs: number
   readonly waiter: Waiter
 
   constructor(
     stream: Stream,
     sequence: number,
-    times: { arrivedMs: number; publishedMs: number; deadlineMs: number },
+    times: { arrivedMs: number; deadlineMs: number },
     waiter: Waiter,
   ) {
     this.#stream = stream
     this.sequence = sequence
     this.arrivedMs = times.arrivedMs
-    this.publishedMs = times.publishedMs
     this.deadlineMs = times.deadlineMs
     this.waiter = waiter
   }
@@ -64,6 +62,11 @@ export class Stream {
     this.#observer = options.observer
   }
 
+  /** Measured time per window, ms. */
+  get serviceMs(): number {
+    return this.#estimate.serviceMs
+  }
+
   load(nowMs: number): StreamLoad {
     const { inFlight, capacity, released } = this.ring
     const { serviceMs, overheadMs } = this.#estimate
@@ -78,7 +81,7 @@ export class Stream {
     this.ring.nextSlot!.prepare(publishedMs, deadlineMs)
     const sequence = this.ring.publish()
     const index = sequence & (this.ring.capacity - 1)
-    const inFlight = new InFlight(this, sequence, { arrivedMs, publishedMs, deadlineMs }, waiter)
+    const inFlight = new InFlight(this, sequence, { arrivedMs, deadlineMs }, waiter)
     this.#waiting[index] = inFlight
     this.#positions[index] = this.ring.inFlight
     this.unsettled++

@@ -6,7 +6,7 @@ import type { Service } from './service.ts'
 /** A worker shows a sign of life ten times a second; one that has not for so long will not come back. */
 const HANGING_AFTER_MS = 10_000
 /** The motif scores that EdgeInfer insists on. */
-const CONTRACT_MOTIFS = 12
+export const CONTRACT_MOTIFS = 12
 
 /**
  * `GET /healthz`. Reads only memory, so it answers also when every worker hangs. 503 only when
@@ -26,7 +26,7 @@ export function healthz(service: Service): Answer {
     config_version: config.configVersion,
     hef_sha256: model.sha256,
     expected_sha256: config.expectedSha256,
-    config_ok: isConfigOk(service),
+    config_ok: service.configOk,
     device: service.device,
     mode: config.mode,
     fallback: null,
@@ -51,11 +51,6 @@ export function readyz({ engine, readiness }: Service): Answer {
   else if (readiness.phase !== 'ready') reasons.push('warming')
   if (!engine.streams.some(({ ring }) => ring.serving)) reasons.push('no worker')
   return jsonAnswer(reasons.length === 0 ? 200 : 503, { ready: reasons.length === 0, reasons })
-}
-
-/** Whether the model is the one that EXPECTED_SHA256 names. The stub is never an expected model. */
-export function isConfigOk({ config, model }: Pick<Service, 'config' | 'model'>): boolean {
-  return config.expectedSha256 === null || config.expectedSha256 === model.sha256
 }
 
 function statusOf({ engine, readiness }: Service): string {

@@ -8,6 +8,7 @@ import { type InFlight, Stream, type Waiter } from '../engine/stream.ts'
 import { prefersOctetStream } from './accept.ts'
 import type { Access } from './access.ts'
 import { readBody } from './body.ts'
+import type { AnswerGate } from './gate.ts'
 import { type Answer, errorAnswer, type Failure, retryAfter, send, UNAUTHORIZED } from './reply.ts'
 import { isEchoable, requestIdOf } from './request-id.ts'
 import type { FrontDoorMetrics } from './service.ts'
@@ -32,6 +33,7 @@ export interface InferenceContext {
   readonly maxDeadlineMs: number
   readonly metrics: FrontDoorMetrics
   readonly turn: EventLoopTurn
+  readonly gate: AnswerGate
 }
 
 /** What one route does with a window: where it finds it in a JSON body, and how it tells the result. */
@@ -69,8 +71,10 @@ export class InferenceExchange implements Waiter {
   #inFlight: InFlight | null = null
   /** Runs while a body that comes in parts is not complete. */
   #slowBody: NodeJS.Timeout | undefined
-  /** Answered, or the client is gone: the response must not be touched any more. */
+  /** Answered, or the client is gone. */
   #over = false
+  /** The client is gone: the response must not be touched any more. */
+  #gone = false
 
   constructor(response: HttpResponse, request: HttpRequest, operation: Operation, context: InferenceContext) {
     this.#response = response
@@ -84,7 +88,7 @@ export class InferenceExchange implements Waiter {
     this.#headers = this.#commonHeaders(request)
     this.#deadlineMs = this.#arrivedMs + context.deadlineMs
     response.onAborted(() => {
-      this.#over = true
+      this.#over = this.#gone = true
       clearTimeout(this.#slowBody)
       this.#inFlight?.cancel()
     })
@@ -107,11 +111,11 @@ export class InferenceExchange implements Waiter {
     if (outcome !== 'ok') {
       return this.#fail({
         code: outcome,
-        detail: 'The worker that had this window was lost',
+        detail: 'The worker that had this window was lost, or the model gave no usable result for it',
         headers: { 'Retry-After': '1' },
       })
     }
-    const timing = `queue;dur=${slot.queueWaitMs.toFixed(3)}, infer;dur=${slot.inferenceMs.toFixed(3)}`
+    const timing = serverTiming(slot.queueWaitMs, slot.inferenceMs)
     if (this.#operation.binary && prefersOctetStream(this.#accept)) {
       return this.#answer({
         status: 200,
@@ -124,6 +128,11 @@ export class InferenceExchange implements Waiter {
       headers: { 'Content-Type': 'application/json', 'Server-Timing': timing },
       body: this.#operation.encode(slot.output, slot),
     })
+  }
+
+  /** From the first byte of the request to now. */
+  get #spentMs(): number {
+    return monotonicMs() - this.#arrivedMs
   }
 
   /** What every answer of this route carries, whatever the outcome. */
@@ -220,7 +229,7 @@ export class InferenceExchange implements Waiter {
   }
 
   #failLate(what: string): void {
-    const spentMs = (monotonicMs() - this.#arrivedMs).toFixed(1)
+    const spentMs = this.#spentMs.toFixed(1)
     const allowedMs = (this.#deadlineMs - this.#arrivedMs).toFixed(1)
     this.#fail({
       code: 'deadline_exceeded',
@@ -230,22 +239,34 @@ export class InferenceExchange implements Waiter {
 
   #fail(failure: Failure): void {
     if (this.#over) return
-    this.#context.metrics.failed(failure.code)
-    const modelAvailable = this.#context.engine.available
-    this.#answer(errorAnswer(failure, { requestId: this.#requestId, accept: this.#accept, modelAvailable }))
+    const { engine, metrics } = this.#context
+    metrics.failed(failure.code)
+    const { code, detail, headers } = failure
+    const asker = { requestId: this.#requestId, accept: this.#accept, modelAvailable: engine.available }
+    // All of its time was waiting: there is no result that the model gave.
+    const timing = { 'Server-Timing': serverTiming(this.#spentMs, 0) }
+    this.#answer(errorAnswer({ code, detail, headers: { ...headers, ...timing } }, asker))
   }
 
   #answer({ status, headers, body, close = false }: Answer): void {
     this.#over = true
-    const { engine, metrics } = this.#context
-    send(this.#response, {
+    clearTimeout(this.#slowBody)
+    const { engine, metrics, gate } = this.#context
+    const answer = {
       status,
       headers: Object.assign(headers, this.#headers),
       body,
       close: close || engine.draining,
+    }
+    gate.pass(() => {
+      if (!this.#gone) send(this.#response, answer)
     })
-    metrics.answered('POST', this.#operation.endpoint, status, (monotonicMs() - this.#arrivedMs) / 1000)
+    metrics.answered('POST', this.#operation.endpoint, status, this.#spentMs / 1000)
   }
+}
+
+function serverTiming(queueMs: number, inferMs: number): string {
+  return `queue;dur=${queueMs.toFixed(3)}, infer;dur=${inferMs.toFixed(3)}`
 }
 
 function refusedFailure({ code, detail, retryAfterMs }: Refused): Failure {

@@ -4,6 +4,7 @@ import { type Request, type Response, Server } from 'hyper-express'
 import { monotonicMs } from '../clock.ts'
 import { Access } from './access.ts'
 import { encodeOperation, root, status, TEST } from './compat.ts'
+import { AnswerGate } from './gate.ts'
 import { healthz, readyz } from './health.ts'
 import { INFER, InferenceExchange, type Operation } from './infer.ts'
 import { type Answer, type Asker, errorAnswer, type Failure, UNAUTHORIZED } from './reply.ts'
@@ -30,18 +31,21 @@ const PREFLIGHT_ANSWER: Answer = {
 const WITHOUT_KEY = new Set(['/healthz', '/readyz', '/metrics', PREFLIGHT])
 /** What a metric's label may say; a client can send any word. */
 const METHODS = new Set(['GET', 'HEAD', 'POST', 'PUT', 'PATCH', 'DELETE', 'OPTIONS'])
-/** After the last answer, so long may clients still hear "draining" instead of a closed port. */
+/** After the last result, so long may clients with an idle connection still ask and be told "draining". */
 const LINGER_MS = 1000
-const CLOSE_MS = 50
+/** So long answers are held while the port closes, and so long they have afterwards to reach the clients. */
+const HOLD_MS = 50
+const FLUSH_MS = 200
 
 /** The front door: every route, all of hyper-express. */
 export class FrontDoor {
   readonly #service: Service
   readonly #access: Access
   readonly #server = new Server({
-    auto_close: false, // signals belong to main.ts
+    auto_close: false, // signals belong to start.ts
     max_body_length: Number.MAX_SAFE_INTEGER, // bodies are limited where they are read, with our own answer
   })
+  readonly #gate = new AnswerGate()
   #connections = 0
 
   constructor(service: Service) {
@@ -82,15 +86,22 @@ export class FrontDoor {
   }
 
   /**
-   * Ends the front door after the engine has drained. Clients with a connection get a while to ask
-   * once more and be told, so that no answer is cut off and no request meets a reset.
+   * Ends the front door after the engine has drained: clients with a connection get a while to ask
+   * once more and be told; then the port closes, in a moment in which nobody is connecting anew.
    */
   async close(): Promise<void> {
-    const untilMs = monotonicMs() + LINGER_MS
-    while (this.#connections > 0 && monotonicMs() < untilMs) await sleep(10)
+    await this.#untilNobodyIsConnected(LINGER_MS)
+    this.#gate.shut()
+    await sleep(HOLD_MS)
     this.#server.close()
-    await sleep(CLOSE_MS)
+    this.#gate.open()
+    await this.#untilNobodyIsConnected(FLUSH_MS)
     this.#server.uws_instance.close()
+  }
+
+  async #untilNobodyIsConnected(timeoutMs: number): Promise<void> {
+    const untilMs = monotonicMs() + timeoutMs
+    while (this.#connections > 0 && monotonicMs() < untilMs) await sleep(10)
   }
 
   /** The hot routes go straight to uWebSockets: hyper-express' wrappers would cost as much as all the rest. */
@@ -108,6 +119,7 @@ export class FrontDoor {
       maxDeadlineMs: config.maxDeadlineMs,
       metrics,
       turn: new EventLoopTurn(),
+      gate: this.#gate,
     }
     for (const operation of operations) {
       this.#server.uws_instance.post(operation.endpoint, (response, request) => {
@@ -131,7 +143,7 @@ export class FrontDoor {
       const methods: string[] = pages[endpoint] ? ['GET', 'HEAD'] : []
       if (operations.some(operation => operation.endpoint === endpoint)) methods.push('POST')
       const allow = methods.join(', ')
-      const refuse = this.#failing({
+      const refuse = failing({
         code: 'method_not_allowed',
         detail: `${endpoint} answers to ${allow} only`,
         headers: { Allow: allow },
@@ -143,14 +155,14 @@ export class FrontDoor {
         '/*',
         this.#handlerOf(PREFLIGHT, () => PREFLIGHT_ANSWER),
       )
-    const nothingHere = this.#failing({
+    const nothingHere = failing({
       code: 'not_found',
       detail: 'There is nothing here; GET / lists what there is',
     })
     this.#server.set_not_found_handler(this.#handlerOf('unknown', nothingHere))
     this.#server.set_error_handler((request, response, error) => {
       this.#service.log.error({ err: error }, 'a request could not be answered')
-      const admit = this.#failing({ code: 'internal_error', detail: 'The server failed; its log says how' })
+      const admit = failing({ code: 'internal_error', detail: 'The server failed; its log says how' })
       return this.#handlerOf('unknown', admit)(request, response)
     })
   }
@@ -168,7 +180,7 @@ export class FrontDoor {
       }
       const credentials = { apiKey: header('x-api-key'), authorization: header('authorization') }
       const allowed = !needsKey || this.#access.allows(credentials)
-      const answer = await (allowed ? page : this.#failing(UNAUTHORIZED))(asker)
+      const answer = await (allowed ? page : failing(UNAUTHORIZED))(asker)
 
       const headers = {
         ...answer.headers,
@@ -179,7 +191,7 @@ export class FrontDoor {
       for (const [name, value] of Object.entries(headers)) response.header(name, value)
       // uWebSockets takes a HEAD answer that names a length for unfinished: no request can follow it.
       const last = answer.close || engine.draining || request.method === 'HEAD'
-      response.send(answer.body as string, last)
+      this.#gate.pass(() => response.send(answer.body as string, last))
       const seconds = (monotonicMs() - startedMs) / 1000
       metrics.answered(
         METHODS.has(request.method) ? request.method : 'other',
@@ -189,13 +201,10 @@ export class FrontDoor {
       )
     }
   }
+}
 
-  #failing(failure: Failure): Page {
-    return asker => {
-      this.#service.metrics.failed(failure.code)
-      return errorAnswer(failure, asker)
-    }
-  }
+function failing(failure: Failure): Page {
+  return asker => errorAnswer(failure, asker)
 }
 
 /** Fails when another process listens there already. */

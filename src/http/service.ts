@@ -4,7 +4,7 @@ import type { Logger } from '../log.ts'
 import type { Model } from '../model.ts'
 import type { ErrorCode } from './reply.ts'
 
-/** Everything the front door tells about: put together in main.ts, changed only by what it holds. */
+/** Everything the front door tells about: put together in start.ts, changed only by what it holds. */
 export interface Service {
   readonly config: Config
   readonly model: Model
@@ -16,6 +16,8 @@ export interface Service {
   readonly version: string
   /** What runs the model, in words. */
   readonly device: string
+  /** Whether the model is the one that EXPECTED_SHA256 names, where it names one. */
+  readonly configOk: boolean
   /** Monotonic ms of the start. */
   readonly startedMs: number
 }

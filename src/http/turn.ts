@@ -16,8 +16,8 @@ export class EventLoopTurn {
   #idleMs = 0
 
   /**
-   * When the first byte of the request being handled arrived at the latest, in ms on the monotonic
-   * clock: now, when the loop was waiting for it, else the start of the turn before this one.
+   * The earliest that the first byte of the request being handled can have arrived, in ms on the
+   * monotonic clock: now, when the loop was waiting for it, else the start of the turn before this one.
    */
   arrivedMs(): number {
     return this.#open ? this.#arrivedMs : this.#begin()

@@ -1,0 +1,83 @@
+import { setTimeout as sleep } from 'node:timers/promises'
+import { expect, onTestFinished, test } from 'vitest'
+import { monotonicMs } from '../src/clock.ts'
+import { Engine } from '../src/engine/engine.ts'
+import type { Observer } from '../src/engine/observer.ts'
+import type { Stream } from '../src/engine/stream.ts'
+import { windowOf } from './windows.ts'
+
+const BUDGET_MS = 5
+
+test('admit() tries an idle stream with a bad record before it sheds', async () => {
+  const { engine, busy, idle } = engineOfTwo()
+  // The idle one was slow for a while: its estimate alone would send nobody there again.
+  for (let n = 0; n < 25; n++) {
+    publish(engine, idle)
+    await sleep(20)
+    finish(idle)
+  }
+  expect(engine.admit(monotonicMs() + BUDGET_MS)).toBe(busy)
+  for (let n = 0; n < BUDGET_MS; n++) publish(engine, busy)
+  expect(engine.admit(monotonicMs() + BUDGET_MS)).toBe(idle)
+  publish(engine, idle)
+  expect(engine.admit(monotonicMs() + BUDGET_MS)).toMatchObject({ code: 'overloaded' })
+})
+
+test('admit() passes over a stream without a worker, and says so when none is left', () => {
+  const { engine, busy, idle } = engineOfTwo()
+  busy.ring.setServing(false)
+  expect(engine.admit(monotonicMs() + BUDGET_MS)).toBe(idle)
+  idle.ring.setServing(false)
+  expect(engine.admit(monotonicMs() + BUDGET_MS)).toMatchObject({ code: 'model_unavailable' })
+})
+
+test('admit() counts every refusal with its reason', async () => {
+  const { engine, refusals, busy, idle } = engineOfTwo()
+  for (const stream of [busy, idle]) stream.ring.setServing(false)
+  engine.admit(monotonicMs() + BUDGET_MS)
+  void engine.drain()
+  engine.admit(monotonicMs() + BUDGET_MS)
+  expect(refusals).toEqual(['no_worker', 'draining'])
+})
+
+/** An engine whose two streams are served by the test: no task runs. */
+function engineOfTwo() {
+  const refusals: string[] = []
+  const observer: Observer = {
+    inferenceEnded: () => {},
+    cancelled: () => {},
+    refused: (_, reason) => refusals.push(reason),
+    workerLost: () => {},
+    workerServing: () => {},
+    poolFailed: () => {},
+  }
+  const engine = new Engine({
+    workerUrl: new URL('../dist/workers/serve.js', import.meta.url),
+    workers: 2,
+    ringSlots: 64,
+    motifCount: 12,
+    model: null,
+    observer,
+  })
+  onTestFinished(() => engine.close())
+  const [busy, idle] = engine.streams as [Stream, Stream]
+  for (const { ring } of engine.streams) ring.setServing(true)
+  engine.open()
+  return { engine, busy, idle, refusals }
+}
+
+function publish(engine: Engine, stream: Stream): void {
+  stream.ring.nextSlot!.input.set(windowOf(0))
+  const arrivedMs = monotonicMs()
+  engine.submit(stream, { arrivedMs, deadlineMs: arrivedMs + 60_000 }, { settle: () => {} })
+}
+
+/** Answers the oldest window as a worker would that took 1 ms for it, but was heard of only now. */
+function finish(stream: Stream): void {
+  const { ring } = stream
+  const slot = ring.slot(ring.completed)
+  slot.take(slot.publishedMs)
+  slot.finish('ok', slot.publishedMs + 1)
+  ring.complete(ring.completed)
+  stream.settleCompleted()
+}
