@@ -1,7 +1,7 @@
 /** What the first value of a window (ax of row 0, m/s²) orders the worker of `faults/main.ts` to do. */
 export const FAULTS = {
-  /** 300 + n: block the worker thread for n ms, 0 ≤ n < 100, then go on. */
-  block: 300,
+  /** 100 + n: block the worker thread for n ms, 0 ≤ n < 300, then go on. */
+  block: 100,
   throw: 401,
   /** End the worker thread without a word. */
   exit: 402,

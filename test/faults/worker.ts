@@ -24,7 +24,7 @@ function faulty(backend: Backend): Backend {
       if (order === FAULTS.throw) throw new Error('a window asked for this failure')
       if (order === FAULTS.exit) process.exit(1)
       if (order === FAULTS.hang) while (true);
-      if (order >= FAULTS.block && order < FAULTS.block + 100) block(order - FAULTS.block)
+      if (order >= FAULTS.block && order < FAULTS.block + 300) block(order - FAULTS.block)
       return backend.collect(output)
     },
     close: () => backend.close(),
