@@ -74,12 +74,8 @@ export class WorkerPool {
     const failed = firstTask.then(({ cause, error }) => {
       if (cause !== null) throw error
     })
-    const tooLate = sleep(OPEN_TIMEOUT_MS, undefined, { ref: false }).then(() => {
-      throw new Error(`worker ${worker} has not opened its backend within ${OPEN_TIMEOUT_MS / 1000} s`)
-    })
     this.#tasks.push(this.#keepServing(stream, worker, firstTask))
-    tooLate.catch(() => {}) // most of the time it loses the race, unheard
-    await Promise.race([stream.ring.untilServing(), failed, tooLate])
+    await Promise.race([stream.ring.untilServing(), failed])
     if (this.#stopping) return
     this.#observer.workerServing(worker)
   }
@@ -113,13 +109,19 @@ export class WorkerPool {
       counters: stream.counters.buffer,
       ...this.#task,
     }
+    const opening = setTimeout(() => {
+      if (stream.ring.serving) return
+      abort.abort(new Error(`The worker has not opened its backend within ${OPEN_TIMEOUT_MS / 1000} s`))
+    }, OPEN_TIMEOUT_MS)
     try {
       const ended: 'stopped' | 'stream_lost' = await this.#piscina.run(task, { signal: abort.signal })
       return { cause: ended === 'stopped' ? null : 'stream_lost', error: null }
     } catch (error) {
-      if (abort.signal.aborted) return { cause: 'stuck', error }
+      if (abort.signal.aborted) return { cause: 'stuck', error: abort.signal.reason }
       const exited = error instanceof Error && error.message.startsWith('worker exited')
       return { cause: exited ? 'exit' : 'error', error }
+    } finally {
+      clearTimeout(opening)
     }
   }
 
@@ -131,7 +133,10 @@ export class WorkerPool {
     this.#streams.forEach((stream, worker) => {
       const silentMs = nowMs - Math.max(stream.counters.heartbeatMs, this.#pausedUntilMs)
       const patienceMs = Math.max(STUCK_AFTER_MS, stream.serviceMs * PATIENCE_WINDOWS)
-      if (stream.ring.serving && silentMs > patienceMs) this.#aborts[worker]!.abort()
+      if (!stream.ring.serving || silentMs <= patienceMs) return
+      this.#aborts[worker]!.abort(
+        new Error(`The worker has shown no sign of life for ${silentMs.toFixed(0)} ms`),
+      )
     })
   }
 }
