@@ -1,7 +1,8 @@
+import { spawn } from 'node:child_process'
 import { once } from 'node:events'
 import { type AddressInfo, createServer } from 'node:net'
 import { setTimeout as sleep } from 'node:timers/promises'
-import { expect, test } from 'vitest'
+import { expect, onTestFinished, test } from 'vitest'
 import { FAULTS } from './faults/faults.ts'
 import {
   Connection,
@@ -78,6 +79,28 @@ test('a second signal, of either kind, changes nothing', async () => {
   }
   expect((await blocking).status).toBe(200)
   expect(await ended).toBe(0)
+})
+
+// Without `exec` in the script, npm's shell takes the signal and the server lives on without a parent.
+test('a signal to npm start reaches the server, which drains and ends npm with 0', async () => {
+  const { PATH = '', HOME = '' } = process.env
+  const npm = spawn('npm', ['start'], {
+    env: { PATH, HOME, SIDECAR_PORT: '0', INFER_MODE: 'stub' },
+    stdio: ['ignore', 'pipe', 'pipe'],
+  })
+  onTestFinished(() => void npm.kill('SIGKILL'))
+  let printed = ''
+  let logged = ''
+  npm.stderr.on('data', text => (logged += text))
+  await new Promise<void>(resolve => {
+    npm.stdout.on('data', text => {
+      printed += text
+      if (printed.includes('  url ')) resolve()
+    })
+  })
+  npm.kill('SIGTERM')
+  expect(await once(npm, 'close')).toEqual([0, null])
+  expect(logged).toContain('"drained"')
 })
 
 test('a worker that hangs does not keep the server from ending', async () => {
