@@ -2,7 +2,7 @@ import { readFileSync } from 'node:fs'
 import { join } from 'node:path'
 import { PROJECT_FOLDER } from '../src/project.ts'
 
-export const WINDOW_SAMPLES = 100
+const WINDOW_SAMPLES = 100
 export const CHANNELS = 9
 
 /** One collar's continuous recording. Time jumps from one segment to the next, so no window spans two. */
@@ -16,7 +16,7 @@ export interface Segment {
   device: 'phone' | 'watch'
 }
 
-export interface Recording {
+interface Recording {
   /** float32[samples][9]: m/s² ×3, rad/s ×3, µT ×3. */
   samples: Float32Array
   /** One index into `motifs` per sample. */

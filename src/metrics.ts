@@ -37,7 +37,7 @@ export interface MetricFacts {
   /** Whether the model is the one that was expected. */
   readonly configOk: boolean
   readonly version: string
-  /** Every code that failed() may be told. */
+  /** Every error code there is: each has its row from the start. */
   readonly errorCodes: readonly string[]
 }
 
