@@ -970,6 +970,7 @@ void NeedsActivationWithoutScheduler() {
   CHECK_EQUAL(api().get_input_stream(synchronous, "toy/input", &input), kSuccess);
   alignas(64) uint8_t buffer[toy::kInputBytes] = {};
   CHECK_EQUAL(api().stream_write_raw_buffer_async(input, buffer, sizeof buffer, Toy::OnDone, nullptr), kInvalidOperation);
+  CHECK_EQUAL(api().deactivate_network_group(activated), kSuccess);
   CHECK_EQUAL(api().release_vdevice(vdevice), kSuccess);
 }
 
