@@ -74,7 +74,7 @@ test('serve() gives out no result that is not finite, and keeps the stream for t
 test('serve() completes a window only when result, outcome and times are in its slot', async () => {
   const ring = ringOf(1)
   publish(ring, windowOf(0), { nowMs: monotonicMs() })
-  ring.slot(0).finish('model_unavailable', Number.NaN)
+  ring.slot(0).finish('model_unavailable', 'onnx', Number.NaN)
   const complete = vi.spyOn(ring, 'complete').mockImplementationOnce(() => {
     expect(ring.slot(0).output).toEqual(resultOf(0))
     expect(ring.slot(0).outcome).toBe('ok')
@@ -185,6 +185,7 @@ test('serve() answers a window that was published just before the stop, between 
   const stream = {
     ring,
     backend: backendOf({ depth: 1 }),
+    kind: 'stub' as const,
     counters: new WorkerCounters(),
     normalisation: null,
   }
@@ -202,7 +203,7 @@ test('serve() shows its heartbeat while it has nothing to do', async () => {
     return 0
   })
   const startedMs = monotonicMs()
-  await serve({ ring, backend: backendOf({ depth: 1 }), counters, normalisation: null })
+  await serve({ ring, backend: backendOf({ depth: 1 }), kind: 'stub', counters, normalisation: null })
   expect(beats[0]).toBeGreaterThanOrEqual(startedMs)
   expect(beats[2]).toBeGreaterThan(beats[0]!)
 })
@@ -214,7 +215,7 @@ function serveUntilStopped(
   { counters = new WorkerCounters(), normalisation = null }: Partial<Parameters<typeof serve>[0]> = {},
 ): ReturnType<typeof serve> {
   ring.stop()
-  return serve({ ring, backend, counters, normalisation })
+  return serve({ ring, backend, kind: 'onnx', counters, normalisation })
 }
 
 type FakeBackend = { -readonly [Key in keyof Backend]: Backend[Key] } & { submitted: Float32Array[] }
@@ -232,6 +233,7 @@ function backendOf({
   return {
     depth,
     batchSize: 1,
+    failure: null,
     submitted,
     submit: input => void submitted.push(input.slice()),
     collect: output => collect(output, submitted[collected]!, collected++),

@@ -1,3 +1,4 @@
+import assert from 'node:assert/strict'
 import { createHash } from 'node:crypto'
 import { cpSync, mkdirSync, mkdtempSync, readFileSync, rmSync, truncateSync, writeFileSync } from 'node:fs'
 import { tmpdir } from 'node:os'
@@ -10,24 +11,32 @@ const ARTIFACT = 'model_dynamic.onnx'
 const SHA256 = '75f3ac60d958f80e05f27e3f343a4c8ed99ea9ce46c9d26bdc48a09788002a0e'
 const BYTES = 434_783
 const manifest = JSON.parse(readFileSync('artifacts/model.json', 'utf8'))
+const NORMALISATION = {
+  mean: Float32Array.from(manifest.normalization.mean),
+  std: Float32Array.from(manifest.normalization.std),
+}
 
 test('loadModel() describes the shipped model as its manifest does', () => {
-  const { golden, bytes, ...model } = loadModel(loadConfig({}))
+  const { golden, plan, ...model } = loadModel(loadConfig({}))
   expect(model).toEqual({
     name: 'tcn-vae-motion-12',
     version: '1.0.0',
     sha256: SHA256,
     path: loadConfig({}).onnxPath,
-    inputName: 'imu_window',
-    latentName: 'latent',
-    motifName: 'motif_logits',
-    motifActivation: 'softmax',
     motifLabels: manifest.motif_labels,
-    normalisation: {
-      mean: Float32Array.from(manifest.normalization.mean),
-      std: Float32Array.from(manifest.normalization.std),
-    },
+    normalisation: NORMALISATION,
     accuracy: 0.9004,
+  })
+  expect(plan).toEqual({
+    kind: 'onnx',
+    model: {
+      bytes: expect.any(Uint8Array),
+      inputName: 'imu_window',
+      latentName: 'latent',
+      motifName: 'motif_logits',
+      motifActivation: 'softmax',
+      normalisation: NORMALISATION,
+    },
   })
 })
 
@@ -40,9 +49,10 @@ test('loadModel() reads the golden vectors as little-endian float32', () => {
 })
 
 test('loadModel() hands out the verified bytes in shared memory', () => {
-  const { bytes } = loadModel(loadConfig({}))
-  expect(bytes?.buffer).toBeInstanceOf(SharedArrayBuffer)
-  expect(sha256Of(Buffer.from(bytes!))).toBe(SHA256)
+  const { plan } = loadModel(loadConfig({}))
+  assert(plan.kind === 'onnx')
+  expect(plan.model.bytes.buffer).toBeInstanceOf(SharedArrayBuffer)
+  expect(sha256Of(Buffer.from(plan.model.bytes))).toBe(SHA256)
 })
 
 test('loadModel() lets the configuration replace version and accuracy', () => {
@@ -62,11 +72,7 @@ test('loadModel() in stub mode opens no file', () => {
     version: '0',
     sha256: 'stub',
     path: null,
-    bytes: null,
-    inputName: 'imu_window',
-    latentName: 'latent',
-    motifName: 'motif_scores',
-    motifActivation: 'none',
+    plan: { kind: 'stub' },
     motifLabels: ['motif_0', 'motif_1'],
     normalisation: null,
     accuracy: null,
@@ -172,7 +178,10 @@ test.each([
     'expected latent, its last dimension 64',
     { outputs: [{ name: 'latent', shape: [1, 32] }, manifest.outputs[1]] },
   ],
-  ['expected motif_logits or motif_scores', { outputs: [manifest.outputs[0]] }],
+  [
+    'outputs lists neither motif_logits nor motif_scores, and there is no motif_head',
+    { outputs: [manifest.outputs[0]] },
+  ],
   ['12 motif scores have 11 motif_labels', { motif_labels: manifest.motif_labels.slice(1) }],
   ['files.x.sha256 is "abc"', { files: { x: { bytes: 1, sha256: 'abc' } } }],
 ])('loadModel() refuses a manifest in which %s', (found, change) => {
@@ -191,8 +200,9 @@ test('loadModel() refuses a manifest that is not JSON', () => {
 
 test('loadModel() takes motif_scores as they are, and a model that nobody has measured', () => {
   const outputs = [manifest.outputs[0], { name: 'motif_scores', shape: [1, 12] }]
-  const model = loadModel(configOf(copyOfArtifacts({ outputs, metrics: undefined })))
-  expect(model).toMatchObject({ motifName: 'motif_scores', motifActivation: 'none', accuracy: null })
+  const { plan, accuracy } = loadModel(configOf(copyOfArtifacts({ outputs, metrics: undefined })))
+  expect(plan).toMatchObject({ model: { motifName: 'motif_scores', motifActivation: 'none' } })
+  expect(accuracy).toBeNull()
 })
 
 test('loadModel() has no golden vectors when the manifest lists none', () => {
