@@ -160,6 +160,76 @@ test('a slot that comes round again can be taken again', () => {
   expect(ring.slot(1).take(0)).toBe(true)
 })
 
+test('a worker that was given up writes to no cursor and to no word that its successor owns', () => {
+  const front = ringOf(4, JUST_BEFORE_WRAP)
+  const sequences = [0, 1, 2, 3].map(n => publish(front, windowOf(n)))
+  const late = new Ring(front.buffer, MOTIF_COUNT, front.epoch)
+  late.setServing('hailo')
+  for (const sequence of sequences.slice(0, 2)) late.slot(sequence).take(0)
+  late.complete(sequences[0]!)
+  expect(late.superseded).toBe(false)
+
+  front.supersede()
+  expect([late.superseded, front.serving]).toEqual([true, null])
+  // What it had taken is passed, what waits is left.
+  expect(front.completed).toBe(sequences[2])
+  expect(front.slot(sequences[1]!).outcome).toBe('model_unavailable')
+  const successor = new Ring(front.buffer, MOTIF_COUNT, front.epoch)
+  expect(successor.superseded).toBe(false)
+
+  // It comes back from its native call, at any moment of its successor's work.
+  const returns = () => {
+    const before = new Uint8Array(front.buffer).slice()
+    for (const sequence of sequences.slice(0, 2)) late.complete(sequence)
+    late.setServing('hailo')
+    late.setServing(null)
+    expect(new Uint8Array(front.buffer)).toEqual(before)
+  }
+  returns()
+  successor.setServing('onnx')
+  returns()
+  for (const sequence of sequences.slice(2)) {
+    expect(successor.slot(sequence).take(0)).toBe(true)
+    returns()
+    successor.slot(sequence).finish('ok', 'onnx', 1)
+    successor.complete(sequence)
+    returns()
+  }
+  front.release(front.completed)
+  returns()
+  expect([front.completed, front.serving]).toEqual([front.published, 'onnx'])
+})
+
+// complete() of the late worker calls Atomics once before its cursor can be moved by another: the comparison.
+test.each([0, 1, 2, 3, 4, 5, 6])(
+  'supersede() and a late complete() agree on the cursor, if they meet after %d steps',
+  steps => {
+    const front = ringOf(2)
+    for (const n of [0, 1]) publish(front, windowOf(n))
+    const late = new Ring(front.buffer, MOTIF_COUNT, front.epoch)
+    late.slot(0).take(0)
+    late.slot(0).finish('ok', 'hailo', 1)
+    interrupted(steps, { of: () => front.supersede(), by: () => late.complete(0) })
+    expect(front.completed).toBe(1)
+    expect(front.slot(1).take(0)).toBe(true)
+  },
+)
+
+test('supersede() leaves a window that the front door dropped as it is, and passes it', () => {
+  const ring = ringOf(2)
+  for (const n of [0, 1]) publish(ring, windowOf(n))
+  ring.slot(0).drop()
+  ring.supersede()
+  expect([ring.completed, ring.slot(0).taken]).toEqual([1, false])
+})
+
+test('supersede() wakes a front door that the lost worker left asleep', async () => {
+  const ring = ringOf(1)
+  const bell = ring.untilBell(0)
+  ring.supersede()
+  expect(await Promise.race([bell, sleep(1000, 'asleep')])).not.toBe('asleep')
+})
+
 test('untilBell() sleeps while there is nothing new', async () => {
   const ring = ringOf(1)
   publish(ring, windowOf(0))

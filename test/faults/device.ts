@@ -12,6 +12,8 @@ export interface PretendedDevice {
   readonly fault: (BackendFault & { readonly permanent?: boolean }) | null
   /** It answers, but not like the model. */
   readonly wrong?: boolean
+  /** Lost by itself, before any window finds out. */
+  readonly idle?: boolean
   readonly throttled?: boolean
   readonly temperatureCelsius?: number
 }
@@ -58,6 +60,8 @@ export async function openPretendedHailo(
       return backend.batchSize
     },
     get failure() {
+      const { fault, idle = false } = read()
+      if (idle) failure = fault
       return failure
     },
     submit: input => backend.submit(input),
