@@ -179,6 +179,7 @@ test('a worker that was given up writes to no cursor and to no word that its suc
 
   // It comes back from its native call, at any moment of its successor's work.
   const returns = () => {
+    void front.untilBell(front.completed) // the front door sleeps: a bell of the late one would wake it
     const before = new Uint8Array(front.buffer).slice()
     for (const sequence of sequences.slice(0, 2)) late.complete(sequence)
     late.setServing('hailo')
