@@ -4,9 +4,10 @@ import { mkdtempSync, rmSync, writeFileSync } from 'node:fs'
 import { tmpdir } from 'node:os'
 import { join } from 'node:path'
 import { expect, onTestFinished, test } from 'vitest'
+import { type Device, requireArchitecture } from '../src/hef/architecture.ts'
 import { type HeaderVersion, sealContainer } from '../src/hef/container.ts'
 import { HefError } from '../src/hef/error.ts'
-import { type Device, readHef, requireArchitecture } from '../src/hef/hef.ts'
+import { readHef } from '../src/hef/hef.ts'
 import { encodeHef, type SparseMessage } from '../src/hef/schema.ts'
 
 type Proto = SparseMessage<'Hef'>
