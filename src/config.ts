@@ -3,6 +3,7 @@ import { availableParallelism } from 'node:os'
 import { dirname, join, resolve } from 'node:path'
 import { parseDocument } from 'yaml'
 import { z } from 'zod'
+import { BACKENDS, type BackendKind } from './core/backend.ts'
 import { MAX_MOTIFS } from './core/window.ts'
 import { PROJECT_FOLDER } from './project.ts'
 
@@ -11,10 +12,17 @@ export interface Config {
   readonly host: string
   /** 0: any free port. */
   readonly port: number
-  readonly mode: 'onnx' | 'stub'
-  /** Absolute, as is `manifestPath`. Neither is opened in stub mode. */
+  readonly mode: BackendKind
+  /** What answers while the device cannot. Null, and nothing does. */
+  readonly fallback: 'onnx' | 'stub' | null
+  /** Null in the other modes. */
+  readonly hailo: HailoConfig | null
+  /** Absolute, as all paths. Opened only where ONNX is the mode or the fallback. */
   readonly onnxPath: string
+  /** Of the model that the mode runs. Not opened in stub mode. */
   readonly manifestPath: string
+  /** Of the model in `onnxPath`; in onnx mode the same as `manifestPath`. */
+  readonly onnxManifestPath: string
   /** 64 lower-case hex digits that the model must hash to. Null: the hash in its manifest is enough. */
   readonly expectedSha256: string | null
   /** Motif scores per window. EdgeInfer takes 12 and nothing else. */
@@ -38,8 +46,19 @@ export interface Config {
   readonly apiKeys: readonly string[]
   /** Origins whose pages may call us, or `*`. Empty: none. */
   readonly corsOrigins: readonly string[]
-  /** Keys that are set but have no effect in this release. Each deserves a warning. */
+  /** Keys that are set but have no effect, in this release or in this mode. Each deserves a warning. */
   readonly unused: readonly string[]
+}
+
+/** Which compiled model runs where. */
+export interface HailoConfig {
+  readonly hefPath: string
+  /** Null for any device. */
+  readonly deviceId: string | null
+  /** Path or name of libhailort, null for where the system keeps it. */
+  readonly library: string | null
+  readonly io: 'async' | 'vstream'
+  readonly scheduler: 'round_robin' | 'none'
 }
 
 /** The configuration cannot be used. `main.ts` prints the message, one problem per line, and exits with 78. */
@@ -79,6 +98,8 @@ const list = z
   .transform(items => [items].flat().flatMap(item => item.split(',')))
   .transform(items => items.map(item => item.trim()).filter(item => item !== ''))
   .describe('text separated by commas')
+const oneOf = <Word extends string>(words: readonly Word[]) =>
+  z.enum(words).describe(`one of ${words.join(' ')}`)
 const headerValue = z
   .string()
   .regex(/^[!-~]([ -~]{0,62}[!-~])?$/)
@@ -91,9 +112,9 @@ const KEYS = {
   SIDECAR_PORT: integer(0, 65_535),
   FASTAPI_PORT: integer(0, 65_535),
   PORT: integer(0, 65_535),
-  INFER_MODE: z.enum(['hailo', 'onnx', 'stub']).describe('onnx or stub'),
+  INFER_MODE: oneOf(BACKENDS),
   USE_REAL_MODEL: toggle,
-  FALLBACK: z.literal('none').describe('none: this release has no fallback, nothing falls back in silence'),
+  FALLBACK: oneOf(['none', 'onnx', 'stub']),
   HEF_PATH: text,
   ONNX_PATH: text,
   MODEL_MANIFEST: text,
@@ -119,6 +140,8 @@ const KEYS = {
   ENABLE_TEST_ENDPOINTS: toggle,
   HAILO_DEVICE_ID: text,
   HAILORT_LIB: text,
+  HAILO_IO: oneOf(['async', 'vstream']),
+  HAILO_SCHEDULER: oneOf(['round_robin', 'none']),
   SESSIONS_DIR: text,
   TELEMETRY_DIR: text,
   API_KEY: list,
@@ -137,14 +160,14 @@ const SYNONYMS: readonly Key[][] = [
   ['SIDECAR_PORT', 'FASTAPI_PORT', 'PORT'],
 ]
 
-/** HEF_PATH is among them because `hailo`, the only mode that would use it, is refused. */
-const WITHOUT_EFFECT: readonly Key[] = [
+const WITHOUT_EFFECT: readonly Key[] = ['SESSIONS_DIR', 'TELEMETRY_DIR', 'MAX_WINDOWS_PER_REQUEST']
+const ONLY_FOR_HAILO: readonly Key[] = [
+  'FALLBACK',
   'HEF_PATH',
   'HAILO_DEVICE_ID',
   'HAILORT_LIB',
-  'SESSIONS_DIR',
-  'TELEMETRY_DIR',
-  'MAX_WINDOWS_PER_REQUEST',
+  'HAILO_IO',
+  'HAILO_SCHEDULER',
 ]
 
 /**
@@ -173,10 +196,16 @@ export function loadConfig(env: Record<string, string | undefined>): Config {
     )
   }
   const mode = INFER_MODE ?? implied ?? (HEF_PATH === undefined ? 'onnx' : 'hailo')
-  if (mode === 'hailo') {
-    const key = INFER_MODE ? 'INFER_MODE' : implied ? 'USE_REAL_MODEL' : 'HEF_PATH'
+  if (mode === 'hailo' && HEF_PATH === undefined) {
+    const key = INFER_MODE ? 'INFER_MODE' : 'USE_REAL_MODEL'
     problems.push(
-      `${key}: ${values[key]} asks for hailo, which this release cannot run yet. Set INFER_MODE=onnx or INFER_MODE=stub`,
+      `HEF_PATH: is not set, but ${key}=${values[key]} runs a compiled model. Set it to a HEF that the Hailo Dataflow Compiler has made, or try it without a device: npm run start:softhailo`,
+    )
+  }
+  const fallback = set.FALLBACK === undefined || set.FALLBACK === 'none' ? null : set.FALLBACK
+  if (mode !== 'hailo' && fallback !== null && fallback !== mode) {
+    problems.push(
+      `FALLBACK: ${fallback} is for a device that may be lost, but the mode is ${mode}, which needs none. Unset FALLBACK`,
     )
   }
 
@@ -185,15 +214,32 @@ export function loadConfig(env: Record<string, string | undefined>): Config {
   if (maxDeadlineMs < deadlineMs && !wrong.has('DEADLINE_MS') && !wrong.has('MAX_DEADLINE_MS')) {
     problems.push(notValid('MAX_DEADLINE_MS', maxDeadlineMs, `at least DEADLINE_MS, which is ${deadlineMs}`))
   }
-  if (problems.length > 0 || mode === 'hailo') throw new ConfigError(problems)
+  if (problems.length > 0) throw new ConfigError(problems)
 
+  const unused = [...WITHOUT_EFFECT, ...(mode === 'hailo' ? [] : ONLY_FOR_HAILO)].filter(key =>
+    key === 'FALLBACK' ? fallback !== null : set[key] !== undefined,
+  )
   const onnxPath = resolve(set.ONNX_PATH ?? join(PROJECT_FOLDER, 'artifacts', 'model_dynamic.onnx'))
+  const hailo: HailoConfig | null =
+    mode === 'hailo'
+      ? Object.freeze({
+          hefPath: resolve(HEF_PATH!),
+          deviceId: set.HAILO_DEVICE_ID ?? null,
+          library: set.HAILORT_LIB ?? null,
+          io: set.HAILO_IO ?? 'async',
+          scheduler: set.HAILO_SCHEDULER ?? 'round_robin',
+        })
+      : null
+  const manifestPath = resolve(set.MODEL_MANIFEST ?? manifestBeside(hailo?.hefPath ?? onnxPath))
   return Object.freeze({
     host: set.SIDECAR_HOST ?? set.FASTAPI_HOST ?? '127.0.0.1',
     port: set.SIDECAR_PORT ?? set.FASTAPI_PORT ?? set.PORT ?? 9000,
     mode,
+    fallback: mode === 'hailo' ? fallback : null,
+    hailo,
     onnxPath,
-    manifestPath: resolve(set.MODEL_MANIFEST ?? join(dirname(onnxPath), 'model.json')),
+    manifestPath,
+    onnxManifestPath: mode === 'hailo' ? manifestBeside(onnxPath) : manifestPath,
     expectedSha256: set.EXPECTED_SHA256 ?? null,
     motifCount: set.NUM_MOTIFS ?? 12,
     workers: set.WORKERS ?? defaultWorkers(),
@@ -207,8 +253,12 @@ export function loadConfig(env: Record<string, string | undefined>): Config {
     testEndpoints: set.ENABLE_TEST_ENDPOINTS ?? true,
     apiKeys: Object.freeze(set.API_KEY ?? []),
     corsOrigins: Object.freeze(set.CORS_ORIGINS ?? []),
-    unused: Object.freeze(WITHOUT_EFFECT.filter(key => set[key] !== undefined)),
+    unused: Object.freeze(unused),
   })
+}
+
+function manifestBeside(modelPath: string): string {
+  return join(dirname(modelPath), 'model.json')
 }
 
 /**

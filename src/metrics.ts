@@ -2,18 +2,21 @@ import { type IntervalHistogram, monitorEventLoopDelay } from 'node:perf_hooks'
 import { Counter, Gauge, Histogram, type Metric, Registry } from 'prom-client'
 import { monotonicMs } from './clock.ts'
 import type { Config } from './config.ts'
+import { BACKEND_FAILURES, BACKENDS, type BackendKind, type DeviceReport } from './core/backend.ts'
 import { BATCH_SIZE_EDGES } from './core/counters.ts'
 import type { Outcome } from './core/outcome.ts'
 import type { Slot } from './core/slot.ts'
 import { LATENT_DIMS, SENSORS, TIMESTEPS } from './core/window.ts'
+import { deviceName, type Fallback } from './engine/backend-status.ts'
 import type { Engine } from './engine/engine.ts'
 import {
+  type DeviceChange,
   LOSS_CAUSES,
-  type LossCause,
   type Observer,
   REFUSAL_REASONS,
   type RefusalCode,
   type RefusalReason,
+  type WorkerLoss,
 } from './engine/observer.ts'
 import type { Logger } from './log.ts'
 import type { Model } from './model.ts'
@@ -33,7 +36,8 @@ const LATENCY_WEIGHT = 0.05
 export interface MetricFacts {
   readonly config: Config
   readonly model: Model
-  readonly device: string
+  /** Null: nothing answers in place of the model. */
+  readonly fallback: Model | null
   /** Whether the model is the one that was expected. */
   readonly configOk: boolean
   readonly version: string
@@ -51,6 +55,7 @@ export class Metrics implements Observer {
   readonly #openMetrics = new Registry<typeof Registry.OPENMETRICS_CONTENT_TYPE>()
   readonly #lag: IntervalHistogram = monitorEventLoopDelay({ resolution: LAG_RESOLUTION_MS })
   #lagSeconds = 0
+  #smallestCosine = 1
 
   readonly #inferences = this.#counter(
     'hailo_inference_requests_total',
@@ -78,6 +83,11 @@ export class Metrics implements Observer {
     'worker',
     'cause',
   ])
+  readonly #fallbacks = this.#counter(
+    'hailo_fallback_total',
+    'How often a worker began to answer with the fallback, by what had kept the primary from it',
+    ['from', 'to', 'cause'],
+  )
   readonly #httpRequests = this.#counter('hailo_http_requests_total', 'HTTP requests answered', [
     'method',
     'endpoint',
@@ -95,6 +105,8 @@ export class Metrics implements Observer {
   )
   readonly #warmUp = this.#gauge('hailo_warmup_duration_seconds', 'Time from start to ready')
   readonly #facts: MetricFacts
+  /** What each worker was last lost with, in words. */
+  readonly #lastLosses = new Map<number, string>()
 
   constructor(facts: MetricFacts, log: Logger) {
     this.#facts = facts
@@ -106,12 +118,8 @@ export class Metrics implements Observer {
       this.#lag.reset()
     }, LAG_INTERVAL_MS).unref()
 
-    const { config, model, device, version, configOk } = facts
+    const { config, model, fallback, version, configOk } = facts
     this.#gauge('hailo_sidecar_start_time_seconds', 'Unix time of the start').set(Date.now() / 1000)
-    this.#gauge('hailo_model_info', 'The model', ['model', 'hef_path', 'motifs', 'device']).set(
-      { model: model.name, hef_path: model.path ?? '', motifs: config.motifCount, device },
-      1,
-    )
     this.#gauge('hailo_build_info', 'The build', ['version', 'hef_sha', 'config']).set(
       { version, hef_sha: model.sha256, config: config.configVersion },
       1,
@@ -120,11 +128,16 @@ export class Metrics implements Observer {
       { expected: config.expectedSha256 ?? '', actual: model.sha256 },
       configOk ? 1 : 0,
     )
-    const modes = this.#gauge('hailo_inference_mode', '1 for the mode that answers', ['mode'])
-    for (const mode of ['hailo', 'onnx', 'stub']) modes.set({ mode }, mode === config.mode ? 1 : 0)
     // Rows that a rate() needs from the start, not from the first failure on.
-    for (const status of ['success', 'error', 'rejected']) {
-      this.#inferences.inc({ operation: OPERATION, status, model: model.name }, 0)
+    for (const { name } of this.#models) {
+      for (const status of ['success', 'error', 'rejected']) {
+        this.#inferences.inc({ operation: OPERATION, status, model: name }, 0)
+      }
+      this.#duration.zero({ operation: OPERATION, model: name })
+    }
+    if (fallback !== null) {
+      const pair = { from: model.plan.kind, to: fallback.plan.kind }
+      for (const cause of BACKEND_FAILURES) this.#fallbacks.inc({ ...pair, cause }, 0)
     }
     for (const error_type of facts.errorCodes) this.#errors.inc({ error_type }, 0)
     for (const reason of REFUSAL_REASONS) this.#rejected.inc({ reason }, 0)
@@ -132,7 +145,18 @@ export class Metrics implements Observer {
     for (let worker = 0; worker < config.workers; worker++) {
       for (const cause of LOSS_CAUSES) this.#restarts.inc({ worker, cause }, 0)
     }
-    this.#duration.zero({ operation: OPERATION, model: model.name })
+  }
+
+  /** Each once: the fallback may be the same model. */
+  get #models(): Model[] {
+    const { model, fallback } = this.#facts
+    return fallback === null || fallback.name === model.name ? [model] : [model, fallback]
+  }
+
+  /** Of the model that gave a result. */
+  #nameOf(backend: BackendKind): string {
+    const { model, fallback } = this.#facts
+    return (fallback?.plan.kind === backend ? fallback : model).name
   }
 
   /** Adds what is read from the engine at scrape time: cursors and the workers' own counters. */
@@ -146,6 +170,41 @@ export class Metrics implements Observer {
         { model: this.#facts.model.name, version: this.#facts.model.version },
         engine.available ? 1 : 0,
       ),
+    )
+    this.#gauge('hailo_model_info', 'The model', ['model', 'hef_path', 'motifs', 'device'], gauge => {
+      const { config, model } = this.#facts
+      const labels = { model: model.name, hef_path: model.path ?? '', motifs: config.motifCount }
+      gauge.reset()
+      // Without the reason when there is none: it may hold any words.
+      gauge.set({ ...labels, device: deviceName(config.mode, { ...engine.backends, fault: null }) }, 1)
+    })
+    this.#gauge('hailo_inference_mode', '1 for each backend that answers now', ['mode'], gauge => {
+      const { answering } = engine.backends
+      for (const mode of BACKENDS) gauge.set({ mode }, answering.includes(mode) ? 1 : 0)
+    })
+    this.#deviceGauge(
+      engine,
+      'hailo_device_temperature_celsius',
+      'Of the chip',
+      device => device.temperatureCelsius,
+    )
+    this.#deviceGauge(
+      engine,
+      'hailo_device_utilization_percent',
+      'Time that the device was busy',
+      device => device.utilisationPercent,
+    )
+    this.#deviceGauge(
+      engine,
+      'hailo_device_clock_hertz',
+      'Of the neural network core; it is lowered when the chip is hot',
+      ({ clockMhz }) => clockMhz && clockMhz * 1e6,
+    )
+    this.#deviceGauge(
+      engine,
+      'hailo_device_generation',
+      'How often this process has opened the device',
+      device => device.generation,
     )
     this.#gauge('hailo_queue_depth', 'Windows in flight', [], gauge =>
       gauge.set(sum(({ ring }) => ring.inFlight)),
@@ -209,7 +268,7 @@ export class Metrics implements Observer {
   }
 
   inferenceEnded(outcome: Outcome, durationMs: number, slot: Slot | null): void {
-    const model = this.#facts.model.name
+    const model = outcome === 'ok' && slot ? this.#nameOf(slot.backend) : this.#facts.model.name
     const status = outcome === 'ok' ? 'success' : 'error'
     this.#inferences.inc({ operation: OPERATION, status, model })
     if (slot !== null) this.#queueWait.observe(slot.queueWaitMs / 1000)
@@ -229,17 +288,39 @@ export class Metrics implements Observer {
     this.#cancelled.inc()
   }
 
-  workerLost(worker: number, cause: LossCause, error: unknown): void {
+  workerLost(worker: number, { cause, error, fault }: WorkerLoss): void {
     this.#restarts.inc({ worker, cause })
-    this.#log.error({ worker, cause, err: error }, 'worker lost, starting another')
+    const loss = { worker, cause, err: error ?? undefined, fault: fault?.cause, detail: fault?.detail }
+    // A device that is not there is tried every few seconds, maybe for days: that is told once.
+    const words = JSON.stringify([cause, fault])
+    const again = fault !== null && this.#lastLosses.get(worker) === words
+    this.#lastLosses.set(worker, words)
+    if (again) this.#log.debug(loss, 'worker lost once more, starting another')
+    else this.#log.error(loss, 'worker lost, starting another')
   }
 
   poolFailed(error: unknown): void {
     this.#log.error({ err: error }, 'a worker thread without a stream failed')
   }
 
-  workerServing(worker: number): void {
-    this.#log.info({ worker, backend: this.#facts.config.mode }, 'worker serves')
+  workerServing(worker: number, backend: BackendKind): void {
+    this.#lastLosses.delete(worker)
+    this.#log.info({ worker, backend }, 'worker serves')
+  }
+
+  fallbackStarted(worker: number, { from, to, cause, detail }: Fallback): void {
+    this.#fallbacks.inc({ from, to, cause })
+    this.#log.error({ worker, from, to, cause, detail }, 'fallback: another backend answers')
+  }
+
+  fallbackEnded(worker: number, { from, to, sinceMs }: Fallback): void {
+    const seconds = (monotonicMs() - sinceMs) / 1000
+    this.#log.info({ worker, from, to, seconds }, 'fallback over')
+  }
+
+  deviceChanged(change: DeviceChange, device: DeviceReport): void {
+    const good = change === 'found' || change === 'no longer throttled'
+    this.#log[good ? 'info' : 'warn']({ device }, `device ${change}`)
   }
 
   /** @param method one of a closed list @param endpoint the route's pattern, never what the client wrote */
@@ -257,8 +338,10 @@ export class Metrics implements Observer {
     this.#healthChecks.inc({ status: healthy ? 'healthy' : 'unhealthy' })
   }
 
+  /** @param cosine the smallest of one backend; of several, the worst is told */
   goldenChecked(cosine: number): void {
-    this.#goldenCosine.set(cosine)
+    this.#smallestCosine = Math.min(this.#smallestCosine, cosine)
+    this.#goldenCosine.set(this.#smallestCosine)
   }
 
   warmedUp(seconds: number): void {
@@ -269,6 +352,21 @@ export class Metrics implements Observer {
   async scrape(accept: string): Promise<{ contentType: string; text: string }> {
     const registry = accept.includes('application/openmetrics-text') ? this.#openMetrics : this.#text
     return { contentType: registry.contentType, text: await registry.metrics() }
+  }
+
+  /** A gauge that has a row while there is a device that tells the value. */
+  #deviceGauge(
+    engine: Engine,
+    name: string,
+    help: string,
+    read: (device: DeviceReport) => number | null,
+  ): void {
+    this.#gauge(name, help, ['device_id'], gauge => {
+      gauge.reset()
+      const { device } = engine.backends
+      const value = device && read(device)
+      if (value !== null) gauge.set({ device_id: device!.id }, value)
+    })
   }
 
   #counter<Label extends string>(name: string, help: string, labelNames: Label[]): Counter<Label> {

@@ -3,10 +3,13 @@ import { readFileSync } from 'node:fs'
 import { basename, dirname, join } from 'node:path'
 import { isDeepStrictEqual } from 'node:util'
 import { z } from 'zod'
-import type { Config } from './config.ts'
+import type { Config, HailoConfig } from './config.ts'
 import type { GoldenVectors } from './core/golden.ts'
 import type { Normalisation } from './core/normalise.ts'
+import type { BackendPlan, HailoModel, MotifHead } from './core/stream-task.ts'
 import { CHANNEL_NAMES, CHANNELS, LATENT_DIMS, TIMESTEPS, WINDOW_BYTES } from './core/window.ts'
+import { HefError } from './hef/error.ts'
+import { type Hef, type HefStream, readHef } from './hef/hef.ts'
 
 /** What a backend needs to know of the model, verified against its manifest. Frozen. */
 export interface Model {
@@ -16,19 +19,11 @@ export interface Model {
   readonly sha256: string
   /** The artifact. Null for the stub. */
   readonly path: string | null
-  /** The artifact as it was verified, for every worker to read: nobody opens the file a second time. */
-  readonly bytes: Uint8Array<SharedArrayBuffer> | null
-  /** float32[n][100][9], z-scored by the host */
-  readonly inputName: string
-  /** float32[n][64] */
-  readonly latentName: string
-  /** float32[n][motifs] */
-  readonly motifName: string
-  /** What the host applies to the motif output to get scores in [0, 1]. */
-  readonly motifActivation: 'softmax' | 'none'
+  /** What runs it, with the artifact as it was verified: nobody opens the file a second time. */
+  readonly plan: BackendPlan
   /** One per motif score, in their order. */
   readonly motifLabels: readonly string[]
-  /** Null for the stub, which takes windows as they are. */
+  /** The z-score of the data it was trained on, whoever applies it. Null for the stub. */
   readonly normalisation: Normalisation | null
   /** 0 to 1, null when nobody has measured it. */
   readonly accuracy: number | null
@@ -39,8 +34,8 @@ export interface Model {
 export class ModelError extends Error {
   readonly code = 'ERR_MODEL'
 
-  constructor({ path, found, expected, remedy }: { path: string; found: string } & Wanted) {
-    super(`${path}: ${found}, expected ${expected}. ${remedy}`)
+  constructor(refusal: string | ({ path: string; found: string } & Wanted)) {
+    super(typeof refusal === 'string' ? refusal : inWords(refusal))
     this.name = 'ModelError'
   }
 }
@@ -50,42 +45,108 @@ export class ModelError extends Error {
  * @throws ModelError saying which file, what was found, what was expected and what to do
  */
 export function loadModel(config: Config): Model {
-  if (config.mode === 'stub') return stub(config)
-  const { onnxPath: path, manifestPath, expectedSha256, motifCount } = config
+  const { mode, hailo, onnxPath, manifestPath, expectedSha256 } = config
+  if (mode === 'stub') return stub(config)
+  const model = hailo === null ? loadOnnx(onnxPath, manifestPath, config) : loadHef(hailo, config)
+  if (expectedSha256 === null || model.sha256 === expectedSha256) return model
+  throw new ModelError({
+    path: model.path!,
+    found: `sha256 ${model.sha256}`,
+    expected: `EXPECTED_SHA256 ${expectedSha256}`,
+    remedy: 'Install the model that was meant, or correct EXPECTED_SHA256',
+  })
+}
 
-  const artifact = read(path, ARTIFACT)
-  if (isText(artifact)) throw new ModelError({ path, found: `${artifact.length} bytes of text`, ...ARTIFACT })
+/**
+ * The model that answers while the device of `primary` cannot, as FALLBACK says. Null: there is none.
+ * @throws ModelError as loadModel(), and when its motifs are others
+ */
+export function loadFallback(config: Config, primary: Model): Model | null {
+  const { fallback, onnxPath, onnxManifestPath } = config
+  if (fallback === null) return null
+  if (fallback === 'stub') return stub(config)
+  const model = loadOnnx(onnxPath, onnxManifestPath, config)
+  if (isDeepStrictEqual(model.motifLabels, primary.motifLabels)) return model
+  throw new ModelError({
+    path: onnxManifestPath,
+    found: `motif_labels ${model.motifLabels.join(' ')}`,
+    expected: `those of the model that it stands in for, ${primary.motifLabels.join(' ')}`,
+    remedy: 'Set ONNX_PATH to the same model, or FALLBACK=none',
+  })
+}
+
+function loadOnnx(path: string, manifestPath: string, config: Config): Model {
+  const bytes = read(path, ONNX)
+  if (isText(bytes)) throw new ModelError({ path, found: `${bytes.length} bytes of text`, ...ONNX })
   const manifest = readManifest(manifestPath)
-  const sha256 = verify(artifact, path, manifest, manifestPath)
-  if (expectedSha256 !== null && sha256 !== expectedSha256) {
-    throw new ModelError({
-      path,
-      found: `sha256 ${sha256}`,
-      expected: `EXPECTED_SHA256 ${expectedSha256}`,
-      remedy: 'Install the model that was meant, or correct EXPECTED_SHA256',
-    })
+  const model = describe({ path, bytes, manifest, manifestPath, config })
+  const motif = manifest.outputs.find(isMotif)
+  if (motif === undefined) {
+    const found = 'outputs lists neither motif_logits nor motif_scores'
+    throw new ModelError({ path: manifestPath, found, ...MANIFEST })
   }
+  return Object.freeze({
+    ...model,
+    plan: {
+      kind: 'onnx' as const,
+      model: Object.freeze({
+        bytes: shared(bytes),
+        inputName: manifest.input.name,
+        latentName: 'latent',
+        motifName: motif.name,
+        motifActivation: activationOf(motif.name),
+        normalisation: model.normalisation,
+      }),
+    },
+  })
+}
 
-  const { input, motif_labels, normalization } = manifest
-  if (motif_labels.length !== motifCount) {
+function loadHef(hailo: HailoConfig, config: Config): Model {
+  const { manifestPath, workers } = config
+  const path = hailo.hefPath
+  const bytes = read(path, HEF)
+  const hef = parseHef(bytes, path)
+  const manifest = readManifest(manifestPath)
+  const model = describe({ path, bytes, manifest, manifestPath, config })
+  const streams = streamsOf(hef, { path, manifest, motifCount: config.motifCount })
+  return Object.freeze({
+    ...model,
+    plan: {
+      kind: 'hailo' as const,
+      model: Object.freeze({
+        hef: shared(bytes),
+        architecture: hef.architecture,
+        software: hef.software,
+        library: hailo.library,
+        deviceId: hailo.deviceId,
+        io: hailo.io,
+        scheduler: hailo.scheduler,
+        streamCount: workers,
+        ...streams,
+        motifHead: streams.motifName === null ? readMotifHead(manifest, manifestPath) : null,
+        normalisation: manifest.normalization.in_hef ? null : model.normalisation,
+      }),
+    },
+  })
+}
+
+/** What a manifest says of an artifact, once both belong together and fit the configuration. */
+function describe({ path, bytes, manifest, manifestPath, config }: Artifact) {
+  const sha256 = verify(bytes, path, manifest, manifestPath)
+  const { motif_labels, normalization } = manifest
+  if (motif_labels.length !== config.motifCount) {
     throw new ModelError({
       path: manifestPath,
       found: `the model has ${motif_labels.length} motifs`,
-      expected: `${motifCount} as NUM_MOTIFS says`,
-      remedy: `Set NUM_MOTIFS=${motif_labels.length}, or ONNX_PATH to another model`,
+      expected: `${config.motifCount} as NUM_MOTIFS says`,
+      remedy: `Set NUM_MOTIFS=${motif_labels.length}, or ${config.hailo?.hefPath === path ? 'HEF_PATH' : 'ONNX_PATH'} to another model`,
     })
   }
-  const motifName = manifest.outputs.find(isMotif)!.name
-  return Object.freeze({
+  return {
     name: manifest.name,
     version: config.modelVersion ?? manifest.version,
     sha256,
     path,
-    bytes: shared(artifact),
-    inputName: input.name,
-    latentName: 'latent',
-    motifName,
-    motifActivation: motifName === 'motif_logits' ? 'softmax' : 'none',
     motifLabels: Object.freeze(motif_labels),
     normalisation: Object.freeze({
       mean: Float32Array.from(normalization.mean),
@@ -93,7 +154,98 @@ export function loadModel(config: Config): Model {
     }),
     accuracy: config.modelAccuracy ?? manifest.metrics?.test_all_windows?.accuracy ?? null,
     golden: readGolden(manifest, manifestPath),
+  }
+}
+
+interface Artifact {
+  readonly path: string
+  readonly bytes: Buffer
+  readonly manifest: Manifest
+  readonly manifestPath: string
+  readonly config: Config
+}
+
+function parseHef(bytes: Buffer, path: string): Hef {
+  let hef: Hef
+  try {
+    hef = readHef(bytes)
+  } catch (error) {
+    if (error instanceof HefError) throw new ModelError(`${path}: ${error.message}`)
+    throw error
+  }
+  if (hef.software || /^hailo8/.test(hef.architecture)) return hef
+  throw new ModelError({
+    path,
+    found: `it is compiled for ${hef.architecture}`,
+    expected: 'Hailo-8 or Hailo-8L, which is what this engine runs',
+    remedy: 'Recompile the model with hw_arch=hailo8 or hw_arch=hailo8l',
   })
+}
+
+/** Which stream of the HEF is what: by the name that the layer had before it was compiled, else by its size. */
+function streamsOf(
+  hef: Hef,
+  { path, manifest, motifCount }: { path: string; manifest: Manifest; motifCount: number },
+): Pick<HailoModel, 'inputName' | 'latentName' | 'motifName' | 'motifActivation'> {
+  const { inputs, outputs } = hef.networkGroups[0]!
+  const refuse = (what: string, streams: readonly HefStream[], expected: string) =>
+    new ModelError({
+      path,
+      found: `its ${what} are ${streams.map(inShape).join(', ')}`,
+      expected,
+      remedy: 'Compile a model that takes windows and gives latents',
+    })
+  const [input, ...others] = inputs
+  const { height, width, features } = input!.shape
+  if (others.length > 0 || height * width !== TIMESTEPS || features !== CHANNELS) {
+    throw refuse('inputs', inputs, `one of ${TIMESTEPS} time steps and ${CHANNELS} features`)
+  }
+  const roleOf = (role: RegExp, count: number) =>
+    outputs.find(({ name, originalNames }) => [...originalNames, name].some(each => role.test(each))) ??
+    outputs.find(({ shape }) => shape.height * shape.width === 1 && shape.features === count)
+  const latent = roleOf(/(^|\/)latent$/, LATENT_DIMS)
+  const motif = roleOf(/(^|\/)motif_(scores|logits)$/, motifCount)
+  if (latent?.shape.features !== LATENT_DIMS) {
+    throw refuse('outputs', outputs, `a latent of ${LATENT_DIMS} features`)
+  }
+  if (motif !== undefined && motif !== latent && motif.shape.features !== motifCount) {
+    throw refuse('outputs', outputs, `${motifCount} motif scores, as NUM_MOTIFS says`)
+  }
+  const names = { inputName: input!.name, latentName: latent.name }
+  if (motif === undefined || motif === latent) {
+    return { ...names, motifName: null, motifActivation: 'softmax' }
+  }
+  const told = [...motif.originalNames, motif.name, manifest.outputs.find(isMotif)?.name ?? '']
+  const named = told.find(name => /motif_(scores|logits)$/.test(name)) ?? 'motif_logits'
+  return { ...names, motifName: motif.name, motifActivation: activationOf(named) }
+}
+
+function inShape({ name, shape }: HefStream): string {
+  return `${name} ${shape.height}x${shape.width}x${shape.features}`
+}
+
+function activationOf(motifName: string): 'softmax' | 'none' {
+  return motifName.endsWith('motif_logits') ? 'softmax' : 'none'
+}
+
+/** The layer that the host computes for a HEF that ends at the latent. */
+function readMotifHead(manifest: Manifest, manifestPath: string): MotifHead {
+  const motifs = manifest.motif_labels.length
+  const expected = `motif_head: the layer from latent[${LATENT_DIMS}] to ${motifs} motifs, as the HEF has no motif scores`
+  const remedy = 'Add it to the manifest, or compile the model with its motif scores'
+  if (manifest.motif_head === undefined) {
+    throw new ModelError({ path: manifestPath, found: 'no motif_head', expected, remedy })
+  }
+  const path = join(dirname(manifestPath), manifest.motif_head.file)
+  const bytes = read(path, { expected, remedy })
+  verify(bytes, path, manifest, manifestPath)
+  if (bytes.length !== motifs * (LATENT_DIMS + 1) * 4) {
+    const expected = `${motifs * (LATENT_DIMS + 1) * 4}: float32[${motifs}][${LATENT_DIMS}], then float32[${motifs}]`
+    throw new ModelError({ path, found: `${bytes.length} bytes`, expected, remedy })
+  }
+  const values = float32(bytes)
+  const weights = values.slice(0, motifs * LATENT_DIMS)
+  return Object.freeze({ weights, bias: values.slice(motifs * LATENT_DIMS) })
 }
 
 function stub(config: Config): Model {
@@ -102,11 +254,7 @@ function stub(config: Config): Model {
     version: config.modelVersion ?? '0',
     sha256: 'stub',
     path: null,
-    bytes: null,
-    inputName: 'imu_window',
-    latentName: 'latent',
-    motifName: 'motif_scores',
-    motifActivation: 'none',
+    plan: { kind: 'stub' as const },
     motifLabels: Object.freeze(Array.from({ length: config.motifCount }, (_, motif) => `motif_${motif}`)),
     normalisation: null,
     accuracy: config.modelAccuracy,
@@ -133,11 +281,21 @@ const Manifest = z.object({
     method: z.literal('z_score_per_channel'),
     mean: z.array(z.float32()).length(CHANNELS),
     std: z.array(positive).length(CHANNELS),
+    /** The HEF does it itself: it takes raw windows. */
+    in_hef: z.boolean().default(false),
   }),
   outputs: z
     .array(z.object({ name: z.string(), shape: z.array(z.int()) }))
-    .refine(outputs => outputs.some(isLatent), `expected latent, its last dimension ${LATENT_DIMS}`)
-    .refine(outputs => outputs.some(isMotif), 'expected motif_logits or motif_scores'),
+    .refine(outputs => outputs.some(isLatent), `expected latent, its last dimension ${LATENT_DIMS}`),
+  motif_head: z
+    .object({
+      version: z.string().min(1),
+      /** Beside the manifest, listed in files. */
+      file: z.string().regex(/^[^/\\]+$/),
+      activation: z.literal('softmax'),
+      input: z.literal('latent'),
+    })
+    .optional(),
   motif_labels: z.array(z.string().min(1)),
   files: z.record(z.string(), z.object({ bytes: z.int(), sha256: z.hash('sha256').toLowerCase() })),
   metrics: z
@@ -169,9 +327,15 @@ function readManifest(path: string): Manifest {
     )
     throw new ModelError({ path, found: found.join('; '), ...MANIFEST })
   }
-  const scores = parsed.data.outputs.find(isMotif)!.shape.at(-1)
-  if (scores !== parsed.data.motif_labels.length) {
-    const found = `${scores} motif scores have ${parsed.data.motif_labels.length} motif_labels`
+  const { outputs, motif_head, motif_labels } = parsed.data
+  const motif = outputs.find(isMotif)
+  if (motif === undefined && motif_head === undefined) {
+    const found = 'outputs lists neither motif_logits nor motif_scores, and there is no motif_head'
+    throw new ModelError({ path, found, ...MANIFEST })
+  }
+  const scores = motif?.shape.at(-1) ?? motif_labels.length
+  if (scores !== motif_labels.length) {
+    const found = `${scores} motif scores have ${motif_labels.length} motif_labels`
     throw new ModelError({ path, found, ...MANIFEST })
   }
   return parsed.data
@@ -216,12 +380,20 @@ function float32(bytes: Buffer): Float32Array {
   return new Float32Array(Uint8Array.from(bytes).buffer)
 }
 
+function inWords({ path, found, expected, remedy }: { path: string; found: string } & Wanted): string {
+  return `${path}: ${found}, expected ${expected}. ${remedy}`
+}
+
 /** What a file should be, and what to do when it is not. */
 interface Wanted {
   readonly expected: string
   readonly remedy: string
 }
-const ARTIFACT: Wanted = {
+const HEF: Wanted = {
+  expected: 'a HEF, as the Hailo Dataflow Compiler makes it',
+  remedy: 'Set HEF_PATH to one, or try the engine without a device: npm run start:softhailo',
+}
+const ONNX: Wanted = {
   expected: 'an ONNX model',
   remedy: 'Set ONNX_PATH to one, or INFER_MODE=stub to run without a model',
 }

@@ -1,18 +1,22 @@
 import { monotonicMs } from './clock.ts'
 import { type Config, loadConfig } from './config.ts'
-import type { StreamModel } from './core/stream-task.ts'
-import { Engine } from './engine/engine.ts'
-import { goldenParity, SMALLEST_COSINE, warmUp } from './engine/warm-up.ts'
+import { firstOf } from './core/golden.ts'
+import { Engine, NoResult } from './engine/engine.ts'
+import type { CommonTask } from './engine/pool.ts'
+import { goldenParity, warmUp } from './engine/warm-up.ts'
 import { CONTRACT_MOTIFS } from './http/health.ts'
 import { REPLY } from './http/reply.ts'
 import { FrontDoor } from './http/server.ts'
 import type { Readiness } from './http/service.ts'
 import { createLogger, type Logger } from './log.ts'
 import { Metrics } from './metrics.ts'
-import { loadModel, type Model } from './model.ts'
+import { loadFallback, loadModel, type Model } from './model.ts'
 import { VERSION } from './project.ts'
 
 const WORKER_URL = new URL('../workers/serve.js', import.meta.url)
+
+/** So many golden windows a backend must answer rightly that is opened while others serve. */
+const SELF_CHECK_WINDOWS = 8
 
 /** What kept the service from starting, in words for the operator. */
 export class StartError extends Error {
@@ -29,6 +33,7 @@ export async function start(env: NodeJS.ProcessEnv, workerUrl = WORKER_URL): Pro
   const startedMs = monotonicMs()
   const config = loadConfig(env)
   const model = loadModel(config)
+  const fallback = loadFallback(config, model)
   const log = createLogger(config.logLevel)
   if (config.motifCount !== CONTRACT_MOTIFS) {
     log.warn(
@@ -37,21 +42,19 @@ export async function start(env: NodeJS.ProcessEnv, workerUrl = WORKER_URL): Pro
     )
   }
   if (config.mode === 'stub') log.warn('stub mode: the answers are made up from the bytes of each window')
-  for (const key of config.unused) log.warn({ key }, 'set, but without effect in this release')
+  for (const key of config.unused) log.warn({ key }, 'set, but without effect in this release or this mode')
 
-  const device = config.mode === 'stub' ? 'none (stub)' : 'cpu'
   // The stub is never the model that somebody expects.
   const configOk = config.expectedSha256 === null || config.expectedSha256 === model.sha256
   const metrics = new Metrics(
-    { config, model, device, configOk, version: VERSION, errorCodes: Object.keys(REPLY) },
+    { config, model, fallback, configOk, version: VERSION, errorCodes: Object.keys(REPLY) },
     log,
   )
   const engine = new Engine({
     workerUrl,
     workers: config.workers,
     ringSlots: config.ringSlots,
-    motifCount: config.motifCount,
-    model: streamModelOf(model),
+    task: taskOf(config, model, fallback),
     observer: metrics,
   })
   metrics.watch(engine)
@@ -60,11 +63,11 @@ export async function start(env: NodeJS.ProcessEnv, workerUrl = WORKER_URL): Pro
   const frontDoor = new FrontDoor({
     config,
     model,
+    fallback,
     engine,
     metrics,
     readiness,
     log,
-    device,
     configOk,
     version: VERSION,
     startedMs,
@@ -93,7 +96,7 @@ export async function start(env: NodeJS.ProcessEnv, workerUrl = WORKER_URL): Pro
   process.stdout.write(banner(config, model, port))
 }
 
-/** Whether the backend gives the trained model's own results, as far as the model brings any to compare. */
+/** Whether the backends give the trained model's own results, as far as the model brings any to compare. */
 async function answersLikeTheModel(
   engine: Engine,
   model: Model,
@@ -102,14 +105,37 @@ async function answersLikeTheModel(
 ): Promise<boolean> {
   if (model.golden === null) {
     if (model.path !== null) log.warn('the model brings no golden vectors: its answers are not checked')
-    await warmUp(engine)
+    await untilAnswered(engine, () => warmUp(engine), log)
     return true
   }
-  const parity = await goldenParity(engine, model.golden)
-  metrics.goldenChecked(parity.cosine)
-  if (parity.cosine >= SMALLEST_COSINE && parity.topMotifMisses === 0) return true
-  log.fatal(parity, 'the backend does not answer like the trained model: no client will be served')
-  return false
+  const { golden } = model
+  const parities = await untilAnswered(engine, () => goldenParity(engine, golden), log)
+  let good = true
+  for (const [backend, parity] of parities) {
+    metrics.goldenChecked(parity.cosine)
+    if (parity.holds) continue
+    good = false
+    const found = { backend, cosine: parity.cosine, topMotifMisses: parity.topMotifMisses }
+    log.fatal(found, `not like the trained model, so no client will be served: ${parity}`)
+  }
+  return good
+}
+
+/** A device may be lost while it is asked for the first time: then it is asked again. */
+async function untilAnswered<Result>(
+  engine: Engine,
+  ask: () => Promise<Result>,
+  log: Logger,
+): Promise<Result> {
+  while (true) {
+    try {
+      return await ask()
+    } catch (error) {
+      if (!(error instanceof NoResult) || engine.draining || engine.backends.fault === null) throw error
+      log.warn({ outcome: error.message }, 'the backend was lost while it was checked, checking again')
+      await engine.untilServing()
+    }
+  }
 }
 
 function drainOnSignal(engine: Engine, frontDoor: FrontDoor, log: Logger): void {
@@ -127,17 +153,21 @@ function drainOnSignal(engine: Engine, frontDoor: FrontDoor, log: Logger): void 
   for (const signal of ['SIGTERM', 'SIGINT']) process.on(signal, drain)
 }
 
-/** The part of the model that crosses to the workers; null runs the stub. */
-function streamModelOf(model: Model): StreamModel | null {
-  const { bytes, normalisation, inputName, latentName, motifName, motifActivation } = model
-  if (bytes === null || normalisation === null) return null
-  return { bytes, normalisation, inputName, latentName, motifName, motifActivation }
+/** What every worker gets of configuration and models. */
+function taskOf(config: Config, model: Model, fallback: Model | null): CommonTask {
+  return {
+    motifCount: config.motifCount,
+    primary: model.plan,
+    fallback: fallback?.plan ?? null,
+    normalisation: model.normalisation,
+    selfCheck: model.golden && firstOf(model.golden, SELF_CHECK_WINDOWS),
+  }
 }
 
 function banner(config: Config, model: Model, port: number): string {
   const host = config.host.includes(':') ? `[${config.host}]` : config.host
   const rows = {
-    mode: config.mode,
+    mode: config.fallback === null ? config.mode : `${config.mode}, else ${config.fallback}`,
     model: model.name,
     version: model.version,
     sha256: model.sha256,

@@ -1,7 +1,8 @@
+import assert from 'node:assert/strict'
 import { describe, expect, onTestFinished, test } from 'vitest'
 import { loadConfig } from '../src/config.ts'
 import { cosineOf, topOf } from '../src/core/golden.ts'
-import type { StreamModel } from '../src/core/stream-task.ts'
+import type { OnnxModel } from '../src/core/stream-task.ts'
 import { LATENT_DIMS } from '../src/core/window.ts'
 import { loadModel } from '../src/model.ts'
 import type { Backend } from '../workers/backends/backend.ts'
@@ -131,9 +132,10 @@ describe('openStub()', () => {
 })
 
 /** A backend over one of the shipped models, closed when the test ends. */
-async function open(onnxPath: string, changed: Partial<StreamModel> = {}): Promise<Backend> {
-  const { bytes, normalisation, ...model } = loadModel(loadConfig({ ONNX_PATH: onnxPath }))
-  const backend = await openOnnx({ ...model, bytes: bytes!, normalisation: normalisation!, ...changed }, 12)
+async function open(onnxPath: string, changed: Partial<OnnxModel> = {}): Promise<Backend> {
+  const { plan } = loadModel(loadConfig({ ONNX_PATH: onnxPath }))
+  assert(plan.kind === 'onnx')
+  const backend = await openOnnx({ ...plan.model, ...changed }, 12)
   onTestFinished(() => backend.close())
   return backend
 }

@@ -4,6 +4,13 @@ import { join, resolve } from 'node:path'
 import { expect, onTestFinished, test } from 'vitest'
 import { CONFIG_KEYS, ConfigError, defaultWorkers, loadConfig } from '../src/config.ts'
 
+const HAILO = {
+  hefPath: resolve('m/a.hef'),
+  deviceId: null,
+  library: null,
+  io: 'async',
+  scheduler: 'round_robin',
+}
 const SHIPPED_MODEL = resolve('artifacts/model_dynamic.onnx')
 
 test('loadConfig() of an empty environment runs the shipped model on the local interface', () => {
@@ -13,8 +20,11 @@ test('loadConfig() of an empty environment runs the shipped model on the local i
     host: '127.0.0.1',
     port: 9000,
     mode: 'onnx',
+    fallback: null,
+    hailo: null,
     onnxPath: SHIPPED_MODEL,
     manifestPath: resolve('artifacts/model.json'),
+    onnxManifestPath: resolve('artifacts/model.json'),
     expectedSha256: null,
     motifCount: 12,
     ringSlots: 64,
@@ -81,7 +91,55 @@ test.each([
   [{ USE_REAL_MODEL: 'FALSE' }, { mode: 'stub' }],
   [{ USE_REAL_MODEL: '0', INFER_MODE: 'stub' }, { mode: 'stub' }],
   [{ USE_REAL_MODEL: 'true', INFER_MODE: 'onnx' }, { mode: 'onnx' }],
-  [{ FALLBACK: 'none' }, { mode: 'onnx' }],
+  [{ FALLBACK: 'none' }, { mode: 'onnx', fallback: null, unused: [] }],
+  [{ FALLBACK: 'onnx' }, { mode: 'onnx', fallback: null, unused: ['FALLBACK'] }],
+  [
+    { HEF_PATH: 'm/a.hef' },
+    { mode: 'hailo', hailo: HAILO, manifestPath: resolve('m/model.json'), unused: [] },
+  ],
+  [
+    { HEF_PATH: 'm/a.hef', INFER_MODE: 'hailo', FALLBACK: 'none' },
+    { mode: 'hailo', fallback: null },
+  ],
+  [
+    { HEF_PATH: 'm/a.hef', USE_REAL_MODEL: 'True' },
+    { mode: 'hailo', hailo: HAILO },
+  ],
+  [
+    { HEF_PATH: 'm/a.hef', FALLBACK: 'stub' },
+    { mode: 'hailo', fallback: 'stub' },
+  ],
+  [
+    { HEF_PATH: 'm/a.hef', FALLBACK: 'onnx', ONNX_PATH: 'n/b.onnx' },
+    {
+      fallback: 'onnx',
+      onnxPath: resolve('n/b.onnx'),
+      manifestPath: resolve('m/model.json'),
+      onnxManifestPath: resolve('n/model.json'),
+    },
+  ],
+  [
+    { HEF_PATH: 'm/a.hef', FALLBACK: 'onnx', MODEL_MANIFEST: 'dog.json' },
+    { manifestPath: resolve('dog.json'), onnxManifestPath: resolve('artifacts/model.json') },
+  ],
+  [
+    {
+      HEF_PATH: 'm/a.hef',
+      HAILO_DEVICE_ID: '0000:01:00.0',
+      HAILORT_LIB: 'libhailort.so.4.23.0',
+      HAILO_IO: 'vstream',
+      HAILO_SCHEDULER: 'none',
+    },
+    {
+      hailo: {
+        hefPath: resolve('m/a.hef'),
+        deviceId: '0000:01:00.0',
+        library: 'libhailort.so.4.23.0',
+        io: 'vstream',
+        scheduler: 'none',
+      },
+    },
+  ],
   [
     { INFER_MODE: '', PORT: '', API_KEY: '', HEF_PATH: '', CONFIG_PATH: '' },
     { mode: 'onnx', port: 9000, apiKeys: [], unused: [] },
@@ -98,7 +156,7 @@ test.each([
   ],
   [{ PORT: '65536' }, 'PORT: 65536 is not valid, expected a whole number from 0 to 65535'],
   [{ PORT: ' ' }, 'PORT:   is not valid, expected a whole number from 0 to 65535'],
-  [{ INFER_MODE: 'gpu' }, 'INFER_MODE: gpu is not valid, expected onnx or stub'],
+  [{ INFER_MODE: 'gpu' }, 'INFER_MODE: gpu is not valid, expected one of hailo onnx stub'],
   [{ USE_REAL_MODEL: 'yes' }, 'USE_REAL_MODEL: yes is not valid, expected true or false'],
   [{ EXPECTED_SHA256: 'abc' }, 'EXPECTED_SHA256: abc is not valid, expected 64 hex digits'],
   [{ NUM_MOTIFS: '45' }, 'NUM_MOTIFS: 45 is not valid, expected a whole number from 1 to 44'],
@@ -140,21 +198,27 @@ test.each([
   ],
   [{ MODEL_ACCURACY: '90' }, 'MODEL_ACCURACY: 90 is not valid, expected a number from 0 to 1'],
   [{ ENABLE_TEST_ENDPOINTS: 'off' }, 'ENABLE_TEST_ENDPOINTS: off is not valid, expected true or false'],
+  [{ FALLBACK: 'cpu' }, 'FALLBACK: cpu is not valid, expected one of none onnx stub'],
   [
     { FALLBACK: 'stub' },
-    'FALLBACK: stub is not valid, expected none: this release has no fallback, nothing falls back in silence',
+    'FALLBACK: stub is for a device that may be lost, but the mode is onnx, which needs none. Unset FALLBACK',
+  ],
+  [
+    { INFER_MODE: 'stub', FALLBACK: 'onnx' },
+    'FALLBACK: onnx is for a device that may be lost, but the mode is stub, which needs none. Unset FALLBACK',
+  ],
+  [{ HAILO_IO: 'sync', HEF_PATH: 'm' }, 'HAILO_IO: sync is not valid, expected one of async vstream'],
+  [
+    { HAILO_SCHEDULER: 'fifo', HEF_PATH: 'm' },
+    'HAILO_SCHEDULER: fifo is not valid, expected one of round_robin none',
   ],
   [
     { INFER_MODE: 'hailo' },
-    'INFER_MODE: hailo asks for hailo, which this release cannot run yet. Set INFER_MODE=onnx or INFER_MODE=stub',
+    'HEF_PATH: is not set, but INFER_MODE=hailo runs a compiled model. Set it to a HEF that the Hailo Dataflow Compiler has made, or try it without a device: npm run start:softhailo',
   ],
   [
     { USE_REAL_MODEL: 'True' },
-    'USE_REAL_MODEL: True asks for hailo, which this release cannot run yet. Set INFER_MODE=onnx or INFER_MODE=stub',
-  ],
-  [
-    { HEF_PATH: '/m.hef' },
-    'HEF_PATH: /m.hef asks for hailo, which this release cannot run yet. Set INFER_MODE=onnx or INFER_MODE=stub',
+    'HEF_PATH: is not set, but USE_REAL_MODEL=True runs a compiled model. Set it to a HEF that the Hailo Dataflow Compiler has made, or try it without a device: npm run start:softhailo',
   ],
   [
     { INFER_MODE: 'onnx', USE_REAL_MODEL: 'false' },
@@ -188,20 +252,22 @@ test('loadConfig() lists every wrong value and every contradiction at once', () 
 })
 
 test('loadConfig() names the keys that are set without effect, and no others', () => {
-  const unused = {
+  const never = { SESSIONS_DIR: '/sessions', TELEMETRY_DIR: '/telemetry', MAX_WINDOWS_PER_REQUEST: '64' }
+  const onlyForHailo = {
     HEF_PATH: '/m.hef',
     HAILO_DEVICE_ID: '0000:01:00.0',
     HAILORT_LIB: '/usr/lib/libhailort.so',
-    SESSIONS_DIR: '/sessions',
-    TELEMETRY_DIR: '/telemetry',
-    MAX_WINDOWS_PER_REQUEST: '64',
+    HAILO_IO: 'vstream',
+    HAILO_SCHEDULER: 'none',
   }
+  const unused = { ...never, ...onlyForHailo }
+  expect(loadConfig({ ...unused, INFER_MODE: 'hailo', PORT: '1' }).unused).toEqual(Object.keys(never))
   expect(loadConfig({ ...unused, INFER_MODE: 'onnx', PORT: '1' }).unused).toEqual(Object.keys(unused))
 })
 
 test('loadConfig() returns a value that nobody can change', () => {
-  const config = loadConfig({ API_KEY: 'one', CORS_ORIGINS: '*', SESSIONS_DIR: '/s' })
-  for (const part of [config, config.apiKeys, config.corsOrigins, config.unused]) {
+  const config = loadConfig({ API_KEY: 'one', CORS_ORIGINS: '*', SESSIONS_DIR: '/s', HEF_PATH: 'm' })
+  for (const part of [config, config.hailo, config.apiKeys, config.corsOrigins, config.unused]) {
     expect(Object.isFrozen(part)).toBe(true)
   }
 })

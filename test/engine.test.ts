@@ -25,15 +25,15 @@ test('admit() tries an idle stream with a bad record before it sheds', async () 
 
 test('admit() passes over a stream without a worker, and says so when none is left', () => {
   const { engine, busy, idle } = engineOfTwo()
-  busy.ring.setServing(false)
+  busy.ring.setServing(null)
   expect(engine.admit(monotonicMs() + BUDGET_MS)).toBe(idle)
-  idle.ring.setServing(false)
+  idle.ring.setServing(null)
   expect(engine.admit(monotonicMs() + BUDGET_MS)).toMatchObject({ code: 'model_unavailable' })
 })
 
 test('admit() counts every refusal with its reason', async () => {
   const { engine, refusals, busy, idle } = engineOfTwo()
-  for (const stream of [busy, idle]) stream.ring.setServing(false)
+  for (const stream of [busy, idle]) stream.ring.setServing(null)
   engine.admit(monotonicMs() + BUDGET_MS)
   void engine.drain()
   engine.admit(monotonicMs() + BUDGET_MS)
@@ -50,18 +50,20 @@ function engineOfTwo() {
     workerLost: () => {},
     workerServing: () => {},
     poolFailed: () => {},
+    fallbackStarted: () => {},
+    fallbackEnded: () => {},
+    deviceChanged: () => {},
   }
   const engine = new Engine({
     workerUrl: new URL('../dist/workers/serve.js', import.meta.url),
     workers: 2,
     ringSlots: 64,
-    motifCount: 12,
-    model: null,
+    task: { motifCount: 12, primary: { kind: 'stub' }, fallback: null, normalisation: null, selfCheck: null },
     observer,
   })
   onTestFinished(() => engine.close())
   const [busy, idle] = engine.streams as [Stream, Stream]
-  for (const { ring } of engine.streams) ring.setServing(true)
+  for (const { ring } of engine.streams) ring.setServing('stub')
   engine.open()
   return { engine, busy, idle, refusals }
 }
@@ -77,7 +79,7 @@ function finish(stream: Stream): void {
   const { ring } = stream
   const slot = ring.slot(ring.completed)
   slot.take(slot.publishedMs)
-  slot.finish('ok', slot.publishedMs + 1)
+  slot.finish('ok', 'stub', slot.publishedMs + 1)
   ring.complete(ring.completed)
   stream.settleCompleted()
 }

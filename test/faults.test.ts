@@ -126,7 +126,12 @@ test('healthz turns 503 when no worker has shown a sign of life for ten seconds'
   const service = {
     config,
     model: loadModel(config),
-    engine: { draining: false, level: 0, streams: [{ counters }] },
+    engine: {
+      draining: false,
+      level: 0,
+      streams: [{ counters }],
+      backends: { answering: ['stub'], fallback: null, fault: null, device: null },
+    },
     metrics: { recentLatencyMs: null, healthChecked() {} },
     readiness: { phase: 'ready' },
   } as unknown as Service

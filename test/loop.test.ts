@@ -74,7 +74,7 @@ test('serve() gives out no result that is not finite, and keeps the stream for t
 test('serve() completes a window only when result, outcome and times are in its slot', async () => {
   const ring = ringOf(1)
   publish(ring, windowOf(0), { nowMs: monotonicMs() })
-  ring.slot(0).finish('model_unavailable', Number.NaN)
+  ring.slot(0).finish('model_unavailable', 'onnx', Number.NaN)
   const complete = vi.spyOn(ring, 'complete').mockImplementationOnce(() => {
     expect(ring.slot(0).output).toEqual(resultOf(0))
     expect(ring.slot(0).outcome).toBe('ok')
@@ -143,6 +143,129 @@ test('serve() lets an exception end it and leaves the window to whoever comes ne
   expect(ring.slot(0).taken).toBe(true)
 })
 
+test('serve() that was given up inside a call writes nothing when the call returns', async () => {
+  const front = ringOf(4)
+  for (const n of [0, 1]) publish(front, windowOf(n))
+  const late = new Ring(front.buffer, MOTIF_COUNT, front.epoch)
+  let before = new Uint8Array()
+  let returnFromCall = () => {}
+  const hanging = backendOf({
+    depth: 1,
+    collect: (output, window) =>
+      new Promise(resolve => {
+        returnFromCall = () => resolve(answer(output, window))
+      }),
+  })
+  const counters = new WorkerCounters()
+  const stream = { ring: late, backend: hanging, kind: 'hailo', counters, normalisation: null } as const
+  const lateEnd = serve(stream)
+  await vi.waitFor(() => expect(hanging.submitted).toHaveLength(1))
+
+  front.supersede()
+  const successor = new Ring(front.buffer, MOTIF_COUNT, front.epoch)
+  const backend = backendOf({ depth: 4 })
+  front.stop()
+  expect(await serve({ ...stream, ring: successor, backend, kind: 'onnx' })).toBe('stopped')
+  front.release(front.completed)
+  // Its slot has been given to another window since.
+  for (const n of [2, 3, 4]) publish(front, windowOf(n))
+  before = new Uint8Array(front.buffer).slice()
+  returnFromCall()
+  expect(await lateEnd).toBe('superseded')
+  expect(new Uint8Array(front.buffer)).toEqual(before)
+  expect(backend.submitted).toEqual([windowOf(1)])
+  expect(front.slot(1).backend).toBe('onnx')
+})
+
+test('serve() gives up a stream that is lost while it is idle, and lets none wait in it', async () => {
+  const ring = ringOf(1)
+  const backend = backendOf({ depth: 1 })
+  backend.failure = { cause: 'device_lost', detail: 'gone' }
+  publish(ring, windowOf(0))
+  const stream = {
+    ring,
+    backend,
+    kind: 'hailo',
+    counters: new WorkerCounters(),
+    normalisation: null,
+  } as const
+  expect(await serve(stream)).toBe('stream_lost')
+  expect(backend.submitted).toEqual([])
+  expect(ring.slot(0).taken).toBe(false)
+})
+
+test('serve() is relieved once it has given out what is in flight, and takes nothing more', async () => {
+  const ring = ringOf(8)
+  for (let n = 0; n < 8; n++) publish(ring, windowOf(n))
+  let relieved = false
+  const backend = backendOf({
+    depth: 3,
+    collect(output, window, n) {
+      relieved = n >= 1
+      return answer(output, window)
+    },
+  })
+  const end = await serve({
+    ring,
+    backend,
+    kind: 'stub',
+    counters: new WorkerCounters(),
+    normalisation: null,
+    until: () => relieved,
+  })
+  expect(end).toBe('relieved')
+  expect(backend.submitted).toHaveLength(4)
+  expect(ring.completed).toBe(4)
+  expect(ring.slot(4).taken).toBe(false)
+})
+
+test.each(['idle', 'busy'])(
+  'serve() with something beside it lets timers have their turns, %s',
+  async load => {
+    const ring = ringOf(8)
+    const backend = backendOf({
+      depth: 8,
+      collect(output, window) {
+        // As fast as a stub: no promise of it ever waits for the event loop.
+        ring.release(ring.completed)
+        if (load === 'busy') publish(ring, windowOf(0))
+        return answer(output, window)
+      },
+    })
+    publish(ring, windowOf(0))
+    let turns = 0
+    const timer = setInterval(() => turns++, 1)
+    const startedMs = monotonicMs()
+    await serve({
+      ring,
+      backend,
+      kind: 'stub',
+      counters: new WorkerCounters(),
+      normalisation: null,
+      until: () => turns >= 3,
+    })
+    clearInterval(timer)
+    expect(monotonicMs() - startedMs).toBeLessThan(1000)
+  },
+)
+
+test('serve() asks for the state of the device once a second', async () => {
+  const ring = ringOf(1)
+  const backend = { ...backendOf({ depth: 1 }), reportDevice: vi.fn() }
+  const startedMs = monotonicMs()
+  const stream = {
+    ring,
+    backend,
+    kind: 'hailo',
+    counters: new WorkerCounters(),
+    normalisation: null,
+  } as const
+  await serve({ ...stream, until: () => backend.reportDevice.mock.calls.length === 2 })
+  const tookMs = monotonicMs() - startedMs
+  expect(tookMs).toBeGreaterThanOrEqual(2000)
+  expect(tookMs).toBeLessThan(2500)
+})
+
 test('serve() counts each batch once, with its size, and the windows it answered', async () => {
   const ring = ringOf(8)
   for (let n = 0; n < 5; n++) publish(ring, windowOf(n))
@@ -185,6 +308,7 @@ test('serve() answers a window that was published just before the stop, between 
   const stream = {
     ring,
     backend: backendOf({ depth: 1 }),
+    kind: 'stub' as const,
     counters: new WorkerCounters(),
     normalisation: null,
   }
@@ -202,7 +326,7 @@ test('serve() shows its heartbeat while it has nothing to do', async () => {
     return 0
   })
   const startedMs = monotonicMs()
-  await serve({ ring, backend: backendOf({ depth: 1 }), counters, normalisation: null })
+  await serve({ ring, backend: backendOf({ depth: 1 }), kind: 'stub', counters, normalisation: null })
   expect(beats[0]).toBeGreaterThanOrEqual(startedMs)
   expect(beats[2]).toBeGreaterThan(beats[0]!)
 })
@@ -214,7 +338,7 @@ function serveUntilStopped(
   { counters = new WorkerCounters(), normalisation = null }: Partial<Parameters<typeof serve>[0]> = {},
 ): ReturnType<typeof serve> {
   ring.stop()
-  return serve({ ring, backend, counters, normalisation })
+  return serve({ ring, backend, kind: 'onnx', counters, normalisation })
 }
 
 type FakeBackend = { -readonly [Key in keyof Backend]: Backend[Key] } & { submitted: Float32Array[] }
@@ -232,6 +356,7 @@ function backendOf({
   return {
     depth,
     batchSize: 1,
+    failure: null,
     submitted,
     submit: input => void submitted.push(input.slice()),
     collect: output => collect(output, submitted[collected]!, collected++),

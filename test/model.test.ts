@@ -1,33 +1,43 @@
+import assert from 'node:assert/strict'
 import { createHash } from 'node:crypto'
 import { cpSync, mkdirSync, mkdtempSync, readFileSync, rmSync, truncateSync, writeFileSync } from 'node:fs'
 import { tmpdir } from 'node:os'
 import { join } from 'node:path'
-import { expect, onTestFinished, test } from 'vitest'
+import { describe, expect, onTestFinished, test } from 'vitest'
 import { loadConfig } from '../src/config.ts'
-import { loadModel, ModelError } from '../src/model.ts'
+import { loadFallback, loadModel, ModelError } from '../src/model.ts'
+import { type HefFacts, hefFolder, hefOf } from './hef-file.ts'
 
 const ARTIFACT = 'model_dynamic.onnx'
 const SHA256 = '75f3ac60d958f80e05f27e3f343a4c8ed99ea9ce46c9d26bdc48a09788002a0e'
 const BYTES = 434_783
 const manifest = JSON.parse(readFileSync('artifacts/model.json', 'utf8'))
+const NORMALISATION = {
+  mean: Float32Array.from(manifest.normalization.mean),
+  std: Float32Array.from(manifest.normalization.std),
+}
 
 test('loadModel() describes the shipped model as its manifest does', () => {
-  const { golden, bytes, ...model } = loadModel(loadConfig({}))
+  const { golden, plan, ...model } = loadModel(loadConfig({}))
   expect(model).toEqual({
     name: 'tcn-vae-motion-12',
     version: '1.0.0',
     sha256: SHA256,
     path: loadConfig({}).onnxPath,
-    inputName: 'imu_window',
-    latentName: 'latent',
-    motifName: 'motif_logits',
-    motifActivation: 'softmax',
     motifLabels: manifest.motif_labels,
-    normalisation: {
-      mean: Float32Array.from(manifest.normalization.mean),
-      std: Float32Array.from(manifest.normalization.std),
-    },
+    normalisation: NORMALISATION,
     accuracy: 0.9004,
+  })
+  expect(plan).toEqual({
+    kind: 'onnx',
+    model: {
+      bytes: expect.any(Uint8Array),
+      inputName: 'imu_window',
+      latentName: 'latent',
+      motifName: 'motif_logits',
+      motifActivation: 'softmax',
+      normalisation: NORMALISATION,
+    },
   })
 })
 
@@ -40,9 +50,10 @@ test('loadModel() reads the golden vectors as little-endian float32', () => {
 })
 
 test('loadModel() hands out the verified bytes in shared memory', () => {
-  const { bytes } = loadModel(loadConfig({}))
-  expect(bytes?.buffer).toBeInstanceOf(SharedArrayBuffer)
-  expect(sha256Of(Buffer.from(bytes!))).toBe(SHA256)
+  const { plan } = loadModel(loadConfig({}))
+  assert(plan.kind === 'onnx')
+  expect(plan.model.bytes.buffer).toBeInstanceOf(SharedArrayBuffer)
+  expect(sha256Of(Buffer.from(plan.model.bytes))).toBe(SHA256)
 })
 
 test('loadModel() lets the configuration replace version and accuracy', () => {
@@ -62,11 +73,7 @@ test('loadModel() in stub mode opens no file', () => {
     version: '0',
     sha256: 'stub',
     path: null,
-    bytes: null,
-    inputName: 'imu_window',
-    latentName: 'latent',
-    motifName: 'motif_scores',
-    motifActivation: 'none',
+    plan: { kind: 'stub' },
     motifLabels: ['motif_0', 'motif_1'],
     normalisation: null,
     accuracy: null,
@@ -172,7 +179,10 @@ test.each([
     'expected latent, its last dimension 64',
     { outputs: [{ name: 'latent', shape: [1, 32] }, manifest.outputs[1]] },
   ],
-  ['expected motif_logits or motif_scores', { outputs: [manifest.outputs[0]] }],
+  [
+    'outputs lists neither motif_logits nor motif_scores, and there is no motif_head',
+    { outputs: [manifest.outputs[0]] },
+  ],
   ['12 motif scores have 11 motif_labels', { motif_labels: manifest.motif_labels.slice(1) }],
   ['files.x.sha256 is "abc"', { files: { x: { bytes: 1, sha256: 'abc' } } }],
 ])('loadModel() refuses a manifest in which %s', (found, change) => {
@@ -191,8 +201,9 @@ test('loadModel() refuses a manifest that is not JSON', () => {
 
 test('loadModel() takes motif_scores as they are, and a model that nobody has measured', () => {
   const outputs = [manifest.outputs[0], { name: 'motif_scores', shape: [1, 12] }]
-  const model = loadModel(configOf(copyOfArtifacts({ outputs, metrics: undefined })))
-  expect(model).toMatchObject({ motifName: 'motif_scores', motifActivation: 'none', accuracy: null })
+  const { plan, accuracy } = loadModel(configOf(copyOfArtifacts({ outputs, metrics: undefined })))
+  expect(plan).toMatchObject({ model: { motifName: 'motif_scores', motifActivation: 'none' } })
+  expect(accuracy).toBeNull()
 })
 
 test('loadModel() has no golden vectors when the manifest lists none', () => {
@@ -228,6 +239,190 @@ test('loadModel() refuses golden files that do not belong together', () => {
     'the golden files hold 64 windows, 63 latents and 64 rows of motif scores',
   )
 })
+
+describe('loadModel() of a HEF', () => {
+  test('describes it as the HEF and its manifest do, and hands out the verified bytes', () => {
+    const { hefPath, sha256 } = hefFolder()
+    const env = { HAILO_DEVICE_ID: '0000:01:00.0', HAILORT_LIB: 'libhailort.so.4.23.0', WORKERS: '3' }
+    const model = loadModel(loadConfig({ HEF_PATH: hefPath, HAILO_SCHEDULER: 'none', ...env }))
+    expect(model).toMatchObject({
+      name: 'tcn-vae-motion-12',
+      sha256,
+      path: hefPath,
+      normalisation: NORMALISATION,
+    })
+    expect(model.golden?.count).toBe(64)
+    expect(model.plan).toEqual({
+      kind: 'hailo',
+      model: {
+        hef: expect.any(Uint8Array),
+        architecture: 'hailo8p',
+        software: false,
+        library: 'libhailort.so.4.23.0',
+        deviceId: '0000:01:00.0',
+        io: 'async',
+        scheduler: 'none',
+        streamCount: 3,
+        inputName: 'tcn/input_layer1',
+        latentName: 'tcn/latent',
+        motifName: 'tcn/motif_logits',
+        motifActivation: 'softmax',
+        motifHead: null,
+        normalisation: NORMALISATION,
+      },
+    })
+    assert(model.plan.kind === 'hailo')
+    expect(model.plan.model.hef.buffer).toBeInstanceOf(SharedArrayBuffer)
+    expect(sha256Of(Buffer.from(model.plan.model.hef))).toBe(sha256)
+  })
+
+  test('leaves the z-score to a HEF that says it does it itself, and still knows it', () => {
+    const normalization = { ...manifest.normalization, in_hef: true }
+    const { hefPath } = hefFolder(hefOf(), { changes: { normalization } })
+    const { plan, normalisation } = loadModel(loadConfig({ HEF_PATH: hefPath }))
+    expect(plan).toMatchObject({ model: { normalisation: null } })
+    expect(normalisation).toEqual(NORMALISATION)
+  })
+
+  test.each([
+    [{ outputs: { 'a/motif_scores': 12, 'a/latent': 64 } }, ['a/latent', 'a/motif_scores', 'none']],
+    [{ outputs: { 'a/fc1': 64, 'a/fc2': 12 } }, ['a/fc1', 'a/fc2', 'softmax']],
+    [
+      { outputs: { 'a/fc1': 64, 'a/fc2': 12 }, originalNames: { 'a/fc2': 'motif_scores' } },
+      ['a/fc1', 'a/fc2', 'none'],
+    ],
+    // Sizes would say nothing here.
+    [
+      { outputs: { 'a/fc1': 64, 'a/fc2': 64, 'a/fc3': 12 }, originalNames: { 'a/fc2': 'latent' } },
+      ['a/fc2', 'a/fc3', 'softmax'],
+    ],
+  ])('finds what its outputs are: %j', (facts, [latentName, motifName, motifActivation]) => {
+    const { hefPath } = hefFolder(hefOf(facts as HefFacts))
+    const { plan } = loadModel(loadConfig({ HEF_PATH: hefPath }))
+    expect(plan).toMatchObject({ model: { latentName, motifName, motifActivation, motifHead: null } })
+  })
+
+  test('takes the last layer from the manifest where the HEF ends at the latent', () => {
+    const layer = Float32Array.from({ length: 12 * 64 + 12 }, (_, n) => n / 8)
+    const motif_head = { version: '1', file: 'head.f32', activation: 'softmax', input: 'latent' }
+    const { hefPath, folder } = hefFolder(hefOf({ outputs: { 'a/latent': 64 } }), {
+      changes: { motif_head, outputs: [manifest.outputs[0]] },
+      files: { 'head.f32': new Uint8Array(layer.buffer) },
+    })
+    const { plan } = loadModel(loadConfig({ HEF_PATH: hefPath }))
+    expect(plan).toMatchObject({
+      model: {
+        latentName: 'a/latent',
+        motifName: null,
+        motifActivation: 'softmax',
+        motifHead: { weights: layer.slice(0, 768), bias: layer.slice(768) },
+      },
+    })
+    flipBit(join(folder, 'head.f32'))
+    expect(hefRefusalOf(hefPath)).toContain(`${join(folder, 'head.f32')}: sha256 `)
+  })
+
+  test('refuses a HEF that ends at the latent when there is nothing to make motif scores of it', () => {
+    const { hefPath, folder } = hefFolder(hefOf({ outputs: { 'a/latent': 64 } }))
+    expect(hefRefusalOf(hefPath)).toBe(
+      `${join(folder, 'model.json')}: no motif_head, expected motif_head: the layer from latent[64] to 12 motifs, as the HEF has no motif scores. Add it to the manifest, or compile the model with its motif scores`,
+    )
+  })
+
+  test('refuses a last layer of another size', () => {
+    const motif_head = { version: '1', file: 'head.f32', activation: 'softmax', input: 'latent' }
+    const { hefPath } = hefFolder(hefOf({ outputs: { 'a/latent': 64 } }), {
+      changes: { motif_head },
+      files: { 'head.f32': new Uint8Array(3072) },
+    })
+    expect(hefRefusalOf(hefPath)).toContain('3072 bytes, expected 3120: float32[12][64], then float32[12]')
+  })
+
+  test.each([
+    [
+      { inputs: { 'a/in': { width: 90, features: 9 } } },
+      'its inputs are a/in 1x90x9, expected one of 100 time',
+    ],
+    [
+      { inputs: { 'a/in': { width: 100, features: 9 }, 'a/in2': { width: 100, features: 9 } } },
+      'its inputs are a/in 1x100x9, a/in2 1x100x9, expected one of',
+    ],
+    [{ outputs: { 'a/fc': 32, 'a/motif_scores': 12 } }, 'its outputs are a/fc 1x1x32, a/motif_scores 1x1x12'],
+    [{ outputs: { 'a/latent': 32, 'a/fc': 64 } }, 'expected a latent of 64 features'],
+    [{ outputs: { 'a/latent': 64, 'a/motif_scores': 8 } }, 'expected 12 motif scores, as NUM_MOTIFS says'],
+    [{ architecture: 5 }, 'it is compiled for hailo10h, expected Hailo-8 or Hailo-8L'],
+    [{ architecture: 103 }, 'it is compiled for hailo15h, expected Hailo-8 or Hailo-8L'],
+  ])('refuses a HEF %j: %s', (facts, message) => {
+    const { hefPath } = hefFolder(hefOf(facts as HefFacts))
+    const refusal = hefRefusalOf(hefPath)
+    expect(refusal.startsWith(`${hefPath}: `)).toBe(true)
+    expect(refusal).toContain(message)
+  })
+
+  test.each([0, 1, 2, 3])('takes the architecture %d', architecture => {
+    const { hefPath } = hefFolder(hefOf({ architecture }))
+    const { plan } = loadModel(loadConfig({ HEF_PATH: hefPath }))
+    expect(plan).toMatchObject({ model: { software: false, architecture: expect.stringMatching(/^hailo8/) } })
+  })
+
+  test('takes a soft HEF, and says that it is one', () => {
+    const { hefPath } = hefFolder(hefOf({ compilerVersion: 'soft-1' }))
+    expect(loadModel(loadConfig({ HEF_PATH: hefPath })).plan).toMatchObject({ model: { software: true } })
+  })
+
+  test('refuses a placeholder, a HEF of which one bit is wrong, and one that the manifest does not list', () => {
+    const { hefPath } = hefFolder()
+    flipBit(hefPath)
+    expect(hefRefusalOf(hefPath)).toContain(`${hefPath}: Cannot use HEF: `)
+    writeFileSync(hefPath, 'This is a placeholder for the compiled HEF model.')
+    expect(hefRefusalOf(hefPath)).toContain(`${hefPath}: Cannot use HEF: `)
+    writeFileSync(hefPath, hefOf({ compilerVersion: '3.30.0' }))
+    expect(hefRefusalOf(hefPath)).toMatch(/: sha256 \w{64}.*, expected \w{64} as /)
+  })
+
+  test('takes the HEF that EXPECTED_SHA256 names and no other', () => {
+    const { hefPath, sha256 } = hefFolder()
+    expect(loadModel(loadConfig({ HEF_PATH: hefPath, EXPECTED_SHA256: sha256 })).sha256).toBe(sha256)
+    expect(hefRefusalOf(hefPath, { EXPECTED_SHA256: SHA256 })).toContain(`expected EXPECTED_SHA256 ${SHA256}`)
+  })
+})
+
+describe('loadFallback()', () => {
+  test('gives the shipped model beside a HEF, the stub, or nothing', () => {
+    const fallbackOf = (FALLBACK: string) => {
+      const config = loadConfig({ HEF_PATH: hefFolder().hefPath, FALLBACK })
+      return loadFallback(config, loadModel(config))
+    }
+    expect(fallbackOf('none')).toBeNull()
+    expect(fallbackOf('stub')).toMatchObject({ sha256: 'stub', plan: { kind: 'stub' } })
+    expect(fallbackOf('onnx')).toMatchObject({ sha256: SHA256, plan: { kind: 'onnx' } })
+  })
+
+  test('is not what EXPECTED_SHA256 means', () => {
+    const { hefPath, sha256 } = hefFolder()
+    const config = loadConfig({ HEF_PATH: hefPath, FALLBACK: 'onnx', EXPECTED_SHA256: sha256 })
+    expect(loadFallback(config, loadModel(config))?.sha256).toBe(SHA256)
+  })
+
+  test('refuses a model whose motifs mean something else', () => {
+    const motif_labels = [...manifest.motif_labels].reverse()
+    const { hefPath } = hefFolder(hefOf(), { changes: { motif_labels } })
+    const config = loadConfig({ HEF_PATH: hefPath, FALLBACK: 'onnx' })
+    expect(() => loadFallback(config, loadModel(config))).toThrow(
+      /model\.json: motif_labels phone_seated .*, expected those of the model that it stands in for, watch_sitting_down /,
+    )
+  })
+})
+
+function hefRefusalOf(hefPath: string, env: Record<string, string> = {}): string {
+  try {
+    loadModel(loadConfig({ HEF_PATH: hefPath, ...env }))
+  } catch (error) {
+    if (error instanceof ModelError) return error.message
+    throw error
+  }
+  throw new Error('loadModel() took the HEF')
+}
 
 /** A folder with the shipped model and golden vectors, and their manifest with `changes`. */
 function copyOfArtifacts(changes: object = {}): string {

@@ -14,9 +14,9 @@ test('a slot lies in shared memory as its drawing says', () => {
   const slot = ring.slot(1)
   slot.take(12)
   slot.output.set(windowOf(2).subarray(0, 76))
-  slot.finish('model_unavailable', 15)
+  slot.finish('model_unavailable', 'stub', 15)
 
-  const at = 1024 + 4096 // behind the header and the first slot
+  const at = 1152 + 4096 // behind the header and the first slot
   const memory = new DataView(ring.buffer, at)
   expect(new Float32Array(ring.buffer, at, 900)).toEqual(windowOf(1))
   expect(new Float32Array(ring.buffer, at + 3600, 76)).toEqual(windowOf(2).subarray(0, 76))
@@ -26,7 +26,8 @@ test('a slot lies in shared memory as its drawing says', () => {
   expect(memory.getFloat32(4052, true)).toBe(3) // inference time
   expect(memory.getInt32(4056, true)).toBe(1) // taken
   expect(memory.getInt32(4060, true)).toBe(2) // model_unavailable
-  expect(ring.buffer.byteLength).toBe(1024 + 2 * 4096)
+  expect(memory.getInt32(4064, true)).toBe(2) // stub
+  expect(ring.buffer.byteLength).toBe(1152 + 2 * 4096)
 })
 
 test('a slot has room for 44 motif scores and not one more: the deadline follows', () => {
@@ -39,9 +40,9 @@ test('a slot has room for 44 motif scores and not one more: the deadline follows
 
 test('the cursors lie 128 bytes apart', () => {
   const ring = ringOf(4)
-  const header = new Int32Array(ring.buffer, 0, 256)
+  const header = new Int32Array(ring.buffer, 0, 288)
   for (const n of [0, 1, 2]) publish(ring, windowOf(n))
-  ring.complete(1)
+  for (const n of [0, 1]) ring.complete(n)
   ring.release(1)
   expect([header[0], header[32], header[64]]).toEqual([3, 2, 1])
   expect([ring.published, ring.completed, ring.released]).toEqual([3, 2, 1])
@@ -104,12 +105,12 @@ test('complete() moves the cursor, then asks whether the front door sleeps, and 
   const ring = ringOf(4)
   for (const n of [0, 1, 2]) publish(ring, windowOf(n))
   const awake = atomicsCalledBy(() => ring.complete(0))
-  expect(awake).toEqual(['store 32', 'exchange 128'])
+  expect(awake).toEqual(['compareExchange 32', 'exchange 128'])
   void ring.untilBell(1)
   const asleep = atomicsCalledBy(() => ring.complete(1))
-  expect(asleep).toEqual(['store 32', 'exchange 128', 'add 96', 'notify 96'])
+  expect(asleep).toEqual(['compareExchange 32', 'exchange 128', 'add 96', 'notify 96'])
   const ringOnlyOnce = atomicsCalledBy(() => ring.complete(2))
-  expect(ringOnlyOnce).toEqual(['store 32', 'exchange 128'])
+  expect(ringOnlyOnce).toEqual(['compareExchange 32', 'exchange 128'])
 })
 
 test('a window that the worker took cannot be dropped, and the other way round', () => {
@@ -151,12 +152,83 @@ test('a slot that comes round again can be taken again', () => {
   const ring = ringOf(1)
   publish(ring, windowOf(0))
   ring.slot(0).take(0)
-  ring.slot(0).finish('ok', 0)
+  ring.slot(0).finish('ok', 'onnx', 0)
   ring.complete(0)
   ring.release(1)
   publish(ring, windowOf(1))
   expect(ring.slot(1).taken).toBe(false)
   expect(ring.slot(1).take(0)).toBe(true)
+})
+
+test('a worker that was given up writes to no cursor and to no word that its successor owns', () => {
+  const front = ringOf(4, JUST_BEFORE_WRAP)
+  const sequences = [0, 1, 2, 3].map(n => publish(front, windowOf(n)))
+  const late = new Ring(front.buffer, MOTIF_COUNT, front.epoch)
+  late.setServing('hailo')
+  for (const sequence of sequences.slice(0, 2)) late.slot(sequence).take(0)
+  late.complete(sequences[0]!)
+  expect(late.superseded).toBe(false)
+
+  front.supersede()
+  expect([late.superseded, front.serving]).toEqual([true, null])
+  // What it had taken is passed, what waits is left.
+  expect(front.completed).toBe(sequences[2])
+  expect(front.slot(sequences[1]!).outcome).toBe('model_unavailable')
+  const successor = new Ring(front.buffer, MOTIF_COUNT, front.epoch)
+  expect(successor.superseded).toBe(false)
+
+  // It comes back from its native call, at any moment of its successor's work.
+  const returns = () => {
+    void front.untilBell(front.completed) // the front door sleeps: a bell of the late one would wake it
+    const before = new Uint8Array(front.buffer).slice()
+    for (const sequence of sequences.slice(0, 2)) late.complete(sequence)
+    late.setServing('hailo')
+    late.setServing(null)
+    expect(new Uint8Array(front.buffer)).toEqual(before)
+  }
+  returns()
+  successor.setServing('onnx')
+  returns()
+  for (const sequence of sequences.slice(2)) {
+    expect(successor.slot(sequence).take(0)).toBe(true)
+    returns()
+    successor.slot(sequence).finish('ok', 'onnx', 1)
+    successor.complete(sequence)
+    returns()
+  }
+  front.release(front.completed)
+  returns()
+  expect([front.completed, front.serving]).toEqual([front.published, 'onnx'])
+})
+
+// complete() of the late worker calls Atomics once before its cursor can be moved by another: the comparison.
+test.each([0, 1, 2, 3, 4, 5, 6])(
+  'supersede() and a late complete() agree on the cursor, if they meet after %d steps',
+  steps => {
+    const front = ringOf(2)
+    for (const n of [0, 1]) publish(front, windowOf(n))
+    const late = new Ring(front.buffer, MOTIF_COUNT, front.epoch)
+    late.slot(0).take(0)
+    late.slot(0).finish('ok', 'hailo', 1)
+    interrupted(steps, { of: () => front.supersede(), by: () => late.complete(0) })
+    expect(front.completed).toBe(1)
+    expect(front.slot(1).take(0)).toBe(true)
+  },
+)
+
+test('supersede() leaves a window that the front door dropped as it is, and passes it', () => {
+  const ring = ringOf(2)
+  for (const n of [0, 1]) publish(ring, windowOf(n))
+  ring.slot(0).drop()
+  ring.supersede()
+  expect([ring.completed, ring.slot(0).taken]).toEqual([1, false])
+})
+
+test('supersede() wakes a front door that the lost worker left asleep', async () => {
+  const ring = ringOf(1)
+  const bell = ring.untilBell(0)
+  ring.supersede()
+  expect(await Promise.race([bell, sleep(1000, 'asleep')])).not.toBe('asleep')
 })
 
 test('untilBell() sleeps while there is nothing new', async () => {
@@ -210,10 +282,10 @@ test('untilServing() resolves when the worker says so, also when it said so befo
   const ring = ringOf(1)
   const serving = ring.untilServing()
   expect(await Promise.race([serving, sleep(50, 'opening')])).toBe('opening')
-  ring.setServing(true)
+  ring.setServing('onnx')
   await serving
   await ring.untilServing()
-  expect(ring.serving).toBe(true)
+  expect(ring.serving).toBe('onnx')
 })
 
 test('waitForWindows() does not sleep when windows are there, and not for ever when none are', () => {
@@ -320,7 +392,7 @@ test('a worker thread and the front door lose, tear, swap or answer twice none o
 /** What `act` does to shared memory, in order, such as `store 32`: the operation and its word. */
 function atomicsCalledBy(act: () => void): string[] {
   const calls: string[] = []
-  const operations = ['store', 'exchange', 'add', 'notify'] as const
+  const operations = ['store', 'exchange', 'compareExchange', 'add', 'notify'] as const
   const spies = operations.map(operation => {
     const real = Atomics[operation] as (...args: unknown[]) => never
     return vi.spyOn(Atomics, operation).mockImplementation((...args: unknown[]) => {
@@ -340,7 +412,7 @@ function interrupted<T>(calls: number, { of, by }: { of: () => T; by: () => void
     for (const spy of spies) spy.mockRestore()
     by()
   }
-  const operations = ['load', 'store', 'exchange', 'add', 'notify', 'waitAsync'] as const
+  const operations = ['load', 'store', 'exchange', 'compareExchange', 'add', 'notify', 'waitAsync'] as const
   const spies = operations.map(operation => {
     const real = Atomics[operation] as (...args: unknown[]) => never
     return vi.spyOn(Atomics, operation).mockImplementation((...args: unknown[]) => {

@@ -39,6 +39,7 @@ test('GET /healthz tells what runs, whether it is what was expected and whether 
   expect(json).toEqual({
     ok: true,
     status: 'ok',
+    reason: null,
     model: 'tcn-vae-motion-12',
     version: '1.0.0',
     uptime_s: expect.any(Number),
@@ -332,8 +333,8 @@ test('NUM_MOTIFS=8 gives eight scores and says that EdgeInfer will not take them
 })
 
 test.each([
-  [{ INFER_MODE: 'hailo' }, [/^INFER_MODE: hailo asks for hailo, which this release cannot run/m]],
-  [{ HEF_PATH: '/models/dog.hef' }, [/^HEF_PATH: /m]],
+  [{ INFER_MODE: 'hailo' }, [/^HEF_PATH: is not set, but INFER_MODE=hailo /m]],
+  [{ HEF_PATH: '/models/dog.hef' }, [/^\/models\/dog\.hef: no such file, expected a HEF/m]],
   [
     { WORKERS: 'many', DEADLINE_MS: '-1', LOG_LEVEL: 'loud', EXPECTED_SHA256: 'abc' },
     [/^WORKERS: many is/m, /^DEADLINE_MS: -1 is/m, /^LOG_LEVEL: loud is/m, /^EXPECTED_SHA256: abc is/m],

@@ -1,6 +1,8 @@
 import { type ChildProcess, spawn } from 'node:child_process'
 import { once } from 'node:events'
+import { type AddressInfo, connect, createServer } from 'node:net'
 import { join } from 'node:path'
+import { setTimeout as sleep } from 'node:timers/promises'
 import { PROJECT_FOLDER } from '../src/project.ts'
 
 export interface TestServer {
@@ -14,18 +16,26 @@ export interface TestServer {
   stop(signal?: NodeJS.Signals): Promise<number | NodeJS.Signals>
 }
 
+export interface StartOptions {
+  /** The worker that fails on order, see faults/ */
+  readonly faults?: boolean
+  /** False: resolves when the server listens, ready or not. */
+  readonly ready?: boolean
+}
+
 /**
  * Starts the compiled server as a process of its own, on a free port, and waits until it is ready.
- * @param env on top of a clean environment @param faults the worker that fails on order, see faults/
+ * @param env on top of a clean environment
  */
 export async function startServer(
   env: Record<string, string> = {},
-  { faults = false }: { faults?: boolean } = {},
+  { faults = false, ready = true }: StartOptions = {},
 ): Promise<TestServer> {
+  const wantedPort = ready ? 0 : await freePort()
   const main = join(PROJECT_FOLDER, 'dist', faults ? 'test/faults/main.js' : 'src/main.js')
   const { PATH = '' } = process.env
   const child = spawn(process.execPath, [main], {
-    env: { PATH, SIDECAR_PORT: '0', ...env },
+    env: { PATH, SIDECAR_PORT: String(wantedPort), ...env },
     stdio: ['ignore', 'pipe', 'pipe'],
   })
   const output = { stdout: '', stderr: '' }
@@ -34,6 +44,7 @@ export async function startServer(
   const ended = once(child, 'exit') as Promise<[number | null, NodeJS.Signals | null]>
 
   const url = await new Promise<string>((resolve, reject) => {
+    if (!ready) void untilListening(wantedPort).then(() => resolve(`http://127.0.0.1:${wantedPort}`))
     child.stdout.on('data', () => {
       const printed = /^ {2}url +(\S+)$/m.exec(output.stdout)
       if (printed) resolve(printed[1]!)
@@ -57,5 +68,26 @@ export async function startServer(
       const [code, killedBy] = await ended
       return code ?? killedBy!
     },
+  }
+}
+
+async function freePort(): Promise<number> {
+  const server = createServer().listen(0, '127.0.0.1')
+  await once(server, 'listening')
+  const { port } = server.address() as AddressInfo
+  server.close()
+  return port
+}
+
+async function untilListening(port: number): Promise<void> {
+  while (true) {
+    const socket = connect({ port, host: '127.0.0.1' })
+    const connected = await once(socket, 'connect').then(
+      () => true,
+      () => false,
+    )
+    socket.destroy()
+    if (connected) return
+    await sleep(20)
   }
 }

@@ -133,13 +133,13 @@ test('workerLost() settles what was taken as model_unavailable; the successor ge
     publish(stream, windowOf(n), { settle })
     return outcomes
   })
-  stream.ring.setServing(true)
+  stream.ring.setServing('stub')
   run(0) // answered, but not settled yet
   for (const n of [1, 2]) take(n)
   stream.workerLost()
   expect(waiters).toEqual([['ok'], ['model_unavailable'], ['model_unavailable'], [], []])
   expect(stream.unsettled).toBe(2)
-  expect(stream.ring.serving).toBe(false)
+  expect(stream.ring.serving).toBeNull()
 
   // The successor resumes at `completed`.
   for (const n of [1, 2, 3, 4]) run(n)
@@ -241,7 +241,7 @@ function streamOf(capacity: number) {
   const finish = (sequence: number, nowMs = 0) => {
     const slot = ring.slot(sequence)
     slot.output.set(slot.input.subarray(0, slot.output.length))
-    slot.finish('ok', nowMs)
+    slot.finish('ok', 'stub', nowMs)
     ring.complete(sequence)
   }
   const run = (sequence: number, nowMs = 0) => {

@@ -1,4 +1,6 @@
+import { setImmediate as nextTurn } from 'node:timers/promises'
 import { monotonicMs } from '../src/clock.ts'
+import type { BackendKind } from '../src/core/backend.ts'
 import type { WorkerCounters } from '../src/core/counters.ts'
 import { type Normalisation, suspectSensors } from '../src/core/normalise.ts'
 import { distance, type Ring } from '../src/core/ring.ts'
@@ -6,14 +8,26 @@ import type { Backend } from './backends/backend.ts'
 
 /** Bounds the sleep of an idle worker, and with it the age of its heartbeat. */
 const IDLE_WAIT_MS = 100
+/** With something going on beside the loop, the thread's events wait at most about so long. */
+const LONGEST_TURN_MS = 50
+const DEVICE_REPORT_INTERVAL_MS = 1000
 
 export interface ServedStream {
   readonly ring: Ring
   readonly backend: Backend
+  readonly kind: BackendKind
   readonly counters: WorkerCounters
-  /** Null when the backend runs no model. */
+  /** What windows of the training data look like. Null: windows are not looked at. */
   readonly normalisation: Normalisation | null
+  /**
+   * Ends the service once it says true, with nothing in flight. Without it, the loop keeps the
+   * thread to itself; with it, timers and promises of the thread have their turns.
+   */
+  readonly until?: () => boolean
 }
+
+/** `superseded`: the ring has been given to another worker. */
+export type ServiceEnd = 'stopped' | 'relieved' | 'stream_lost' | 'superseded'
 
 /**
  * Serves one ring with one stream until told to stop or until the stream fails. It takes whatever
@@ -23,19 +37,39 @@ export interface ServedStream {
 export async function serve({
   ring,
   backend,
+  kind,
   counters,
   normalisation,
-}: ServedStream): Promise<'stopped' | 'stream_lost'> {
+  until,
+}: ServedStream): Promise<ServiceEnd> {
+  // Not a slot: a call into a device that hangs may return, and write, when the slot is another's.
+  const output = new Float32Array(ring.slot(0).output.length)
+  const longestWaitMs = until ? LONGEST_TURN_MS : IDLE_WAIT_MS
   let submitted = ring.completed // not 0: a new stream resumes where the last one stopped
   let collected = submitted
+  let reportedMs = monotonicMs()
+  let turnedMs = reportedMs
   while (true) {
-    counters.beat(monotonicMs())
+    if (ring.superseded) return 'superseded'
+    const roundMs = monotonicMs()
+    counters.beat(roundMs)
+    if (roundMs - reportedMs >= DEVICE_REPORT_INTERVAL_MS) {
+      backend.reportDevice?.()
+      reportedMs = roundMs
+    }
+    if (until && roundMs - turnedMs >= LONGEST_TURN_MS) {
+      await nextTurn()
+      turnedMs = monotonicMs()
+    }
 
     // Read before the look for windows: what was published before the stop is found by that look.
     const stopping = ring.stopping
     const idle = submitted === collected
-    const room = backend.depth - distance(collected, submitted)
-    const waiting = Math.min(room, ring.waitForWindows(submitted, idle && !stopping ? IDLE_WAIT_MS : 0))
+    if (idle && backend.failure !== null) return 'stream_lost'
+    const relieved = until?.() ?? false
+    if (relieved && idle) return 'relieved'
+    const room = relieved ? 0 : backend.depth - distance(collected, submitted)
+    const waiting = Math.min(room, ring.waitForWindows(submitted, idle && !stopping ? longestWaitMs : 0))
     const nowMs = waiting > 0 ? monotonicMs() : 0
     for (let looked = 0; looked < waiting; looked++) {
       const slot = ring.slot(submitted)
@@ -49,12 +83,16 @@ export async function serve({
     if (submitted !== collected) {
       const slot = ring.slot(collected)
       if (slot.taken) {
-        const ended = await backend.collect(slot.output)
+        const ended = await backend.collect(output)
+        if (ring.superseded) return 'superseded'
         if (backend.batchSize > 0) counters.countBatch(backend.batchSize)
         // A result that cannot be told in JSON is none; the stream and its other windows are sound.
-        const outcome = ended === 'ok' && !areFinite(slot.output) ? 'model_unavailable' : ended
-        slot.finish(outcome, monotonicMs())
-        if (outcome === 'ok') counters.countInferred()
+        const outcome = ended === 'ok' && !areFinite(output) ? 'model_unavailable' : ended
+        if (outcome === 'ok') {
+          slot.output.set(output)
+          counters.countInferred()
+        }
+        slot.finish(outcome, kind, monotonicMs())
         ring.complete(collected)
         if (ended !== 'ok') return 'stream_lost'
       } else ring.complete(collected)

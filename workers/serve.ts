@@ -1,36 +1,230 @@
+import { setImmediate as nextTurn, setTimeout as sleep } from 'node:timers/promises'
+import { parentPort } from 'node:worker_threads'
 import { monotonicMs } from '../src/clock.ts'
+import {
+  type BackendFault,
+  type DeviceReport,
+  LONGEST_BACKOFF_MS,
+  longerBackoffMs,
+} from '../src/core/backend.ts'
 import { WorkerCounters } from '../src/core/counters.ts'
+import { type GoldenVectors, goldenWindow, Parity } from '../src/core/golden.ts'
 import { Ring } from '../src/core/ring.ts'
-import type { StreamTask } from '../src/core/stream-task.ts'
-import type { Backend } from './backends/backend.ts'
+import type { BackendPlan, StreamReport, StreamTask, TaskEnd } from '../src/core/stream-task.ts'
+import { LATENT_DIMS } from '../src/core/window.ts'
+import { type Backend, BackendError } from './backends/backend.ts'
 import { openStub } from './backends/stub.ts'
-import { serve } from './loop.ts'
+import { type ServiceEnd, serve } from './loop.ts'
+
+/** A backend whose opening takes longer has failed; should it open after all, it is closed again. */
+const OPEN_TIMEOUT_MS = 20_000
+/** A primary that serves for less long than this is tried again with growing delay. */
+const HEALTHY_AFTER_MS = 10_000
+
+/** @throws BackendError when it cannot be opened */
+export type OpenBackend = (
+  plan: BackendPlan,
+  motifCount: number,
+  onDevice: (device: DeviceReport) => void,
+) => Promise<Backend>
 
 /** The one task of a worker thread, for its whole life: open a stream, serve a ring with it. */
-export default function serveStream(task: StreamTask): Promise<'stopped' | 'stream_lost'> {
-  return serveWith(task, openBackend)
+export default function serveStream(task: StreamTask): Promise<TaskEnd> {
+  return serveWith(task, { open: openBackend })
 }
 
-/** @param open opens the stream; what it throws ends the task */
+export const openBackend: OpenBackend = async (plan, motifCount, onDevice) => {
+  if (plan.kind === 'stub') return openStub(motifCount)
+  // Loaded only where they run: ONNX Runtime is large, and a device image may leave it out.
+  if (plan.kind === 'onnx') return (await import('./backends/onnx.ts')).openOnnx(plan.model, motifCount)
+  return (await import('./backends/hailo.ts')).openHailo(plan.model, motifCount, onDevice)
+}
+
+/**
+ * @param open opens a stream; what it throws ends the task, but for a BackendError
+ * @param tell hands a report to the main thread
+ */
 export async function serveWith(
   task: StreamTask,
-  open: (task: StreamTask) => Promise<Backend>,
-): Promise<'stopped' | 'stream_lost'> {
-  const ring = new Ring(task.ring, task.motifCount)
-  const backend = await open(task)
-  const counters = new WorkerCounters(task.counters)
-  try {
-    counters.beat(monotonicMs()) // before "serving": a predecessor's last sign of life may be long ago
-    ring.setServing(true)
-    return await serve({ ring, backend, counters, normalisation: task.model?.normalisation ?? null })
-  } finally {
-    await backend.close()
+  {
+    open,
+    tell = report => parentPort!.postMessage(report),
+  }: { open: OpenBackend; tell?: (report: StreamReport) => void },
+): Promise<TaskEnd> {
+  return new StreamService(task, open, tell).run()
+}
+
+/** What this thread has to give back: nothing is opened before. */
+let closed: Promise<unknown> = Promise.resolve()
+
+/** Gives a lost stream back, beside whatever comes next: with a dead device it may take long. */
+function closeInBackground(backend: Backend): void {
+  const before = closed
+  // In a turn of its own: the end of the task is told first.
+  closed = nextTurn()
+    .then(() => before)
+    .then(() => backend.close())
+    .catch(() => {})
+}
+
+/** Keeps one ring served: by the primary backend, and while there is none by the fallback, if any. */
+class StreamService {
+  readonly #task: StreamTask
+  readonly #open: OpenBackend
+  readonly #tell: (report: StreamReport) => void
+  readonly #ring: Ring
+  readonly #counters: WorkerCounters
+  #report: StreamReport
+  #backoffMs = 0
+
+  constructor(task: StreamTask, open: OpenBackend, tell: (report: StreamReport) => void) {
+    this.#task = task
+    this.#open = open
+    this.#tell = tell
+    this.#ring = new Ring(task.ring, task.motifCount, task.epoch)
+    this.#counters = new WorkerCounters(task.counters)
+    this.#report = { worker: task.worker, epoch: task.epoch, serving: null, fault: null, device: null }
+  }
+
+  async run(): Promise<TaskEnd> {
+    const { fallback, started } = this.#task
+    let primary = await this.#tryPrimary({ check: started })
+    while (true) {
+      let fault: BackendFault
+      if (primary instanceof BackendError) {
+        fault = faultOf(primary)
+        if (fallback === null) return { ended: 'not_opened', ...fault, permanent: primary.permanent }
+      } else {
+        const servedFromMs = monotonicMs()
+        const ended = await this.#serve(this.#task.primary, primary, null)
+        if (ended !== 'stream_lost') return { ended: 'stopped' }
+        fault = faultOf(primary.failure!)
+        if (fallback === null) return { ended: 'stream_lost', ...fault }
+        if (monotonicMs() - servedFromMs > HEALTHY_AFTER_MS) this.#backoffMs = 0
+      }
+      const reopened = await this.#bridge(fallback, fault)
+      if (reopened === null) return { ended: 'stopped' }
+      primary = reopened
+    }
+  }
+
+  /** Serves with the fallback until the primary is open again. Null when told to stop before that. */
+  async #bridge(plan: BackendPlan, fault: BackendFault): Promise<Backend | null> {
+    // A worker that serves must show its heartbeat, and opening may take long.
+    this.#ring.setServing(null)
+    this.#update({ serving: null, fault, device: null })
+    const fallback = await this.#openWithin(plan, { check: true })
+
+    const over = new AbortController()
+    const reopened: { primary: Backend | null } = { primary: null }
+    void this.#keepTrying(over.signal).then(primary => {
+      if (!over.signal.aborted) reopened.primary = primary
+      else if (primary !== null) closeInBackground(primary)
+    })
+    try {
+      const ended = await this.#serve(plan, fallback, fault, () => reopened.primary !== null)
+      if (ended === 'stream_lost') throw new Error(`Lost the fallback: ${fallback.failure!.detail}`)
+      if (ended === 'relieved') return reopened.primary
+      if (reopened.primary !== null) closeInBackground(reopened.primary)
+      return null
+    } finally {
+      over.abort()
+    }
+  }
+
+  /** Opens the primary, however often it takes. Null when `over` before that. */
+  async #keepTrying(over: AbortSignal): Promise<Backend | null> {
+    while (!over.aborted) {
+      this.#backoffMs = longerBackoffMs(this.#backoffMs)
+      await sleep(this.#backoffMs, undefined, { signal: over }).catch(() => {})
+      if (over.aborted) break
+      // While the fallback serves, nothing that comes of trying may end the task.
+      const primary = await this.#tryPrimary({ check: true }).catch(
+        error => new BackendError('open_failed', String(error)),
+      )
+      if (!(primary instanceof BackendError)) return primary
+      this.#update({ fault: faultOf(primary), device: null })
+    }
+    return null
+  }
+
+  async #tryPrimary(options: { check: boolean }): Promise<Backend | BackendError> {
+    try {
+      await closed
+      return await this.#openWithin(this.#task.primary, options)
+    } catch (error) {
+      if (!(error instanceof BackendError)) throw error
+      if (error.permanent) this.#backoffMs = LONGEST_BACKOFF_MS
+      return error
+    }
+  }
+
+  /** @throws BackendError also when it takes too long, or when what it answers is wrong */
+  async #openWithin(plan: BackendPlan, { check }: { check: boolean }): Promise<Backend> {
+    const { motifCount, selfCheck } = this.#task
+    const opening = this.#open(plan, motifCount, device => this.#update({ device }))
+    const opened = new AbortController()
+    const backend = await Promise.race([
+      opening,
+      sleep(OPEN_TIMEOUT_MS, null, { signal: opened.signal }).catch(() => null),
+    ]).finally(() => opened.abort())
+    if (backend === null) {
+      void opening.then(closeInBackground, () => {})
+      throw new BackendError('timeout', `${plan.kind} has not opened within ${OPEN_TIMEOUT_MS / 1000} s`)
+    }
+    const fault = check && selfCheck !== null ? await faultIn(backend, plan, selfCheck) : null
+    if (fault === null) return backend
+    closeInBackground(backend)
+    throw fault
+  }
+
+  /** Serves the ring with what was opened, and closes it. @param fault why it is not the primary */
+  async #serve(
+    { kind }: BackendPlan,
+    backend: Backend,
+    fault: BackendFault | null,
+    until?: () => boolean,
+  ): Promise<ServiceEnd> {
+    const { normalisation } = this.#task
+    this.#update({ serving: kind, fault })
+    this.#counters.beat(monotonicMs()) // before "serving": a predecessor's last sign of life may be long ago
+    this.#ring.setServing(kind)
+    const stream = { ring: this.#ring, backend, kind, counters: this.#counters, normalisation }
+    let sound = false
+    try {
+      const ended = await serve(until ? { ...stream, until } : stream)
+      sound = ended !== 'stream_lost'
+      return ended
+    } finally {
+      if (sound) await backend.close()
+      else closeInBackground(backend)
+    }
+  }
+
+  #update(changed: Partial<StreamReport>): void {
+    this.#report = { ...this.#report, ...changed }
+    this.#tell(this.#report)
   }
 }
 
-export async function openBackend({ model, motifCount }: StreamTask): Promise<Backend> {
-  if (model === null) return openStub(motifCount)
-  // Loaded only where it runs: ONNX Runtime is large, and a device image may leave it out.
-  const { openOnnx } = await import('./backends/onnx.ts')
-  return openOnnx(model, motifCount)
+/** What keeps a backend that was just opened from being used: null when it answers like the trained model. */
+async function faultIn(
+  backend: Backend,
+  { kind }: BackendPlan,
+  golden: GoldenVectors,
+): Promise<BackendError | null> {
+  const parity = Parity.of(kind, golden)
+  if (parity === null) return null
+  const output = new Float32Array(LATENT_DIMS + golden.motifScores.length / golden.count)
+  for (let index = 0; index < golden.count; index++) {
+    backend.submit(goldenWindow(golden, index))
+    const outcome = await backend.collect(output)
+    if (outcome !== 'ok') return new BackendError(backend.failure!.cause, backend.failure!.detail)
+    parity.add(output, index)
+  }
+  return parity.holds ? null : new BackendError('wrong_answers', String(parity), { permanent: true })
+}
+
+function faultOf({ cause, detail }: BackendFault): BackendFault {
+  return { cause, detail }
 }

@@ -1,3 +1,4 @@
+import { BACKENDS, type BackendKind } from './backend.ts'
 import { SLOT_STRIDE_BYTES, Slot } from './slot.ts'
 
 /**
@@ -10,8 +11,9 @@ import { SLOT_STRIDE_BYTES, Slot } from './slot.ts'
  *   word  96   bell           worker       counts the wakes sent to the front door
  *   word 128   front asleep   both         1 while the front door waits for the bell
  *   word 160   worker parked  worker       1 while the worker waits for a window
- *   word 192   serving        worker       1 once the worker's backend is open
+ *   word 192   serving        worker       1 + index into BACKENDS of what is open, 0 while nothing is
  *   word 224   stop           front door   1 when the worker shall end after the last window
+ *   word 256   epoch          front door   counts the workers that were given up
  */
 const PUBLISHED = 0
 const COMPLETED = 32
@@ -21,7 +23,8 @@ const FRONT_ASLEEP = 128
 const WORKER_PARKED = 160
 const SERVING = 192
 const STOP = 224
-const HEADER_WORDS = 256
+const EPOCH = 256
+const HEADER_WORDS = 288
 
 /** How far `to` is ahead of `from`. Sequences are int32 and wrap. */
 export function distance(from: number, to: number): number {
@@ -30,16 +33,24 @@ export function distance(from: number, to: number): number {
 
 /**
  * The slots of one stream: single producer (front door), single consumer (worker), in shared memory.
- * Invariant: `released ≤ completed ≤ published ≤ released + capacity`; one writer per cursor.
+ * Invariant: `released ≤ completed ≤ published ≤ released + capacity`; one writer per cursor, but for
+ * `completed`, which the front door moves past what a lost worker had taken.
+ *
+ * A worker that was given up may still sit in native code and come back when its successor serves.
+ * Its end of the ring is of an older epoch, so it is *superseded*: it asks before it writes.
  */
 export class Ring {
   readonly buffer: SharedArrayBuffer
   readonly capacity: number
   readonly #header: Int32Array<SharedArrayBuffer>
   readonly #slots: readonly Slot[]
+  readonly #epoch: number
 
-  /** @param motifCount motif scores in each result; both sides pass the same number. */
-  constructor(buffer: SharedArrayBuffer, motifCount: number) {
+  /**
+   * @param motifCount motif scores in each result; both sides pass the same number.
+   * @param epoch for a worker: that of its task. Without it, the present one.
+   */
+  constructor(buffer: SharedArrayBuffer, motifCount: number, epoch?: number) {
     this.buffer = buffer
     this.capacity = (buffer.byteLength - HEADER_WORDS * 4) / SLOT_STRIDE_BYTES
     this.#header = new Int32Array(buffer, 0, HEADER_WORDS)
@@ -47,6 +58,7 @@ export class Ring {
       { length: this.capacity },
       (_, index) => new Slot(buffer, HEADER_WORDS * 4 + index * SLOT_STRIDE_BYTES, motifCount),
     )
+    this.#epoch = epoch ?? this.epoch
   }
 
   /** @param capacity slots, a power of two. @param firstSequence where the cursors start. */
@@ -123,11 +135,12 @@ export class Ring {
     return null
   }
 
-  get serving(): boolean {
-    return Atomics.load(this.#header, SERVING) === 1
+  /** What the worker runs windows on at the moment. Null while it has nothing open. */
+  get serving(): BackendKind | null {
+    return BACKENDS[Atomics.load(this.#header, SERVING) - 1] ?? null
   }
 
-  /** Resolves once the worker's backend is open. */
+  /** Resolves once the worker has a backend open. */
   async untilServing(): Promise<void> {
     await Atomics.waitAsync(this.#header, SERVING, 0).value
   }
@@ -138,16 +151,39 @@ export class Ring {
     Atomics.notify(this.#header, PUBLISHED)
   }
 
-  // What only the worker calls, but for setServing(false).
+  get epoch(): number {
+    return Atomics.load(this.#header, EPOCH)
+  }
 
-  /** The backend is open, or (false, written by the front door) the worker is known to be gone. */
-  setServing(serving: boolean): void {
-    Atomics.store(this.#header, SERVING, serving ? 1 : 0)
-    Atomics.notify(this.#header, SERVING)
-    if (serving) return
+  /**
+   * Gives the worker up: from here on it writes nothing more. What it had looked at has no result
+   * and is passed; its successor begins with a window that still waits.
+   */
+  supersede(): void {
+    Atomics.add(this.#header, EPOCH, 1)
+    Atomics.store(this.#header, SERVING, 0)
+    // After the epoch: a worker that asked before it may complete one window more. The cursor is
+    // moved by comparing, so that whoever comes second changes nothing.
+    for (let sequence = this.completed; sequence !== this.published; sequence = this.completed) {
+      if (!this.slot(sequence).abandon()) break
+      Atomics.compareExchange(this.#header, COMPLETED, sequence, (sequence + 1) | 0)
+    }
     // A worker that died between taking the "asleep" word and ringing has left the front door asleep.
-    Atomics.add(this.#header, BELL, 1)
-    Atomics.notify(this.#header, BELL, 1)
+    this.#ring()
+  }
+
+  // What only the worker calls.
+
+  /** The worker has been given up: nothing here is its own any more. */
+  get superseded(): boolean {
+    return this.epoch !== this.#epoch
+  }
+
+  /** Tells what is open, null when nothing is. */
+  setServing(backend: BackendKind | null): void {
+    if (this.superseded) return
+    Atomics.store(this.#header, SERVING, backend === null ? 0 : 1 + BACKENDS.indexOf(backend))
+    Atomics.notify(this.#header, SERVING)
   }
 
   get stopping(): boolean {
@@ -166,9 +202,14 @@ export class Ring {
 
   /** Hands the oldest result to the front door, and wakes it if it sleeps. */
   complete(sequence: number): void {
-    // Stored after output and outcome, for the same reason as in publish().
-    Atomics.store(this.#header, COMPLETED, (sequence + 1) | 0)
-    if (Atomics.exchange(this.#header, FRONT_ASLEEP, 0) === 0) return
+    // Stored after output and outcome, for the same reason as in publish(). Compared, because a
+    // worker that was given up this very moment finds the cursor moved past its window.
+    const found = Atomics.compareExchange(this.#header, COMPLETED, sequence, (sequence + 1) | 0)
+    if (found !== sequence) return
+    if (Atomics.exchange(this.#header, FRONT_ASLEEP, 0) === 1) this.#ring()
+  }
+
+  #ring(): void {
     Atomics.add(this.#header, BELL, 1)
     Atomics.notify(this.#header, BELL, 1)
   }

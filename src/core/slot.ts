@@ -1,3 +1,4 @@
+import { BACKENDS, type BackendKind } from './backend.ts'
 import { OUTCOMES, type Outcome } from './outcome.ts'
 import { LATENT_DIMS, MAX_MOTIFS, WINDOW_VALUES } from './window.ts'
 
@@ -12,7 +13,8 @@ import { LATENT_DIMS, MAX_MOTIFS, WINDOW_VALUES } from './window.ts'
  *   byte 4052   inference time     4 B   float32, ms from taken to finished
  *   byte 4056   claim              4 B   int32, WAITING → TAKEN or DROPPED
  *   byte 4060   outcome            4 B   int32, index into OUTCOMES
- *   byte 4064   spare             32 B
+ *   byte 4064   backend            4 B   int32, index into BACKENDS: what gave the result
+ *   byte 4068   spare             28 B
  *   stride     4096 B
  */
 export const SLOT_STRIDE_BYTES = 4096
@@ -26,6 +28,7 @@ const QUEUE_WAIT_MS = 4 // float32 cells from DEADLINE_OFFSET
 const INFERENCE_MS = 5
 const CLAIM = 6 // int32 cells from DEADLINE_OFFSET
 const OUTCOME = 7
+const BACKEND = 8
 
 /** Published, not yet looked at. Front door and worker race for it by compare-and-exchange. */
 const WAITING = 0
@@ -53,8 +56,8 @@ export class Slot {
     this.output = new Float32Array(buffer, offset + OUTPUT_OFFSET, outputValues)
     this.outputBytes = new Uint8Array(buffer, offset + OUTPUT_OFFSET, outputValues * 4)
     this.#float64 = new Float64Array(buffer, offset + DEADLINE_OFFSET, 2)
-    this.#float32 = new Float32Array(buffer, offset + DEADLINE_OFFSET, 8)
-    this.#int32 = new Int32Array(buffer, offset + DEADLINE_OFFSET, 8)
+    this.#float32 = new Float32Array(buffer, offset + DEADLINE_OFFSET, 9)
+    this.#int32 = new Int32Array(buffer, offset + DEADLINE_OFFSET, 9)
   }
 
   /** When an answer stops being useful, in ms on the monotonic clock. */
@@ -76,6 +79,11 @@ export class Slot {
 
   get outcome(): Outcome {
     return OUTCOMES[this.#int32[OUTCOME]!]!
+  }
+
+  /** What gave the result. Says nothing when there is none. */
+  get backend(): BackendKind {
+    return BACKENDS[this.#int32[BACKEND]!]!
   }
 
   get taken(): boolean {
@@ -110,9 +118,20 @@ export class Slot {
     return false
   }
 
+  /**
+   * Front door, once the worker is lost: gives up on a window that it had looked at. False when it
+   * has not: the window still waits.
+   */
+  abandon(): boolean {
+    const found = Atomics.compareExchange(this.#int32, CLAIM, TAKEN, DROPPED)
+    if (found === TAKEN) this.#int32[OUTCOME] = OUTCOMES.indexOf('model_unavailable')
+    return found !== WAITING
+  }
+
   /** Worker: how the inference ended. The completed cursor, stored after this, makes it visible. */
-  finish(outcome: Outcome, nowMs: number): void {
+  finish(outcome: Outcome, backend: BackendKind, nowMs: number): void {
     this.#int32[OUTCOME] = OUTCOMES.indexOf(outcome)
+    this.#int32[BACKEND] = BACKENDS.indexOf(backend)
     this.#float32[INFERENCE_MS] = nowMs - this.publishedMs - this.queueWaitMs
   }
 }

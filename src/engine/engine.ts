@@ -1,10 +1,12 @@
 import { monotonicMs } from '../clock.ts'
 import { predictedWaitMs, type Refusal, refusal } from '../core/admission.ts'
+import type { BackendKind } from '../core/backend.ts'
 import type { Outcome } from '../core/outcome.ts'
 import type { Slot } from '../core/slot.ts'
-import type { StreamModel } from '../core/stream-task.ts'
+import type { BackendStatus } from './backend-status.ts'
+import { BackendWatch } from './backend-watch.ts'
 import type { Observer, RefusalCode, RefusalReason, StreamObserver } from './observer.ts'
-import { WorkerPool } from './pool.ts'
+import { type CommonTask, WorkerPool } from './pool.ts'
 import { type InFlight, Stream, type Waiter } from './stream.ts'
 
 /** Why a window was not admitted, and when to come back. */
@@ -20,11 +22,19 @@ export interface EngineOptions {
   readonly workerUrl: URL
   readonly workers: number
   readonly ringSlots: number
-  readonly motifCount: number
-  /** Null runs the stub. */
-  readonly model: StreamModel | null
+  readonly task: CommonTask
   readonly observer: Observer
 }
+
+/** A result of the engine's own asking. */
+export interface Inferred {
+  /** float32[64 + motifs] */
+  readonly output: Float32Array
+  readonly backend: BackendKind
+}
+
+/** The engine has asked itself, and got no answer. */
+export class NoResult extends Error {}
 
 /** How full the rings are: 0 there is room, 1 more than half full, 2 windows were shed within the last second. */
 export type BackpressureLevel = 0 | 1 | 2
@@ -39,6 +49,7 @@ const REOPEN_MS = 1000
 export class Engine {
   readonly streams: readonly Stream[]
   readonly #pool: WorkerPool
+  readonly #backends: BackendWatch
   readonly #observer: Observer
   /** Open to clients: false until the model has shown that it answers rightly. */
   #open = false
@@ -59,21 +70,31 @@ export class Engine {
     }
     this.streams = Array.from(
       { length: options.workers },
-      () => new Stream({ capacity: options.ringSlots, motifCount: options.motifCount, observer }),
+      () => new Stream({ capacity: options.ringSlots, motifCount: options.task.motifCount, observer }),
     )
-    this.#pool = new WorkerPool({ ...options, streams: this.streams })
+    this.#backends = new BackendWatch(this.streams, options.task.primary.kind, options.observer)
+    this.#pool = new WorkerPool({ ...options, streams: this.streams, backends: this.#backends })
   }
 
-  /** Resolves when every worker serves its stream. @throws what kept a backend from opening */
+  /**
+   * Resolves when every worker serves its stream, which for a device that is not there now may take
+   * for ever. @throws what keeps a backend from opening until somebody has changed something
+   */
   async start(): Promise<void> {
     for (const stream of this.streams) void stream.listen()
     await this.#pool.start()
+  }
+
+  /** Resolves when every worker serves its stream again. */
+  async untilServing(): Promise<void> {
+    await Promise.all(this.streams.map(({ ring }) => ring.untilServing()))
   }
 
   /** Lets clients in. What the engine inferred for itself before this is not counted anywhere. */
   open(): void {
     for (const { counters } of this.streams) counters.reset()
     this.#open = true
+    this.#pool.started()
   }
 
   get draining(): boolean {
@@ -82,7 +103,12 @@ export class Engine {
 
   /** At least one worker has a model and answers. */
   get available(): boolean {
-    return this.#open && this.streams.some(stream => stream.ring.serving)
+    return this.#open && this.streams.some(({ ring }) => ring.serving !== null)
+  }
+
+  /** What answers, and why it is not what was configured. */
+  get backends(): BackendStatus {
+    return this.#backends.status
   }
 
   get level(): BackpressureLevel {
@@ -122,9 +148,9 @@ export class Engine {
   /**
    * Infers one window for the engine's own use (golden check, warm-up), also while closed to clients.
    * @param window float32[100][9], raw sensor units
-   * @returns a copy of the result: float32[64 + motifs]
+   * @throws NoResult
    */
-  infer(window: Float32Array, timeoutMs: number, stream: Stream): Promise<Float32Array> {
+  infer(window: Float32Array, timeoutMs: number, stream: Stream): Promise<Inferred> {
     return new Promise((resolve, reject) => {
       const slot = stream.ring.nextSlot
       if (slot === null) return reject(new Error('the ring is full'))
@@ -134,8 +160,8 @@ export class Engine {
         stream,
         { arrivedMs, deadlineMs: arrivedMs + timeoutMs },
         {
-          settle: (outcome: Outcome, { output }: Slot) =>
-            outcome === 'ok' ? resolve(output.slice()) : reject(new Error(outcome)),
+          settle: (outcome: Outcome, { output, backend }: Slot) =>
+            outcome === 'ok' ? resolve({ output: output.slice(), backend }) : reject(new NoResult(outcome)),
         },
       )
     })
@@ -163,7 +189,7 @@ export class Engine {
     let bestWaitMs = Number.POSITIVE_INFINITY
     let refused: Refusal | null = null
     for (const stream of this.streams) {
-      if (!stream.ring.serving) continue
+      if (stream.ring.serving === null) continue
       const load = stream.load(nowMs)
       const refusedHere = refusal(load, budgetMs)
       const waitMs = predictedWaitMs(load)
@@ -176,7 +202,14 @@ export class Engine {
     }
     if (best !== null) return best
     if (refused === null) {
-      return this.#refuse('model_unavailable', 'no_worker', 'No worker has a model at the moment', REOPEN_MS)
+      const { fault } = this.#backends.status
+      const why = fault === null ? '' : `: ${fault.cause}`
+      return this.#refuse(
+        'model_unavailable',
+        'no_worker',
+        `No worker has a model at the moment${why}`,
+        REOPEN_MS,
+      )
     }
     this.#shedAtMs = nowMs
     const { reason, retryAfterMs } = refused

@@ -1,10 +1,23 @@
+import type { BackendFault, BackendKind, DeviceReport } from '../core/backend.ts'
 import type { Outcome } from '../core/outcome.ts'
 import type { Slot } from '../core/slot.ts'
+import type { Fallback } from './backend-status.ts'
 
 /** Why a worker's task ended before it was told to stop. */
-export const LOSS_CAUSES = ['error', 'exit', 'stuck', 'stream_lost'] as const
+export const LOSS_CAUSES = ['error', 'exit', 'stuck', 'stream_lost', 'not_opened'] as const
 
 export type LossCause = (typeof LOSS_CAUSES)[number]
+
+/** How a worker's task ended before it was told to stop. */
+export interface WorkerLoss {
+  readonly cause: LossCause
+  /** What was thrown, null when the task ended with a value. */
+  readonly error: Error | null
+  /** What its backend failed with, null when it was not the backend. */
+  readonly fault: BackendFault | null
+  /** Trying again will not help before somebody has changed something. */
+  readonly permanent: boolean
+}
 
 /** Told how windows end, on the main thread. Must be quick: it is on the hot path. */
 export interface StreamObserver {
@@ -21,11 +34,16 @@ export interface StreamObserver {
 /** Told everything that happens inside the engine. */
 export interface Observer extends StreamObserver {
   refused(code: RefusalCode, reason: RefusalReason): void
-  workerLost(worker: number, cause: LossCause, error: unknown): void
-  workerServing(worker: number): void
+  workerLost(worker: number, loss: WorkerLoss): void
+  workerServing(worker: number, backend: BackendKind): void
   /** A thread failed while it had no stream to serve; it is replaced. */
   poolFailed(error: unknown): void
+  fallbackStarted(worker: number, fallback: Fallback): void
+  fallbackEnded(worker: number, fallback: Fallback): void
+  deviceChanged(change: DeviceChange, device: DeviceReport): void
 }
+
+export type DeviceChange = 'found' | 'lost' | 'throttled' | 'no longer throttled'
 
 /** Why the engine does not take a window. */
 export type RefusalCode = 'overloaded' | 'draining' | 'model_unavailable'

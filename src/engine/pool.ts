@@ -2,30 +2,40 @@ import { setTimeout as sleep } from 'node:timers/promises'
 import { fileURLToPath } from 'node:url'
 import { Piscina } from 'piscina'
 import { monotonicMs } from '../clock.ts'
-import type { StreamModel, StreamTask } from '../core/stream-task.ts'
-import type { LossCause, Observer } from './observer.ts'
+import { type BackendFault, LONGEST_BACKOFF_MS, longerBackoffMs } from '../core/backend.ts'
+import type { StreamReport, StreamTask, TaskEnd } from '../core/stream-task.ts'
+import type { BackendWatch } from './backend-watch.ts'
+import type { Observer, WorkerLoss } from './observer.ts'
 import type { Stream } from './stream.ts'
 
 /** A worker that shows no sign of life for so long is taken to be stuck ... */
 const STUCK_AFTER_MS = 2000
 /** ... but a slow model may take its time: as long as for so many windows, several batches. */
 const PATIENCE_WINDOWS = 64
-/** Loading a model takes a second; this is for one that never comes. */
+/** Opening may take as long as its own time-outs; this is for a worker that has none, or does not come to them. */
 const OPEN_TIMEOUT_MS = 60_000
 const WATCH_INTERVAL_MS = 250
-/** A worker that lives less long than this is restarted with growing delay. */
+/** A worker that serves for less long than this is restarted with growing delay. */
 const HEALTHY_AFTER_MS = 10_000
-const LONGEST_BACKOFF_MS = 5000
 const STOP_TIMEOUT_MS = 3000
+
+/** What every worker gets, see StreamTask. */
+export type CommonTask = Pick<
+  StreamTask,
+  'motifCount' | 'primary' | 'fallback' | 'normalisation' | 'selfCheck'
+>
 
 /** Keeps one worker thread serving each stream: one long-lived task each, started again when it ends. */
 export class WorkerPool {
   readonly #piscina: Piscina
   readonly #streams: readonly Stream[]
-  readonly #task: { model: StreamModel | null; motifCount: number }
+  readonly #task: CommonTask
   readonly #observer: Observer
-  readonly #aborts: AbortController[] = []
-  #stopping = false
+  readonly #backends: BackendWatch
+  /** The task of each worker, null between two. */
+  readonly #running: (RunningTask | null)[]
+  readonly #stop = new AbortController()
+  #started = false
   #tasks: Promise<void>[] = []
   #watch: NodeJS.Timeout | undefined
   #watchedMs = 0
@@ -34,9 +44,9 @@ export class WorkerPool {
   constructor(options: {
     workerUrl: URL
     streams: readonly Stream[]
-    model: StreamModel | null
-    motifCount: number
+    task: CommonTask
     observer: Observer
+    backends: BackendWatch
   }) {
     const threads = options.streams.length
     this.#piscina = new Piscina({
@@ -48,20 +58,31 @@ export class WorkerPool {
       recordTiming: false,
     })
     this.#piscina.on('error', error => this.#observer.poolFailed(error))
+    this.#piscina.on('message', (report: StreamReport) => this.#onReport(report))
     this.#streams = options.streams
-    this.#task = { model: options.model, motifCount: options.motifCount }
+    this.#task = options.task
     this.#observer = options.observer
+    this.#backends = options.backends
+    this.#running = options.streams.map(() => null)
   }
 
-  /** Resolves when every worker has opened its backend; rejects when one cannot. */
+  /**
+   * Resolves when every worker has served; for a device that is not there now, that may take for
+   * ever. Rejects when one cannot before somebody has changed something.
+   */
   async start(): Promise<void> {
-    await Promise.all(this.#streams.map((stream, worker) => this.#open(stream, worker)))
     this.#watch = setInterval(() => this.#abortStuckWorkers(), WATCH_INTERVAL_MS)
+    await Promise.all(this.#streams.map((stream, worker) => this.#open(stream, worker)))
+  }
+
+  /** From here on nothing that a worker fails with is taken for a mistake of the configuration. */
+  started(): void {
+    this.#started = true
   }
 
   /** Tells every worker to end after its last window; gives up on those that do not. */
   async stop(): Promise<void> {
-    this.#stopping = true
+    this.#stop.abort()
     clearInterval(this.#watch)
     for (const stream of this.#streams) stream.close()
     await Promise.race([Promise.all(this.#tasks), sleep(STOP_TIMEOUT_MS)])
@@ -70,59 +91,80 @@ export class WorkerPool {
   }
 
   async #open(stream: Stream, worker: number): Promise<void> {
-    const firstTask = this.#run(stream, worker)
-    const failed = firstTask.then(({ cause, error }) => {
-      if (cause !== null) throw error
+    const cannotServe = new Promise<never>((_, reject) => {
+      this.#tasks.push(this.#keepServing(stream, worker, reject))
     })
-    this.#tasks.push(this.#keepServing(stream, worker, firstTask))
-    await Promise.race([stream.ring.untilServing(), failed])
-    if (this.#stopping) return
-    this.#observer.workerServing(worker)
+    await Promise.race([stream.ring.untilServing(), cannotServe])
   }
 
-  async #keepServing(stream: Stream, worker: number, firstTask: Promise<TaskEnd>): Promise<void> {
-    let task = firstTask
+  get #stopping(): boolean {
+    return this.#stop.signal.aborted
+  }
+
+  /** @param giveUp told what keeps a stream from being served that has not been served yet */
+  async #keepServing(stream: Stream, worker: number, giveUp: (why: Error) => void): Promise<void> {
     let backoffMs = 0
-    while (true) {
-      const startedMs = monotonicMs()
-      const { cause, error } = await task
-      if (this.#stopping || cause === null) return
-      this.#observer.workerLost(worker, cause, error)
+    let hasServed = false
+    while (!this.#stopping) {
+      const loss = await this.#run(stream, worker)
+      if (this.#stopping || loss === null) return
       stream.workerLost()
+      this.#backends.lost(worker, loss.fault)
+      this.#observer.workerLost(worker, loss)
 
-      if (monotonicMs() - startedMs > HEALTHY_AFTER_MS) backoffMs = 0
-      await sleep(backoffMs, undefined, { ref: false })
-      backoffMs = Math.min(Math.max(100, backoffMs * 2), LONGEST_BACKOFF_MS)
-      if (this.#stopping) return
-      task = this.#run(stream, worker)
-      const serving = stream.ring.untilServing().then(() => true)
-      const ended = task.then(() => false)
-      void Promise.race([serving, ended]).then(serves => serves && this.#observer.workerServing(worker))
+      hasServed ||= loss.servedMs > 0
+      if (loss.permanent && !hasServed) return giveUp(loss.error ?? new Error(inWords(loss.fault!)))
+      if (loss.servedMs > HEALTHY_AFTER_MS) backoffMs = 0
+      if (loss.permanent && loss.fault !== null) backoffMs = LONGEST_BACKOFF_MS
+      await sleep(backoffMs, undefined, { ref: false, signal: this.#stop.signal }).catch(() => {})
+      backoffMs = longerBackoffMs(backoffMs)
     }
   }
 
-  async #run(stream: Stream, worker: number): Promise<TaskEnd> {
-    const abort = new AbortController()
-    this.#aborts[worker] = abort
-    const task: StreamTask = {
-      ring: stream.ring.buffer,
-      counters: stream.counters.buffer,
-      ...this.#task,
+  /** Runs one task to its end. Returns null when it ended because it was told to. */
+  async #run(stream: Stream, worker: number): Promise<(WorkerLoss & { servedMs: number }) | null> {
+    const running: RunningTask = {
+      abort: new AbortController(),
+      notServingSinceMs: monotonicMs(),
+      servingSinceMs: Number.POSITIVE_INFINITY,
     }
-    const opening = setTimeout(() => {
-      if (stream.ring.serving) return
-      abort.abort(new Error(`The worker has not opened its backend within ${OPEN_TIMEOUT_MS / 1000} s`))
-    }, OPEN_TIMEOUT_MS)
+    this.#running[worker] = running
+    const loss = await this.#lossOf(
+      {
+        worker,
+        ring: stream.ring.buffer,
+        epoch: stream.ring.epoch,
+        counters: stream.counters.buffer,
+        started: this.#started,
+        ...this.#task,
+      },
+      running.abort.signal,
+    )
+    this.#running[worker] = null
+    return loss && { ...loss, servedMs: Math.max(0, monotonicMs() - running.servingSinceMs) }
+  }
+
+  async #lossOf(task: StreamTask, signal: AbortSignal): Promise<WorkerLoss | null> {
     try {
-      const ended: 'stopped' | 'stream_lost' = await this.#piscina.run(task, { signal: abort.signal })
-      return { cause: ended === 'stopped' ? null : 'stream_lost', error: null }
-    } catch (error) {
-      if (abort.signal.aborted) return { cause: 'stuck', error: abort.signal.reason }
-      const exited = error instanceof Error && error.message.startsWith('worker exited')
-      return { cause: exited ? 'exit' : 'error', error }
-    } finally {
-      clearTimeout(opening)
+      const end: TaskEnd = await this.#piscina.run(task, { signal })
+      if (end.ended === 'stopped') return null
+      const { ended, cause, detail } = end
+      const permanent = ended === 'not_opened' && end.permanent
+      return { cause: ended, error: null, fault: { cause, detail }, permanent }
+    } catch (thrown) {
+      const error = thrown instanceof Error ? thrown : new Error(String(thrown))
+      const lost = { fault: null, permanent: true }
+      if (signal.aborted) return { ...lost, cause: 'stuck', error: signal.reason }
+      return { ...lost, cause: error.message.startsWith('worker exited') ? 'exit' : 'error', error }
     }
+  }
+
+  #onReport(report: StreamReport): void {
+    const running = this.#running[report.worker]
+    if (running && report.serving !== null) {
+      running.servingSinceMs = Math.min(running.servingSinceMs, monotonicMs())
+    }
+    this.#backends.reported(report)
   }
 
   #abortStuckWorkers(): void {
@@ -130,19 +172,29 @@ export class WorkerPool {
     // The whole process was stopped or starved: silence counts from its end, or healthy workers would go.
     if (nowMs - this.#watchedMs > WATCH_INTERVAL_MS * 2) this.#pausedUntilMs = nowMs
     this.#watchedMs = nowMs
-    this.#streams.forEach((stream, worker) => {
-      const silentMs = nowMs - Math.max(stream.counters.heartbeatMs, this.#pausedUntilMs)
-      const patienceMs = Math.max(STUCK_AFTER_MS, stream.serviceMs * PATIENCE_WINDOWS)
-      if (!stream.ring.serving || silentMs <= patienceMs) return
-      this.#aborts[worker]!.abort(
-        new Error(`The worker has shown no sign of life for ${silentMs.toFixed(0)} ms`),
-      )
+    this.#running.forEach((running, worker) => {
+      if (running === null) return
+      const { ring, counters, serviceMs } = this.#streams[worker]!
+      const serving = ring.serving !== null
+      if (serving) running.notServingSinceMs = nowMs
+      const lastSignMs = serving ? counters.heartbeatMs : running.notServingSinceMs
+      const silentMs = nowMs - Math.max(lastSignMs, this.#pausedUntilMs)
+      const patienceMs = serving ? Math.max(STUCK_AFTER_MS, serviceMs * PATIENCE_WINDOWS) : OPEN_TIMEOUT_MS
+      if (silentMs <= patienceMs) return
+      const what = serving ? 'shown no sign of life' : 'not opened its backend'
+      running.abort.abort(new Error(`The worker has ${what} for ${silentMs.toFixed(0)} ms`))
     })
   }
 }
 
-interface TaskEnd {
-  /** Null when the worker ended because it was told to. */
-  readonly cause: LossCause | null
-  readonly error: unknown
+interface RunningTask {
+  readonly abort: AbortController
+  /** When the watch last saw it serve, or its start. */
+  notServingSinceMs: number
+  /** Infinity before it has served. */
+  servingSinceMs: number
+}
+
+function inWords({ cause, detail }: BackendFault): string {
+  return `${cause}: ${detail}`
 }

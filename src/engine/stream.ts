@@ -142,14 +142,8 @@ export class Stream {
    * would kill the next one too; what still waits is left to its successor.
    */
   workerLost(): void {
-    this.ring.setServing(false)
+    this.ring.supersede()
     this.settleCompleted()
-    const nowMs = monotonicMs()
-    for (const inFlight of this.#waiting) {
-      if (inFlight !== null && this.ring.slot(inFlight.sequence).taken) {
-        this.#settle(inFlight, 'model_unavailable', nowMs, null)
-      }
-    }
   }
 
   close(): void {

@@ -1,16 +1,7 @@
-import { cosineOf, type GoldenVectors, topOf } from '../core/golden.ts'
-import { LATENT_DIMS, WINDOW_VALUES } from '../core/window.ts'
-import type { Engine } from './engine.ts'
-
-export interface GoldenParity {
-  /** The smallest cosine between a latent of ours and the trained model's. */
-  readonly cosine: number
-  /** Windows whose top motif is another than the trained model's. */
-  readonly topMotifMisses: number
-}
-
-/** Less than this, and the backend does not run the model that was trained. */
-export const SMALLEST_COSINE = 0.9999
+import type { BackendKind } from '../core/backend.ts'
+import { type GoldenVectors, goldenWindow, Parity } from '../core/golden.ts'
+import { WINDOW_VALUES } from '../core/window.ts'
+import type { Engine, Inferred } from './engine.ts'
 
 /** A first run may take longer than any client would wait. */
 const TIMEOUT_MS = 5000
@@ -18,45 +9,51 @@ const BLANK_WINDOWS = 64
 
 /**
  * Sends the golden windows through every stream, one by one and then as many at once as the ring
- * takes, and compares what comes back. Warms the path up on the way: the first burst after a cold
- * start would be late.
+ * takes, and compares what comes back with what the trained model gives. Warms the path up on the
+ * way: the first burst after a cold start would be late.
+ * @returns for each backend that answered, unless nothing is asked of it
+ * @throws NoResult
  */
-export async function goldenParity(engine: Engine, golden: GoldenVectors): Promise<GoldenParity> {
-  const motifCount = golden.motifScores.length / golden.count
-  let cosine = 1
-  let topMotifMisses = 0
-  await throughEveryStream(engine, golden.windows, (output, index) => {
-    const latent = output.subarray(0, LATENT_DIMS)
-    cosine = Math.min(cosine, cosineOf(latent, row(golden.latents, LATENT_DIMS, index)))
-    const scores = output.subarray(LATENT_DIMS)
-    if (topOf(scores) !== topOf(row(golden.motifScores, motifCount, index))) topMotifMisses++
-  })
-  return { cosine, topMotifMisses }
+export async function goldenParity(engine: Engine, golden: GoldenVectors): Promise<Map<BackendKind, Parity>> {
+  const parities = new Map<BackendKind, Parity | null>()
+  await throughEveryStream(
+    engine,
+    golden.count,
+    index => goldenWindow(golden, index),
+    ({ output, backend }, index) => {
+      if (!parities.has(backend)) parities.set(backend, Parity.of(backend, golden))
+      parities.get(backend)?.add(output, index)
+    },
+  )
+  return new Map([...parities].filter((entry): entry is [BackendKind, Parity] => entry[1] !== null))
 }
 
-/** Warms the path up where there are no golden windows to do it with. */
+/** Warms the path up where there are no golden windows to do it with. @throws NoResult */
 export async function warmUp(engine: Engine): Promise<void> {
-  await throughEveryStream(engine, new Float32Array(BLANK_WINDOWS * WINDOW_VALUES), () => {})
+  const blank = new Float32Array(WINDOW_VALUES)
+  await throughEveryStream(
+    engine,
+    BLANK_WINDOWS,
+    () => blank,
+    () => {},
+  )
 }
 
 async function throughEveryStream(
   engine: Engine,
-  windows: Float32Array,
-  onOutput: (output: Float32Array, index: number) => void,
+  count: number,
+  windowOf: (index: number) => Float32Array,
+  onInferred: (inferred: Inferred, index: number) => void,
 ): Promise<void> {
-  const indices = Array.from({ length: windows.length / WINDOW_VALUES }, (_, index) => index)
+  const indices = Array.from({ length: count }, (_, index) => index)
   for (const stream of engine.streams) {
     for (const atOnce of [1, stream.ring.capacity]) {
-      for (let first = 0; first < indices.length; first += atOnce) {
+      for (let first = 0; first < count; first += atOnce) {
         const batch = indices.slice(first, first + atOnce).map(async index => {
-          onOutput(await engine.infer(row(windows, WINDOW_VALUES, index), TIMEOUT_MS, stream), index)
+          onInferred(await engine.infer(windowOf(index), TIMEOUT_MS, stream), index)
         })
         await Promise.all(batch)
       }
     }
   }
-}
-
-function row(values: Float32Array, length: number, index: number): Float32Array {
-  return values.subarray(index * length, (index + 1) * length)
 }

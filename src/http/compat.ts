@@ -1,7 +1,8 @@
+import { perBackend } from '../core/backend.ts'
 import { LATENT_DIMS, TIMESTEPS } from '../core/window.ts'
 import type { Operation } from './infer.ts'
 import { type Answer, jsonAnswer } from './reply.ts'
-import type { Service } from './service.ts'
+import { modelOf, type Service } from './service.ts'
 
 /** The routes of the sidecar that this engine replaces, beside `/infer` and health. */
 
@@ -25,6 +26,7 @@ export function root({ config, model, engine, version }: Service): Answer {
     },
     config: {
       mode: config.mode,
+      fallback: config.fallback,
       model: model.name,
       model_version: model.version,
       model_sha256: model.sha256,
@@ -41,13 +43,16 @@ export function root({ config, model, engine, version }: Service): Answer {
 
 /** `GET /status` */
 export function status({ config, model, engine, metrics, readiness }: Service): Answer {
+  const { answering, fault, fallback, device } = engine.backends
+  const failed = readiness.phase === 'golden_check_failed'
+  const failure = failed ? 'golden check failed' : fault && `${fault.cause}: ${fault.detail}`
   return jsonAnswer(200, {
     ready: engine.available && readiness.phase === 'ready' && !engine.draining,
     model_name: model.name,
     hef_path: model.path,
     hef_exists: model.path !== null,
-    hailort_available: false,
-    initialization_error: readiness.phase === 'golden_check_failed' ? 'golden check failed' : null,
+    hailort_available: answering.includes('hailo'),
+    initialization_error: failure,
     last_inference_time: metrics.lastInferenceAt?.toISOString() ?? null,
     num_motifs: config.motifCount,
     endpoint_status: {
@@ -61,8 +66,21 @@ export function status({ config, model, engine, metrics, readiness }: Service): 
     model_sha256: model.sha256,
     phase: engine.draining ? 'draining' : readiness.phase,
     level: engine.level,
+    device: device && {
+      id: device.id,
+      name: device.name,
+      library_version: device.libraryVersion,
+      firmware_version: device.firmwareVersion,
+      temperature_celsius: device.temperatureCelsius,
+      clock_mhz: device.clockMhz,
+      throttled: device.throttled,
+      utilization_percent: device.utilisationPercent,
+      generation: device.generation,
+    },
+    fallback: fallback && { from: fallback.from, to: fallback.to, cause: fallback.cause },
     workers: engine.streams.map(({ ring }) => ({
-      serving: ring.serving,
+      serving: ring.serving !== null,
+      backend: ring.serving,
       in_flight: ring.inFlight,
       slots: ring.capacity,
     })),
@@ -70,13 +88,17 @@ export function status({ config, model, engine, metrics, readiness }: Service): 
 }
 
 /** `POST /encode`: the same inference under the names of the older API. */
-export function encodeOperation({ model }: Service): Operation {
-  const tail = `"model_version":${JSON.stringify(model.version)},"accuracy":${model.accuracy}`
+export function encodeOperation(service: Service): Operation {
+  const tails = perBackend(backend => {
+    const { version, accuracy } = modelOf(service, backend)
+    return `"model_version":${JSON.stringify(version)},"accuracy":${accuracy}`
+  })
   return {
     endpoint: '/encode',
     windowKeys: ['imu_window', 'x'],
     binary: false,
-    encode: output => `{"latent_embedding":[${output.subarray(0, LATENT_DIMS).join()}],${tail}}`,
+    encode: (output, { backend }) =>
+      `{"latent_embedding":[${output.subarray(0, LATENT_DIMS).join()}],${tails[backend]}}`,
   }
 }
 

@@ -1,7 +1,8 @@
 import { monotonicMs } from '../clock.ts'
 import { CHANNELS, LATENT_DIMS, TIMESTEPS } from '../core/window.ts'
+import { type BackendStatus, deviceName, fallbackInWords } from '../engine/backend-status.ts'
 import { type Answer, jsonAnswer } from './reply.ts'
-import type { Service } from './service.ts'
+import type { Readiness, Service } from './service.ts'
 
 /** A worker shows a sign of life ten times a second; one that has not for so long will not come back. */
 const HANGING_AFTER_MS = 10_000
@@ -14,12 +15,14 @@ export const CONTRACT_MOTIFS = 12
  */
 export function healthz(service: Service): Answer {
   const { config, model, engine, metrics, readiness } = service
-  const status = statusOf(service)
-  const ok = status === 'ok' || status === 'warming' || status === 'draining'
+  const backends = engine.backends
+  const status = statusOf(service, backends)
+  const ok = HEALTHY.has(status)
   metrics.healthChecked(ok)
   return jsonAnswer(ok ? 200 : 503, {
     ok,
     status,
+    reason: reasonOf(backends),
     model: model.name,
     version: model.version,
     uptime_s: Math.round((monotonicMs() - service.startedMs) / 100) / 10,
@@ -27,9 +30,9 @@ export function healthz(service: Service): Answer {
     hef_sha256: model.sha256,
     expected_sha256: config.expectedSha256,
     config_ok: service.configOk,
-    device: service.device,
+    device: deviceName(config.mode, backends),
     mode: config.mode,
-    fallback: null,
+    fallback: fallbackOf(backends),
     latency_ms: metrics.recentLatencyMs,
     contract: {
       window_len: TIMESTEPS,
@@ -43,21 +46,52 @@ export function healthz(service: Service): Answer {
   })
 }
 
-/** `GET /readyz`: 200 when clients should be sent here, else 503 with the reasons. */
+/** `GET /readyz`: 200 when clients should be sent here, also to a fallback, else 503 with the reasons. */
 export function readyz({ engine, readiness }: Service): Answer {
+  const { answering, fault } = engine.backends
   const reasons: string[] = []
   if (engine.draining) reasons.push('draining')
   if (readiness.phase === 'golden_check_failed') reasons.push('golden check failed')
   else if (readiness.phase !== 'ready') reasons.push('warming')
-  if (!engine.streams.some(({ ring }) => ring.serving)) reasons.push('no worker')
+  if (answering.length === 0) {
+    reasons.push(fault === null ? 'no worker' : `no worker: ${fault.cause}: ${fault.detail}`)
+  }
   return jsonAnswer(reasons.length === 0 ? 200 : 503, { ready: reasons.length === 0, reasons })
 }
 
-function statusOf({ engine, readiness }: Service): string {
+/** Starting the process again would not help. */
+const HEALTHY: ReadonlySet<Status> = new Set(['ok', 'degraded', 'warming', 'draining'])
+
+type Status =
+  | Readiness['phase']
+  | 'ok'
+  /** A fallback answers. */
+  | 'degraded'
+  | 'draining'
+  /** There is nothing to run the model on. */
+  | 'model_unavailable'
+  | 'workers_hang'
+
+function statusOf({ engine, readiness }: Service, { answering, fallback, fault }: BackendStatus): Status {
   if (engine.draining) return 'draining'
-  if (readiness.phase === 'starting' || readiness.phase === 'golden_check_failed') return readiness.phase
+  if (readiness.phase === 'golden_check_failed') return readiness.phase
+  if (answering.length === 0 && fault !== null) return 'model_unavailable'
+  if (readiness.phase === 'starting') return readiness.phase
   const nowMs = monotonicMs()
   const alive = engine.streams.filter(({ counters }) => nowMs - counters.heartbeatMs < HANGING_AFTER_MS)
   if (alive.length === 0) return 'workers_hang'
-  return readiness.phase === 'warming' ? 'warming' : 'ok'
+  if (readiness.phase === 'warming') return 'warming'
+  return fallback === null ? 'ok' : 'degraded'
+}
+
+/** Why it is not as it was configured, in words. */
+function reasonOf(backends: BackendStatus): string | null {
+  const { fault } = backends
+  return fallbackInWords(backends) ?? (fault && `${fault.cause}: ${fault.detail}`)
+}
+
+function fallbackOf({ fallback }: BackendStatus): object | null {
+  if (fallback === null) return null
+  const { from, to, cause, sinceMs } = fallback
+  return { from, to, cause, since_s: Math.round((monotonicMs() - sinceMs) / 100) / 10 }
 }

@@ -1,5 +1,6 @@
 import type { HttpRequest, HttpResponse } from 'uWebSockets.js'
 import { monotonicMs } from '../clock.ts'
+import type { BackendKind } from '../core/backend.ts'
 import type { Outcome } from '../core/outcome.ts'
 import type { Slot } from '../core/slot.ts'
 import { LATENT_DIMS, parseWindow, readWindow } from '../core/window.ts'
@@ -17,18 +18,20 @@ import type { EventLoopTurn } from './turn.ts'
 /** A window as JSON takes some 20 KB; with indentation and other keys beside it, more. */
 const MAX_BODY_BYTES = 256 * 1024
 
-/** What the front door tells of the model in every inference answer. */
+/** Headers that tell what gave a result. */
 export interface Provenance {
-  readonly backend: string
+  readonly 'X-Inference-Backend': BackendKind
   /** 12 hex digits, or "stub". */
-  readonly modelSha256: string
-  readonly configVersion: string
+  readonly 'X-Model-Sha256': string
 }
 
 export interface InferenceContext {
   readonly engine: Engine
   readonly access: Access
-  readonly provenance: Provenance
+  readonly provenance: Record<BackendKind, Provenance>
+  /** What is told where there is no result. */
+  readonly primary: BackendKind
+  readonly configVersion: string
   readonly deadlineMs: number
   readonly maxDeadlineMs: number
   readonly metrics: FrontDoorMetrics
@@ -115,6 +118,7 @@ export class InferenceExchange implements Waiter {
         headers: { 'Retry-After': '1' },
       })
     }
+    Object.assign(this.#headers, this.#context.provenance[slot.backend])
     const timing = serverTiming(slot.queueWaitMs, slot.inferenceMs)
     if (this.#operation.binary && prefersOctetStream(this.#accept)) {
       return this.#answer({
@@ -137,12 +141,11 @@ export class InferenceExchange implements Waiter {
 
   /** What every answer of this route carries, whatever the outcome. */
   #commonHeaders(request: HttpRequest): Record<string, string> {
-    const { access, provenance } = this.#context
+    const { access, provenance, primary, configVersion } = this.#context
     const headers: Record<string, string> = {
       'X-Request-ID': this.#requestId,
-      'X-Inference-Backend': provenance.backend,
-      'X-Model-Sha256': provenance.modelSha256,
-      'X-Config-Version': provenance.configVersion,
+      ...provenance[primary],
+      'X-Config-Version': configVersion,
     }
     const correlationId = request.getHeader('x-correlation-id')
     if (isEchoable(correlationId)) headers['X-Correlation-ID'] = correlationId

@@ -2,14 +2,15 @@ import { createServer } from 'node:net'
 import { setTimeout as sleep } from 'node:timers/promises'
 import { type Request, type Response, Server } from 'hyper-express'
 import { monotonicMs } from '../clock.ts'
+import { perBackend } from '../core/backend.ts'
 import { Access } from './access.ts'
 import { encodeOperation, root, status, TEST } from './compat.ts'
 import { AnswerGate } from './gate.ts'
 import { healthz, readyz } from './health.ts'
-import { INFER, InferenceExchange, type Operation } from './infer.ts'
+import { INFER, type InferenceContext, InferenceExchange, type Operation } from './infer.ts'
 import { type Answer, type Asker, errorAnswer, type Failure, UNAUTHORIZED } from './reply.ts'
 import { requestIdOf } from './request-id.ts'
-import type { Service } from './service.ts'
+import { modelOf, type Service } from './service.ts'
 import { EventLoopTurn } from './turn.ts'
 
 /** Answers a request without a body. */
@@ -106,14 +107,15 @@ export class FrontDoor {
 
   /** The hot routes go straight to uWebSockets: hyper-express' wrappers would cost as much as all the rest. */
   #addOperations(operations: readonly Operation[]): void {
-    const { config, model, engine, metrics } = this.#service
-    const context = {
+    const { config, engine, metrics } = this.#service
+    const context: InferenceContext = {
       engine,
-      provenance: {
-        backend: config.mode,
-        modelSha256: model.sha256.slice(0, 12),
-        configVersion: config.configVersion,
-      },
+      provenance: perBackend(backend => ({
+        'X-Inference-Backend': backend,
+        'X-Model-Sha256': modelOf(this.#service, backend).sha256.slice(0, 12),
+      })),
+      primary: config.mode,
+      configVersion: config.configVersion,
       access: this.#access,
       deadlineMs: config.deadlineMs,
       maxDeadlineMs: config.maxDeadlineMs,

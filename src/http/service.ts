@@ -1,4 +1,5 @@
 import type { Config } from '../config.ts'
+import type { BackendKind } from '../core/backend.ts'
 import type { Engine } from '../engine/engine.ts'
 import type { Logger } from '../log.ts'
 import type { Model } from '../model.ts'
@@ -8,18 +9,23 @@ import type { ErrorCode } from './reply.ts'
 export interface Service {
   readonly config: Config
   readonly model: Model
+  /** Answers while the device of `model` cannot. Null: nothing does. */
+  readonly fallback: Model | null
   readonly engine: Engine
   readonly metrics: FrontDoorMetrics
   readonly readiness: Readiness
   readonly log: Logger
   /** The package's version. */
   readonly version: string
-  /** What runs the model, in words. */
-  readonly device: string
   /** Whether the model is the one that EXPECTED_SHA256 names, where it names one. */
   readonly configOk: boolean
   /** Monotonic ms of the start. */
   readonly startedMs: number
+}
+
+/** The model that a backend of this service runs. */
+export function modelOf({ model, fallback }: Service, backend: BackendKind): Model {
+  return fallback?.plan.kind === backend ? fallback : model
 }
 
 /** What the front door counts, and what it tells of the counts. */

@@ -1,11 +1,20 @@
-import type { StreamTask } from '../../src/core/stream-task.ts'
+import type { StreamTask, TaskEnd } from '../../src/core/stream-task.ts'
 import type { Backend } from '../../workers/backends/backend.ts'
 import { openBackend, serveWith } from '../../workers/serve.ts'
+import { openPretendedHailo } from './device.ts'
 import { FAULTS } from './faults.ts'
 
-/** The real worker around the real backend, but a window can ask it to fail. See FAULTS. */
-export default function serveFaulty(task: StreamTask): Promise<'stopped' | 'stream_lost'> {
-  return serveWith(task, async task => faulty(await openBackend(task)))
+/**
+ * The real worker around the real backends, but a window can ask it to fail (see FAULTS), and the
+ * device is a file that the test writes (see device.ts).
+ */
+export default function serveFaulty(task: StreamTask): Promise<TaskEnd> {
+  return serveWith(task, {
+    open: async (plan, motifCount, onDevice) => {
+      if (plan.kind === 'hailo') return faulty(await openPretendedHailo(plan.model, motifCount, onDevice))
+      return faulty(await openBackend(plan, motifCount, onDevice))
+    },
+  })
 }
 
 function faulty(backend: Backend): Backend {
@@ -14,6 +23,9 @@ function faulty(backend: Backend): Backend {
     depth: backend.depth,
     get batchSize() {
       return backend.batchSize
+    },
+    get failure() {
+      return backend.failure
     },
     submit(input) {
       orders.push(input[0]!)
@@ -27,6 +39,7 @@ function faulty(backend: Backend): Backend {
       if (order >= FAULTS.block && order < FAULTS.block + 300) block(order - FAULTS.block)
       return backend.collect(output)
     },
+    reportDevice: () => backend.reportDevice?.(),
     close: () => backend.close(),
   }
 }

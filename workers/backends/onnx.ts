@@ -1,7 +1,7 @@
 import { type InferenceSession, InferenceSession as Session, Tensor } from 'onnxruntime-node'
 import { softmax } from '../../src/core/motif-head.ts'
 import { normalise } from '../../src/core/normalise.ts'
-import type { StreamModel } from '../../src/core/stream-task.ts'
+import type { OnnxModel } from '../../src/core/stream-task.ts'
 import { CHANNELS, LATENT_DIMS, TIMESTEPS, WINDOW_VALUES } from '../../src/core/window.ts'
 import type { Backend } from './backend.ts'
 
@@ -9,7 +9,7 @@ import type { Backend } from './backend.ts'
 const LARGEST_BATCH = 16
 
 /** Opens an ONNX Runtime session on the CPU, with one thread of its own: this one. */
-export async function openOnnx(model: StreamModel, motifCount: number): Promise<Backend> {
+export async function openOnnx(model: OnnxModel, motifCount: number): Promise<Backend> {
   // ONNX Runtime does not read from shared memory.
   const session = await Session.create(new Uint8Array(model.bytes), {
     executionProviders: ['cpu'],
@@ -20,7 +20,7 @@ export async function openOnnx(model: StreamModel, motifCount: number): Promise<
   return new OnnxBackend(session, model, motifCount, largestBatch(session, model))
 }
 
-function largestBatch(session: InferenceSession, { inputName }: StreamModel): number {
+function largestBatch(session: InferenceSession, { inputName }: OnnxModel): number {
   const input = session.inputMetadata.find(({ name }) => name === inputName)
   const shape = input?.isTensor ? input.shape : []
   const [batch, ...window] = shape
@@ -36,8 +36,9 @@ function largestBatch(session: InferenceSession, { inputName }: StreamModel): nu
 class OnnxBackend implements Backend {
   readonly depth: number
   batchSize = 0
+  readonly failure = null
   readonly #session: InferenceSession
-  readonly #model: StreamModel
+  readonly #model: OnnxModel
   readonly #runs: Run[]
   /** Windows waiting for the next run, float32[depth][100][9], z-scored. */
   readonly #staged: Float32Array
@@ -47,7 +48,7 @@ class OnnxBackend implements Backend {
   #ready = 0
   #given = 0
 
-  constructor(session: InferenceSession, model: StreamModel, motifCount: number, depth: number) {
+  constructor(session: InferenceSession, model: OnnxModel, motifCount: number, depth: number) {
     this.depth = depth
     this.#session = session
     this.#model = model

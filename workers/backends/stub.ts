@@ -15,6 +15,7 @@ export function openStub(motifCount: number): Backend {
   return {
     depth: DEPTH,
     batchSize: 1,
+    failure: null,
     submit(input) {
       hashes.push(hashOf(input))
     },
