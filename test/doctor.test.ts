@@ -298,6 +298,13 @@ describe('HEF for the device', () => {
     expect(header.remedy).toMatch('Install HailoRT 4.21 or newer')
   })
 
+  test('compares with the device that HAILO_DEVICE_ID asks for', async () => {
+    const devices = { value: [{ ...DEVICE, id: '0000:05:00.0', architecture: 'hailo8l' }, DEVICE] }
+    expect((await findingOf('HEF for the device', { probes: { devices } })).status).toBe('fail')
+    const env = { ...HAILO, HAILO_DEVICE_ID: DEVICE.id }
+    expect((await findingOf('HEF for the device', { probes: { devices } }, env)).status).toBe('ok')
+  })
+
   test('is skipped when there is nothing to compare', async () => {
     const devices = { error: 'gone' }
     expect((await findingOf('HEF for the device', { probes: { devices } })).status).toBe('skip')
@@ -416,6 +423,8 @@ describe('page size', () => {
     expect(finding.status).toBe('warn')
     expect(finding.found).toMatch('16 KiB')
     expect(finding.remedy).toMatch('options hailo_pci force_desc_page_size=4096')
+    const tooLarge = { ...PAGES_OF_16_KIB, [PARAMETER]: '16384\n' }
+    expect((await findingOf('page size', { files: tooLarge })).status).toBe('warn')
   })
 })
 
@@ -510,7 +519,7 @@ test('the software HailoRT needs no hardware, and onnx mode needs nothing of Hai
     const software = await findingOf(name, { probes: { library: SOFTWARE } })
     expect(software, name).toEqual({
       status: 'skip',
-      found: 'the software HailoRT has none',
+      found: 'the software HailoRT has no hardware',
       remedy: null,
     })
     expect(await findingOf(name, {}, ONNX)).toMatchObject({ status: 'skip' })
@@ -589,10 +598,10 @@ describe('CPUs', () => {
       })
     }
     const service = { '/proc/self/cgroup': '0::/system.slice/a.service\n' }
-    const quota = { '/sys/fs/cgroup/system.slice/a.service/cpu.max': '50000 100000' }
-    expect(await findingOf('CPUs', { files: { ...service, ...quota } }, { WORKERS: '2' })).toMatchObject({
-      status: 'warn',
-    })
+    for (const group of ['system.slice/a.service', 'system.slice']) {
+      const files = { ...service, [`/sys/fs/cgroup/${group}/cpu.max`]: '50000 100000' }
+      expect((await findingOf('CPUs', { files }, { WORKERS: '2' })).status).toBe('warn')
+    }
     const none = { '/sys/fs/cgroup/cpu.max': 'max 100000\n' }
     expect((await findingOf('CPUs', { files: none }, { WORKERS: '3' })).status).toBe('ok')
   })
@@ -780,7 +789,7 @@ describe.skipIf(COMPILER === null)('the doctor as a program, with native code', 
     expect(of('devices')).toMatchObject({ status: 'ok', found: '0000:01:00.0 hailo8, firmware 4.23.0' })
     expect(of('HEF for the device').status).toBe('ok')
     expect(of('fallback model').status).toBe('ok')
-    expect(of('driver')).toMatchObject({ status: 'skip', found: 'the software HailoRT has none' })
+    expect(of('driver')).toMatchObject({ status: 'skip', found: 'the software HailoRT has no hardware' })
   })
 
   test('names the devices when there are none', async () => {

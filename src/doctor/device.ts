@@ -10,7 +10,7 @@ export const DEVICE_CHECKS: readonly Check[] = [
     if (nodesOf(system).length > 0) return ok('not shown here, but its device node is')
     return fail(
       'no Hailo on the PCI bus',
-      'Power off and seat the module; on a Raspberry Pi 5 add dtparam=pciex1 to /boot/firmware/config.txt and reboot',
+      'Power off and seat the module; on a Raspberry Pi 5 add dtparam=pciex1 to /boot/firmware/config.txt and reboot. To try the engine without a device: npm run start:softhailo',
     )
   }),
   ofHardware('driver', async facts => {
@@ -128,7 +128,7 @@ function ofHardware(
   run: (facts: Facts, deviceId: string | null) => Finding | Promise<Finding>,
 ): Check {
   return ofHailo(name, async (facts, { deviceId }) =>
-    (await facts.isSoftware()) ? skip('the software HailoRT has none') : run(facts, deviceId),
+    (await facts.isSoftware()) ? skip('the software HailoRT has no hardware') : run(facts, deviceId),
   )
 }
 
