@@ -788,7 +788,10 @@ describe.skipIf(COMPILER === null)('the doctor as a program, with native code', 
     })
     expect(of('devices')).toMatchObject({ status: 'ok', found: '0000:01:00.0 hailo8, firmware 4.23.0' })
     expect(of('HEF for the device').status).toBe('ok')
-    expect(of('fallback model').status).toBe('ok')
+    expect(of('fallback model')).toMatchObject({
+      status: 'ok',
+      found: expect.stringMatching('model_dynamic.onnx'),
+    })
     expect(of('driver')).toMatchObject({ status: 'skip', found: 'the software HailoRT has no hardware' })
   })
 
