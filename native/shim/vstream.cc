@@ -1,7 +1,6 @@
 // HailoRT's vstreams: it transforms, quantises and queues, on threads of its own. For layouts that
 // our own pass does not know, and to tell whose fault it is.
 #include <algorithm>
-#include <cassert>
 #include <cstring>
 #include <vector>
 
@@ -118,8 +117,8 @@ VStreamStream::~VStreamStream() {
 }
 
 bool VStreamStream::Submit(const float* window) {
-  assert(in_flight_ < depth_);
   if (!IsUsable()) return false;
+  if (in_flight_ == depth_) return Fail(Cause::kOpenFailed, "More windows submitted than the depth");
   float normalised[kWindowValues];
   if (normalisation_) {
     for (size_t value = 0; value < kWindowValues; value++) {
@@ -137,8 +136,8 @@ bool VStreamStream::Submit(const float* window) {
 }
 
 bool VStreamStream::Collect(float* output, milliseconds) {
-  assert(in_flight_ > 0);
   if (!IsUsable()) return false;
+  if (in_flight_ == 0) return Fail(Cause::kOpenFailed, "No window in flight to collect");
   // Every output is read, also one that nobody asks for: its queue would fill and stop the device.
   bool is_read = true;
   for (size_t index = 0; is_read && index < values_.size(); index++) {
