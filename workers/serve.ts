@@ -110,8 +110,11 @@ class StreamService {
 
   /** Serves with the fallback until the primary is open again. Null when told to stop before that. */
   async #bridge(plan: BackendPlan, fault: BackendFault): Promise<Backend | null> {
-    // A worker that serves must show its heartbeat, and opening may take long.
+    if (this.#ring.superseded) return null
+    // What waits is left to the fallback. To open it may take long: longer than a worker that serves
+    // may go without a heartbeat, and than clients should wait to hear that their window is lost.
     this.#ring.setServing(null)
+    this.#ring.passTaken()
     this.#update({ serving: null, fault, device: null })
     const fallback = await this.#openWithin(plan, { check: true })
 
