@@ -16,8 +16,6 @@ writes artifacts/tcn_encoder.soft.hef and artifacts/motif_head.f32 and lists bot
   --out FILE            write a HEF there and nothing else. The options below need it
   --header-version N    0 to 3 (1: the newest that every supported HailoRT reads, 4.17 and later)
   --motifs              also put out the motif logits, not only the latent
-  --normalised-input    take raw sensor units, the z-score being in the HEF. HailoRT itself refuses such a HEF,
-                        as its input has one scale per channel: for the software HailoRT only
   --check               write nothing; is what lies in artifacts what would be written?
   --help                this text
 
@@ -38,7 +36,6 @@ interface Options {
   readonly out: string | null
   readonly headerVersion: HeaderVersion
   readonly motifs: boolean
-  readonly normalisedInput: boolean
   readonly check: boolean
 }
 
@@ -81,17 +78,15 @@ function main(args: string[]): number {
 }
 
 /** The bytes of the three files. */
-function build({ headerVersion, motifs, normalisedInput }: Options) {
+function build({ headerVersion, motifs }: Options) {
   const manifestText = readFileSync(join(ARTIFACTS, MANIFEST), 'utf8')
   const manifest = JSON.parse(manifestText)
   const read = (name: string) => verified(name, manifest)
 
   const model = readInt8Model(read('model.int8.json').toString(), read('model.int8.bin'))
-  const { mean, std } = manifest.normalization
   const options: SoftHefOptions = {
     headerVersion,
     motifLogits: motifs ? rangeOf(read('golden_motif_logits.f32')) : null,
-    normalisation: normalisedInput ? { mean: Float32Array.from(mean), std: Float32Array.from(std) } : null,
   }
   const hef = Buffer.from(softHef(model, options))
   const head = littleEndian(motifHead(model))
@@ -159,18 +154,17 @@ function parseOptions(args: string[]): Options | 'help' {
       out: { type: 'string' },
       'header-version': { type: 'string' },
       motifs: { type: 'boolean', default: false },
-      'normalised-input': { type: 'boolean', default: false },
       check: { type: 'boolean', default: false },
       help: { type: 'boolean', default: false },
     },
   })
   if (values.help) return 'help'
-  const { motifs, check, 'header-version': version, 'normalised-input': normalisedInput } = values
+  const { motifs, check, 'header-version': version } = values
   if (version !== undefined && !/^[0-3]$/.test(version)) {
     throw new TypeError(`Cannot parse --header-version ${version}: expected 0, 1, 2 or 3`)
   }
   const usual = values.out === undefined || resolve(values.out) === join(ARTIFACTS, SOFT_HEF)
-  if (usual && (motifs || normalisedInput || version !== undefined)) {
+  if (usual && (motifs || version !== undefined)) {
     throw new TypeError('Cannot change what lies in artifacts: name another place with --out')
   }
   if (!usual && check) throw new TypeError('Cannot use --check and --out together: choose one')
@@ -178,7 +172,6 @@ function parseOptions(args: string[]): Options | 'help' {
     out: usual ? null : values.out!,
     headerVersion: version === undefined ? HEADER_VERSION : (Number(version) as HeaderVersion),
     motifs,
-    normalisedInput,
     check,
   }
 }

@@ -1,21 +1,19 @@
 import { HefError } from './error.ts'
-import type { Hef } from './hef.ts'
-
-/** What runs a HEF: a device, or the software HailoRT. */
-export type Device = 'hailo8' | 'hailo8l' | 'software'
 
 /**
  * Checks that a device runs the HEF, before HailoRT answers in numbers.
+ * @param hef what readHef() says of it
+ * @param device 'hailo8', 'hailo8l' or whatever else HailoRT calls it, 'software' for the software HailoRT
  * @throws HefError 'wrong_architecture'
  */
 export function requireArchitecture(
-  { architecture, software }: Pick<Hef, 'architecture' | 'software'>,
-  device: Device,
+  { architecture, software }: { architecture: string; software: boolean },
+  device: string,
 ): void {
-  const runs = device === 'software' ? software : !software && RUNS[device].includes(architecture)
+  const runs = device === 'software' ? software : !software && (RUNS[device] ?? []).includes(architecture)
   if (runs) return
   const recompile = `Recompile the model with hw_arch=${device === 'hailo8l' ? 'hailo8l' : 'hailo8'}`
-  const expected = EXPECTED[device]
+  const expected = EXPECTED[device] ?? `a Hailo-8 or a Hailo-8L, not this ${device}`
   const refuse = (found: string, remedy: string) =>
     new HefError('wrong_architecture', { found, expected, remedy })
 
@@ -57,11 +55,11 @@ export function requireArchitecture(
 }
 
 /** HailoRT would run hailo8l on a Hailo-8 too, with a warning: slower than need be, so a mistake. */
-const RUNS: Record<Exclude<Device, 'software'>, readonly string[]> = {
+const RUNS: Record<string, readonly string[] | undefined> = {
   hailo8: ['hailo8p', 'hailo8r'],
   hailo8l: ['hailo8l'],
 }
-const EXPECTED: Record<Device, string> = {
+const EXPECTED: Record<string, string | undefined> = {
   hailo8: 'hailo8p or hailo8r for a Hailo-8',
   hailo8l: 'hailo8l for a Hailo-8L',
   software: 'a soft HEF for the software HailoRT',

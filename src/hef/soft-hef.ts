@@ -1,4 +1,3 @@
-import type { Normalisation } from '../core/normalise.ts'
 import { type HeaderVersion, sealContainer } from './container.ts'
 import type { Int8Convolution, Int8Layer, Int8Model, Int8Tensor } from './int8-model.ts'
 import { EXTENSION, encodeHef, type SparseMessage } from './schema.ts'
@@ -8,11 +7,6 @@ export interface SoftHefOptions {
   readonly headerVersion: HeaderVersion
   /** Smallest and largest motif logit that the output should hold. Null for a HEF that ends at the latent. */
   readonly motifLogits: { readonly min: number; readonly max: number } | null
-  /**
-   * The z-score to take into the HEF, which then wants raw sensor units: one scale and zero point per channel. Null
-   * for z-scored input. HailoRT itself refuses inputs with several scales: such a HEF is for the software HailoRT only.
-   */
-  readonly normalisation: Normalisation | null
 }
 
 const NETWORK = 'tcn_encoder'
@@ -39,8 +33,7 @@ const MOTIF_MARGIN = 0.1
  */
 export function softHef(model: Int8Model, options: SoftHefOptions): Uint8Array<ArrayBuffer> {
   const streams = streamsOf(model, options)
-  const perFeature = options.normalisation !== null
-  const edgeLayers = streams.map(stream => edgeLayerOf(stream, perFeature))
+  const edgeLayers = streams.map(edgeLayerOf)
   const sortedOutputs = streams.filter(({ format }) => format === 'NC').map(({ name }) => name)
   const proto = encodeHef({
     header: {
@@ -77,7 +70,6 @@ export function softHef(model: Int8Model, options: SoftHefOptions): Uint8Array<A
       { type: EXTENSION.paddedDdrBuffers, name: 'PADDED_DDR_BUFFERS' },
       { type: EXTENSION.periphCalculationInHailoRt, name: 'PERIPH_CALCULATION_IN_HAILORT' },
       { type: EXTENSION.koRunAsap, name: 'KO_RUN_ASAP' },
-      ...(perFeature ? [{ type: EXTENSION.outputScalePerFeature, name: 'OUTPUT_SCALE_PER_FEATURE' }] : []),
     ],
     optionalExtensions: [{ type: 8, name: 'Multi-network variable batch size' }],
   })
@@ -113,12 +105,11 @@ interface Stream {
   readonly format: 'NHCW' | 'NC'
   readonly width: number
   readonly features: number
-  /** One or one per feature. */
-  readonly zeroPoints: readonly number[]
-  readonly scales: readonly number[]
+  readonly zeroPoint: number
+  readonly scale: number
 }
 
-function streamsOf(model: Int8Model, { motifLogits, normalisation }: SoftHefOptions): Stream[] {
+function streamsOf(model: Int8Model, { motifLogits }: SoftHefOptions): Stream[] {
   const input = quantised(model, model.input)
   const inputStream: Stream = {
     name: `${NETWORK}/input_layer1`,
@@ -128,7 +119,8 @@ function streamsOf(model: Int8Model, { motifLogits, normalisation }: SoftHefOpti
     format: 'NHCW',
     width: input.length,
     features: input.channels,
-    ...inputQuantisation(input, normalisation),
+    zeroPoint: input.zeroPoint,
+    scale: input.scale,
   }
   const latent = quantised(model, 'latent')
   const latentStream: Stream = {
@@ -139,11 +131,10 @@ function streamsOf(model: Int8Model, { motifLogits, normalisation }: SoftHefOpti
     format: 'NC',
     width: 1,
     features: latent.channels,
-    zeroPoints: [latent.zeroPoint],
-    scales: [latent.scale],
+    zeroPoint: latent.zeroPoint,
+    scale: latent.scale,
   }
   if (motifLogits === null) return [inputStream, latentStream]
-  const { scale, zeroPoint } = quantisationFor(motifLogits)
   const motifStream: Stream = {
     name: `${NETWORK}/motif_logits`,
     originalName: 'motif_logits',
@@ -152,23 +143,9 @@ function streamsOf(model: Int8Model, { motifLogits, normalisation }: SoftHefOpti
     format: 'NC',
     width: 1,
     features: tensorOf(model, 'motif_logits').channels,
-    zeroPoints: [zeroPoint],
-    scales: [scale],
+    ...quantisationFor(motifLogits),
   }
   return [inputStream, latentStream, motifStream]
-}
-
-/** Raw units become the same q as their z-score does: q = x / (scale·std) + (zeroPoint - mean / (scale·std)). */
-function inputQuantisation(
-  { scale, zeroPoint }: { scale: number; zeroPoint: number },
-  normalisation: Normalisation | null,
-): { scales: number[]; zeroPoints: number[] } {
-  if (normalisation === null) return { scales: [scale], zeroPoints: [zeroPoint] }
-  const scales = Array.from(normalisation.std, std => scale * std)
-  return {
-    scales,
-    zeroPoints: scales.map((each, channel) => zeroPoint - normalisation.mean[channel]! / each),
-  }
 }
 
 /** One step of 255 per value from min to max with a margin, and a whole zero point so that 0 is exact. */
@@ -178,7 +155,7 @@ function quantisationFor({ min, max }: { min: number; max: number }): { scale: n
   return { scale, zeroPoint: Math.min(Math.max(Math.round((margin - min) / scale), 0), LEVELS) }
 }
 
-function edgeLayerOf(stream: Stream, perFeature: boolean): SparseMessage<'EdgeLayer'> {
+function edgeLayerOf(stream: Stream): SparseMessage<'EdgeLayer'> {
   const { name, originalName, format, streamIndex, width, features } = stream
   const vector = format === 'NC'
   const paddedWidth = vector ? width : aligned(width)
@@ -202,26 +179,17 @@ function edgeLayerOf(stream: Stream, perFeature: boolean): SparseMessage<'EdgeLa
         bufferIndices: [{ index: streamIndex === 2 ? 1 : 0 }],
         maxShmifoBytes: MAX_SHMIFO_BYTES,
       },
-      numeric: numericOf(stream, perFeature),
+      numeric: numericOf(stream),
       originalNames: [originalName],
     },
     connection: { contextName: CONTEXT, buffers: 0xffff_ffff, cacheId: -1 },
   }
 }
 
-/**
- * HailoRT knows one pair of limits for all features: here the widest range that any of them needs. Where features have
- * scales of their own, q can leave 0 to 255 within the limits, so whoever quantises has to clamp it too.
- */
-function numericOf({ zeroPoints, scales, features }: Stream, perFeature: boolean): SparseMessage<'Numeric'> {
-  const limitMin = Math.min(...scales.map((scale, index) => (0 - zeroPoints[index]!) * scale))
-  const limitMax = Math.max(...scales.map((scale, index) => (LEVELS - zeroPoints[index]!) * scale))
-  if (!perFeature) {
-    return { zeroPoint: zeroPoints[0]!, scale: scales[0]!, limitMin, limitMax, zeroPoints, scales }
-  }
-  const spread = (values: readonly number[]) =>
-    Array.from({ length: features }, (_, feature) => values[feature] ?? values[0]!)
-  return { limitMin, limitMax, zeroPoints: spread(zeroPoints), scales: spread(scales) }
+function numericOf({ zeroPoint, scale }: Stream): SparseMessage<'Numeric'> {
+  const limitMin = (0 - zeroPoint) * scale
+  const limitMax = (LEVELS - zeroPoint) * scale
+  return { zeroPoint, scale, limitMin, limitMax, zeroPoints: [zeroPoint], scales: [scale] }
 }
 
 function networkOf(model: Int8Model, streams: readonly Stream[]): Uint8Array {
@@ -238,11 +206,11 @@ function networkOf(model: Int8Model, streams: readonly Stream[]): Uint8Array {
       const { channels, length, quantisation } = tensorOf(model, name)
       return { channels, length, ...(quantisation ?? { zeroPoint: 0, scale: 1 }) }
     }),
-    outputs: outputs.map(({ name, tensor, scales, zeroPoints }) => ({
+    outputs: outputs.map(({ name, tensor, scale, zeroPoint }) => ({
       stream: name,
       tensor: indexOf(tensor),
-      scale: scales[0]!,
-      zeroPoint: zeroPoints[0]!,
+      scale,
+      zeroPoint,
     })),
     layers: layers.map((layer): SoftLayer => {
       const output = indexOf(layer.output)

@@ -1,0 +1,161 @@
+import { execFile, spawnSync } from 'node:child_process'
+import { createHash } from 'node:crypto'
+import {
+  existsSync,
+  mkdirSync,
+  mkdtempSync,
+  readdirSync,
+  readFileSync,
+  renameSync,
+  rmSync,
+  writeFileSync,
+} from 'node:fs'
+import { createRequire } from 'node:module'
+import { availableParallelism } from 'node:os'
+import { basename, dirname, join } from 'node:path'
+import { pathToFileURL } from 'node:url'
+import { promisify } from 'node:util'
+import { PROJECT_FOLDER } from '../src/project.ts'
+
+/** What is compiled from C++. One compiler is all it takes: no CMake, no Python, no download. */
+export interface Target {
+  /** Absolute, as is every path here. */
+  readonly output: string
+  readonly sources: readonly string[]
+  /** Folders whose headers are others' work: no warnings from there. */
+  readonly systemIncludes?: readonly string[]
+  /** For compiling and linking. */
+  readonly flags?: readonly string[]
+  /** For linking only. */
+  readonly linkFlags?: readonly string[]
+}
+
+const NATIVE_FOLDER = join(PROJECT_FOLDER, 'native')
+const BUILD_FOLDER = join(NATIVE_FOLDER, 'build')
+const require = createRequire(import.meta.url)
+
+const FLAGS = [
+  '-std=c++17',
+  '-O2',
+  '-g1',
+  '-fPIC',
+  '-fvisibility=hidden',
+  '-ffp-contract=off', // a fused multiply-add rounds once where HailoRT rounds twice
+  '-pthread',
+  '-Wall',
+  '-Wextra',
+  '-Werror',
+]
+
+/** The N-API addon that talks to libhailort. */
+export const SHIM: Target = {
+  output: join(BUILD_FOLDER, 'hailort.node'),
+  sources: sourcesIn(join(NATIVE_FOLDER, 'shim')),
+  systemIncludes: [
+    dirname(require.resolve('node-addon-api/napi.h')),
+    join(dirname(require.resolve('node-api-headers/package.json')), 'include'),
+  ],
+  flags: ['-DNAPI_VERSION=8'],
+  // Never unloaded: its threads may outlive the last worker that loaded it.
+  linkFlags: ['-shared', '-Wl,-z,nodelete', '-ldl'],
+}
+
+/** The software HailoRT: a libhailort that needs no hardware. */
+export const SOFT: Target = {
+  output: join(BUILD_FOLDER, 'libhailort.so'),
+  sources: sourcesIn(join(NATIVE_FOLDER, 'soft')),
+  linkFlags: ['-shared', '-Wl,-soname,libhailort.so.4.23.0'],
+}
+
+/** There is no compiler, or it does not compile this. */
+export class BuildError extends Error {
+  readonly code = 'ERR_BUILD'
+}
+
+/** The C++ compiler of this machine, the one in CXX if it is set. Null when there is none. */
+export function findCompiler({ CXX } = process.env): string | null {
+  const candidates = CXX ? [CXX] : ['c++', 'g++', 'clang++']
+  return candidates.find(compiler => spawnSync(compiler, ['--version']).status === 0) ?? null
+}
+
+/**
+ * Compiles and links, unless the output is there and was made by the same compiler from the same
+ * sources. A process that has loaded the old one keeps it.
+ * @returns whether it had to
+ * @throws BuildError
+ */
+export async function build(target: Target, compiler = findCompiler()): Promise<boolean> {
+  if (compiler === null) {
+    throw new BuildError(
+      'No C++ compiler found. Install one (on Debian, Ubuntu and Raspberry Pi OS: apt install g++), or set CXX to one',
+    )
+  }
+  const stampPath = `${target.output}.stamp`
+  const stamp = stampOf(target, compiler)
+  if (existsSync(target.output) && existsSync(stampPath) && readFileSync(stampPath, 'utf8') === stamp)
+    return false
+
+  mkdirSync(dirname(target.output), { recursive: true })
+  const folder = mkdtempSync(`${target.output}.`)
+  try {
+    const includes = (target.systemIncludes ?? []).flatMap(path => ['-isystem', path])
+    const flags = [...FLAGS, ...(target.flags ?? []), ...includes]
+    const objects = target.sources.map(source => join(folder, `${basename(source)}.o`))
+    const steps = target.sources.map((source, index) => [...flags, '-c', source, '-o', objects[index]!])
+    const compileInTurn = async () => {
+      for (let step = steps.pop(); step !== undefined; step = steps.pop()) await run(compiler, step)
+    }
+    await Promise.all(Array.from({ length: availableParallelism() }, compileInTurn))
+    const linked = join(folder, 'linked')
+    const linkFlags = ['-pthread', ...(target.flags ?? []), ...(target.linkFlags ?? [])]
+    await run(compiler, [...objects, '-o', linked, ...linkFlags])
+    renameSync(linked, target.output)
+    writeFileSync(stampPath, stamp)
+  } finally {
+    rmSync(folder, { recursive: true })
+  }
+  return true
+}
+
+/** Changes with everything that the output depends on, but for the headers of the system. */
+function stampOf(target: Target, compiler: string): string {
+  const hash = createHash('sha256')
+  hash.update(spawnSync(compiler, ['--version']).stdout)
+  hash.update(JSON.stringify([FLAGS, target]))
+  const headers = ['.', 'shim', 'soft'].flatMap(folder => filesIn(join(NATIVE_FOLDER, folder), '.h'))
+  for (const file of [...target.sources, ...headers]) hash.update(readFileSync(file))
+  return hash.digest('hex')
+}
+
+function sourcesIn(folder: string): string[] {
+  return filesIn(folder, '.cc')
+}
+
+function filesIn(folder: string, extension: string): string[] {
+  const names = readdirSync(folder).filter(name => name.endsWith(extension))
+  return names.sort().map(name => join(folder, name))
+}
+
+async function run(compiler: string, args: readonly string[]): Promise<void> {
+  try {
+    await promisify(execFile)(compiler, [...args], { maxBuffer: 64 * 1024 * 1024 })
+  } catch (error) {
+    const { stderr = '', message } = error as { stderr?: string; message: string }
+    throw new BuildError(`${compiler} cannot compile the native part:\n${stderr || message}`)
+  }
+}
+
+if (import.meta.url === pathToFileURL(process.argv[1] ?? '').href) {
+  try {
+    for (const target of [SHIM, SOFT]) {
+      const startedMs = Date.now()
+      const built = await build(target)
+      const seconds = ((Date.now() - startedMs) / 1000).toFixed(1)
+      process.stdout.write(`${target.output}: ${built ? `built in ${seconds} s` : 'up to date'}\n`)
+    }
+  } catch (error) {
+    if (!(error instanceof BuildError)) throw error
+    process.stderr.write(`${error.message}\n`)
+    process.exit(1)
+  }
+}

@@ -1,0 +1,134 @@
+import { spawnSync } from 'node:child_process'
+import { mkdtempSync, writeFileSync } from 'node:fs'
+import { tmpdir } from 'node:os'
+import { join } from 'node:path'
+import { beforeAll, describe, expect, test } from 'vitest'
+import { build, SHIM } from '../native/build.ts'
+import {
+  buildNative,
+  buildProgram,
+  buildSoftLibrary,
+  COMPILER,
+  runProgram,
+  SHIM_SOURCES,
+  SOFT_LIBRARY,
+} from './native.ts'
+
+const HEF = 'artifacts/tcn_encoder.soft.hef'
+const WINDOWS = 'artifacts/golden_windows.f32'
+const TERMINATED_WORKERS = 'dist/test/programs/terminated-workers.js'
+
+/** What can break while streams come and go. `wrong` is not among them: each answer is checked. */
+const FAULTS = [
+  'stall',
+  'abort',
+  'unplug',
+  'control_timeout',
+  'runtime_error',
+  'temperature=125',
+  'slow_shutdown=200',
+]
+
+const SANITIZERS = [
+  {
+    name: 'address and undefined behaviour',
+    variant: 'asan',
+    flags: ['-fsanitize=address,undefined', '-fno-sanitize-recover=all', '-fno-omit-frame-pointer'],
+    env: { ASAN_OPTIONS: 'detect_leaks=1:abort_on_error=0', UBSAN_OPTIONS: 'print_stacktrace=1' },
+  },
+  {
+    name: 'threads',
+    variant: 'tsan',
+    flags: ['-fsanitize=thread', '-fno-omit-frame-pointer'],
+    env: { TSAN_OPTIONS: 'halt_on_error=1:second_deadlock_stack=1' },
+  },
+]
+
+/** Whether the compiler has the sanitizer, and this kernel lets it run. */
+function isAvailable(flags: readonly string[]): boolean {
+  if (COMPILER === null) return false
+  const folder = mkdtempSync(join(tmpdir(), 'sanitizer-'))
+  const source = join(folder, 'empty.cc')
+  const program = join(folder, 'empty')
+  writeFileSync(source, 'int main() { return 0; }\n')
+  return (
+    spawnSync(COMPILER, [...flags, source, '-o', program]).status === 0 && spawnSync(program).status === 0
+  )
+}
+
+for (const { name, variant, flags, env } of SANITIZERS) {
+  describe.skipIf(!isAvailable(flags))(`under the sanitizer for ${name}`, { timeout: 120_000 }, () => {
+    let library: string
+    let stress: string
+    beforeAll(async () => {
+      library = await buildSoftLibrary(flags, variant)
+      stress = await buildProgram('stress', { sources: SHIM_SOURCES, flags, variant })
+    }, 180_000)
+
+    test.each([
+      ['scheduler', 'async'],
+      ['single', 'async'],
+      ['scheduler', 'vstream'],
+    ])('four threads come and go, the device breaks and heals: %s, %s', async (scheduler, io) => {
+      const { code, stdout, stderr } = await runProgram(
+        stress,
+        [library, HEF, WINDOWS, scheduler, io, ...FAULTS],
+        { ...env, HAILORT_LOGGER_PATH: 'NONE' },
+      )
+      expect(stderr.split('\n').filter(line => /Sanitizer|runtime error/.test(line))).toEqual([])
+      expect(stdout).toMatch(/answered \d+, wrong 0, lost \d+, torn down yes/)
+      expect(code).toBe(0)
+    })
+  })
+}
+
+const ASAN_FLAGS = SANITIZERS[0]!.flags
+
+test.skipIf(!isAvailable(ASAN_FLAGS))(
+  'workers terminated in the middle of a collect leave no bad access behind',
+  { timeout: 240_000 },
+  async () => {
+    const library = await buildSoftLibrary(ASAN_FLAGS, 'asan')
+    const addon = SHIM.output.replace(/build\/.*$/, 'build/test/asan/hailort.node')
+    await build({ ...SHIM, output: addon, flags: [...SHIM.flags!, ...ASAN_FLAGS] })
+    const { stdout: runtime } = spawnSync(COMPILER!, ['-print-file-name=libasan.so'], { encoding: 'utf8' })
+    const { code, stdout, stderr } = await runProgram(
+      process.execPath,
+      [TERMINATED_WORKERS, addon, library, HEF, '40', 'kept'],
+      {
+        LD_PRELOAD: runtime.trim(),
+        // Node.js itself ends with memory that it never gave back, and V8 has threads of its own.
+        ASAN_OPTIONS: 'detect_leaks=0',
+        SOFTHAILORT_TIMING: 'latency_us=3000,depth=8',
+      },
+    )
+    expect(stderr).not.toMatch(/Sanitizer|runtime error/)
+    expect(JSON.parse(stdout)).toMatchObject({ wrongAnswers: 0, failures: 0, tornDown: true })
+    expect(code).toBe(0)
+  },
+)
+
+describe.skipIf(COMPILER === null)(
+  '200 workers terminated in the middle of a collect',
+  { timeout: 120_000 },
+  () => {
+    beforeAll(buildNative, 120_000)
+
+    test.each(['kept', 'fresh'])('leak no file descriptor, thread or memory, the device %s', async mode => {
+      const { stdout, stderr } = await runProgram(
+        process.execPath,
+        ['--expose-gc', TERMINATED_WORKERS, SHIM.output, SOFT_LIBRARY, HEF, '200', mode],
+        { SOFTHAILORT_TIMING: 'latency_us=3000,depth=8' },
+      )
+      expect(stderr).toBe('')
+      const { before, after, ...rest } = JSON.parse(stdout)
+      expect(rest).toEqual({ wrongAnswers: 0, failures: 0, tornDown: true })
+      expect({ files: after.files, threads: after.threads }).toEqual({
+        files: before.files,
+        threads: before.threads,
+      })
+      // A stream's pages alone are 24 × 4 KiB: a hundred of them left behind would be 10 MB.
+      expect(after.residentMb - before.residentMb).toBeLessThan(8)
+    })
+  },
+)
