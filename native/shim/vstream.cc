@@ -77,9 +77,15 @@ VStreamStream::VStreamStream(const std::shared_ptr<VDevice>& vdevice, const Stre
   if (vdevice->options.is_single_model) {
     throw Failure(Cause::kOpenFailed, "HAILO_IO=vstream needs HAILO_SCHEDULER=round_robin");
   }
+  const auto& call = library_.call;
+#define IS_THERE(name, result, parameters) &&call.name != nullptr
+  const bool has_vstreams = true HAILORT_OPTIONAL_FUNCTIONS(IS_THERE);
+#undef IS_THERE
+  if (!has_vstreams) {
+    throw Failure(Cause::kLibraryUnsupported, library_.path + " has no vstreams: unset HAILO_IO");
+  }
   vstreams_ = std::make_unique<VStreams>(NetworkGroup::Configure(vdevice, options.hef));
   const hailo_abi::NetworkGroup group = vstreams_->group->handle();
-  const auto& call = library_.call;
 
   const Params inputs = MakeParams(group, call.make_input_vstream_params);
   if (inputs.size() != 1) {
