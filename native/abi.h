@@ -371,9 +371,11 @@ using OutputTransform = struct OutputTransformOpaque*;
 using CompletionCallback = void (*)(const CompletionInfo* info);
 using NotificationCallback = void (*)(Device device, const Notification* notification, void* opaque);
 
-// Every function that the shim calls: F(name without "hailo_", result, parameters).
-// Counts passed by pointer go in as room and come out as number. StreamInfo and VStreamInfo are
-// passed as void*: their size is the library's, see above.
+// Functions, F(name without "hailo_", result, parameters). Counts passed by pointer go in as room and
+// come out as number. StreamInfo and VStreamInfo are passed as void*: their size is the library's, see
+// above.
+
+// What the shim cannot do without.
 #define HAILORT_REQUIRED_FUNCTIONS(F)                                                                          \
   F(get_library_version, Status, (Version * version))                                                          \
   F(get_status_message, const char*, (int32_t status))                                                         \
@@ -381,10 +383,8 @@ using NotificationCallback = void (*)(Device device, const Notification* notific
   F(create_device_by_id, Status, (const DeviceId* id, Device* device))                                         \
   F(release_device, Status, (Device device))                                                                   \
   F(identify, Status, (Device device, DeviceIdentity * identity))                                              \
-  F(get_extended_device_information, Status, (Device device, ExtendedDeviceInformation * information))         \
   F(get_device_id, Status, (Device device, DeviceId * id))                                                     \
   F(get_chip_temperature, Status, (Device device, ChipTemperature * temperature))                              \
-  F(get_throttling_state, Status, (Device device, bool* is_protection_enabled))                                \
   F(set_notification_callback, Status,                                                                         \
     (Device device, NotificationCallback callback, int32_t notification_id, void* opaque))                     \
   F(remove_notification_callback, Status, (Device device, int32_t notification_id))                            \
@@ -392,23 +392,14 @@ using NotificationCallback = void (*)(Device device, const Notification* notific
   F(create_vdevice, Status, (const VDeviceParams* params, VDevice* vdevice))                                   \
   F(release_vdevice, Status, (VDevice vdevice))                                                                \
   F(get_physical_devices, Status, (VDevice vdevice, Device * devices, size_t * count))                         \
-  F(vdevice_get_physical_devices_ids, Status, (VDevice vdevice, DeviceId * ids, size_t * count))               \
-  F(create_hef_file, Status, (Hef * hef, const char* path))                                                    \
   F(create_hef_buffer, Status, (Hef * hef, const void* buffer, size_t bytes))                                  \
   F(release_hef, Status, (Hef hef))                                                                            \
-  F(get_network_groups_infos, Status, (Hef hef, NetworkGroupInfo * infos, size_t * count))                     \
-  F(hef_get_all_vstream_infos, Status, (Hef hef, const char* name, void* infos, size_t* count))                \
-  F(hef_get_all_stream_infos, Status, (Hef hef, const char* name, void* infos, size_t room, size_t* count))    \
-  F(hef_get_bottleneck_fps, Status, (Hef hef, const char* name, double* frames_per_second))                    \
   F(init_configure_params_by_vdevice, Status, (Hef hef, VDevice vdevice, ConfigureParams * params))            \
   F(configure_vdevice, Status,                                                                                 \
     (VDevice vdevice, Hef hef, ConfigureParams * params, NetworkGroup * groups, size_t * count))               \
   F(shutdown_network_group, Status, (NetworkGroup group))                                                      \
   F(activate_network_group, Status, (NetworkGroup group, void* null_params, ActivatedNetworkGroup* activated)) \
   F(deactivate_network_group, Status, (ActivatedNetworkGroup activated))                                       \
-  F(set_scheduler_timeout, Status, (NetworkGroup group, uint32_t timeout_ms, const char* network))             \
-  F(set_scheduler_threshold, Status, (NetworkGroup group, uint32_t threshold, const char* network))            \
-  F(set_scheduler_priority, Status, (NetworkGroup group, uint8_t priority, const char* network))               \
   F(get_input_stream, Status, (NetworkGroup group, const char* name, InputStream* stream))                     \
   F(get_output_stream, Status, (NetworkGroup group, const char* name, OutputStream* stream))                   \
   F(get_input_stream_frame_size, size_t, (InputStream stream))                                                 \
@@ -419,47 +410,70 @@ using NotificationCallback = void (*)(Device device, const Notification* notific
   F(get_output_stream_quant_infos, Status, (OutputStream stream, QuantInfo * infos, size_t * count))           \
   F(input_stream_get_async_max_queue_size, Status, (InputStream stream, size_t * frames))                      \
   F(output_stream_get_async_max_queue_size, Status, (OutputStream stream, size_t * frames))                    \
-  F(stream_wait_for_async_input_ready, Status, (InputStream stream, size_t bytes, uint32_t timeout_ms))        \
-  F(stream_wait_for_async_output_ready, Status, (OutputStream stream, size_t bytes, uint32_t timeout_ms))      \
   F(stream_write_raw_buffer_async, Status,                                                                     \
     (InputStream stream, const void* buffer, size_t bytes, CompletionCallback callback, void* opaque))         \
   F(stream_read_raw_buffer_async, Status,                                                                      \
     (OutputStream stream, void* buffer, size_t bytes, CompletionCallback callback, void* opaque))              \
   F(vdevice_dma_map_buffer, Status, (VDevice vdevice, void* address, size_t bytes, int32_t direction))         \
   F(vdevice_dma_unmap_buffer, Status, (VDevice vdevice, void* address, size_t bytes, int32_t direction))       \
-  F(make_input_vstream_params, Status,                                                                         \
-    (NetworkGroup group, bool unused, int32_t format_type, VStreamParamsByName* params, size_t* count))        \
-  F(make_output_vstream_params, Status,                                                                        \
-    (NetworkGroup group, bool unused, int32_t format_type, VStreamParamsByName* params, size_t* count))        \
-  F(create_input_vstreams, Status,                                                                             \
-    (NetworkGroup group, const VStreamParamsByName* params, size_t count, InputVStream* vstreams))             \
-  F(create_output_vstreams, Status,                                                                            \
-    (NetworkGroup group, const VStreamParamsByName* params, size_t count, OutputVStream* vstreams))            \
-  F(get_input_vstream_frame_size, Status, (InputVStream vstream, size_t * bytes))                              \
-  F(get_input_vstream_info, Status, (InputVStream vstream, void* info))                                        \
-  F(get_input_vstream_quant_infos, Status, (InputVStream vstream, QuantInfo * infos, size_t * count))          \
-  F(get_output_vstream_frame_size, Status, (OutputVStream vstream, size_t * bytes))                            \
-  F(get_output_vstream_info, Status, (OutputVStream vstream, void* info))                                      \
-  F(get_output_vstream_quant_infos, Status, (OutputVStream vstream, QuantInfo * infos, size_t * count))        \
-  F(vstream_write_raw_buffer, Status, (InputVStream vstream, const void* buffer, size_t bytes))                \
-  F(vstream_read_raw_buffer, Status, (OutputVStream vstream, void* buffer, size_t bytes))                      \
-  F(release_input_vstreams, Status, (const InputVStream* vstreams, size_t count))                              \
-  F(release_output_vstreams, Status, (const OutputVStream* vstreams, size_t count))                            \
   F(create_input_transform_context_by_stream, Status,                                                          \
     (InputStream stream, const TransformParams* params, InputTransform* context))                              \
-  F(create_output_transform_context_by_stream, Status,                                                         \
-    (OutputStream stream, const TransformParams* params, OutputTransform* context))                            \
   F(transform_frame_by_input_transform_context, Status,                                                        \
     (InputTransform context, const void* source, size_t source_bytes, void* target, size_t target_bytes))      \
-  F(transform_frame_by_output_transform_context, Status,                                                       \
-    (OutputTransform context, const void* source, size_t source_bytes, void* target, size_t target_bytes))     \
-  F(release_input_transform_context, Status, (InputTransform context))                                         \
+  F(release_input_transform_context, Status, (InputTransform context))
+
+// What only some of it needs: a clock to tell throttling by, vstreams.
+#define HAILORT_OPTIONAL_FUNCTIONS(F)                                                                   \
+  F(get_extended_device_information, Status, (Device device, ExtendedDeviceInformation * information))  \
+  F(make_input_vstream_params, Status,                                                                  \
+    (NetworkGroup group, bool unused, int32_t format_type, VStreamParamsByName* params, size_t* count)) \
+  F(make_output_vstream_params, Status,                                                                 \
+    (NetworkGroup group, bool unused, int32_t format_type, VStreamParamsByName* params, size_t* count)) \
+  F(create_input_vstreams, Status,                                                                      \
+    (NetworkGroup group, const VStreamParamsByName* params, size_t count, InputVStream* vstreams))      \
+  F(create_output_vstreams, Status,                                                                     \
+    (NetworkGroup group, const VStreamParamsByName* params, size_t count, OutputVStream* vstreams))     \
+  F(get_input_vstream_frame_size, Status, (InputVStream vstream, size_t * bytes))                       \
+  F(get_output_vstream_frame_size, Status, (OutputVStream vstream, size_t * bytes))                     \
+  F(vstream_write_raw_buffer, Status, (InputVStream vstream, const void* buffer, size_t bytes))         \
+  F(vstream_read_raw_buffer, Status, (OutputVStream vstream, void* buffer, size_t bytes))               \
+  F(release_input_vstreams, Status, (const InputVStream* vstreams, size_t count))                       \
+  F(release_output_vstreams, Status, (const OutputVStream* vstreams, size_t count))
+
+// What programs for HailoRT need besides, and the software HailoRT therefore has.
+#define HAILORT_OTHER_FUNCTIONS(F)                                                                          \
+  F(get_throttling_state, Status, (Device device, bool* is_protection_enabled))                             \
+  F(vdevice_get_physical_devices_ids, Status, (VDevice vdevice, DeviceId * ids, size_t * count))            \
+  F(create_hef_file, Status, (Hef * hef, const char* path))                                                 \
+  F(get_network_groups_infos, Status, (Hef hef, NetworkGroupInfo * infos, size_t * count))                  \
+  F(hef_get_all_vstream_infos, Status, (Hef hef, const char* name, void* infos, size_t* count))             \
+  F(hef_get_all_stream_infos, Status, (Hef hef, const char* name, void* infos, size_t room, size_t* count)) \
+  F(hef_get_bottleneck_fps, Status, (Hef hef, const char* name, double* frames_per_second))                 \
+  F(set_scheduler_timeout, Status, (NetworkGroup group, uint32_t timeout_ms, const char* network))          \
+  F(set_scheduler_threshold, Status, (NetworkGroup group, uint32_t threshold, const char* network))         \
+  F(set_scheduler_priority, Status, (NetworkGroup group, uint8_t priority, const char* network))            \
+  F(stream_wait_for_async_input_ready, Status, (InputStream stream, size_t bytes, uint32_t timeout_ms))     \
+  F(stream_wait_for_async_output_ready, Status, (OutputStream stream, size_t bytes, uint32_t timeout_ms))   \
+  F(get_input_vstream_info, Status, (InputVStream vstream, void* info))                                     \
+  F(get_input_vstream_quant_infos, Status, (InputVStream vstream, QuantInfo * infos, size_t * count))       \
+  F(get_output_vstream_info, Status, (OutputVStream vstream, void* info))                                   \
+  F(get_output_vstream_quant_infos, Status, (OutputVStream vstream, QuantInfo * infos, size_t * count))     \
+  F(create_output_transform_context_by_stream, Status,                                                      \
+    (OutputStream stream, const TransformParams* params, OutputTransform* context))                         \
+  F(transform_frame_by_output_transform_context, Status,                                                    \
+    (OutputTransform context, const void* source, size_t source_bytes, void* target, size_t target_bytes))  \
   F(release_output_transform_context, Status, (OutputTransform context))
 
-/// Every function that the shim calls, by its name without "hailo_".
+#define HAILORT_FUNCTIONS(F)    \
+  HAILORT_REQUIRED_FUNCTIONS(F) \
+  HAILORT_OPTIONAL_FUNCTIONS(F) \
+  HAILORT_OTHER_FUNCTIONS(F)
+
+/// Every function that the shim calls, by its name without "hailo_". The optional ones may be null.
 struct Functions {
 #define DECLARE(name, result, parameters) result(*name) parameters;
   HAILORT_REQUIRED_FUNCTIONS(DECLARE)
+  HAILORT_OPTIONAL_FUNCTIONS(DECLARE)
 #undef DECLARE
 };
 

@@ -99,6 +99,8 @@ export interface HailoDevice {
   readonly description: DeviceDescription
   readonly libraryVersion: string
   state(): DeviceState
+  /** Whether it has been given up: no stream will work on it, and the next openDevice() opens another. */
+  isLost(): boolean
   /** @throws HailoError */
   openStream(options: StreamOptions): Promise<HailoStream>
   close(): void
@@ -114,6 +116,7 @@ interface Addon {
 interface AddonDevice {
   describe(): DeviceDescription
   state(): DeviceState
+  isLost(): boolean
   openStream(options: StreamOptions): Ticket<AddonStream>
   close(): void
 }
@@ -180,6 +183,7 @@ export async function openDevice(options: {
     description: device.describe(),
     libraryVersion: version,
     state: () => device.state(),
+    isLost: () => device.isLost(),
     openStream: async streamOptions => {
       const stream = await opened(device.openStream(streamOptions), 'open a stream')
       return {

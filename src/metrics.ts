@@ -165,12 +165,12 @@ export class Metrics implements Observer {
     const sum = (read: (stream: (typeof streams)[number]) => number) =>
       streams.reduce((total, stream) => total + read(stream), 0)
 
-    this.#gauge('hailo_model_loaded', '1 while a worker has the model', ['model', 'version'], gauge =>
-      gauge.set(
-        { model: this.#facts.model.name, version: this.#facts.model.version },
-        engine.available ? 1 : 0,
-      ),
-    )
+    this.#gauge('hailo_model_loaded', '1 while a worker has the model', ['model', 'version'], gauge => {
+      const { answering } = engine.backends
+      const loaded = new Set(engine.available ? answering.map(backend => this.#nameOf(backend)) : [])
+      for (const { name, version } of this.#models)
+        gauge.set({ model: name, version }, loaded.has(name) ? 1 : 0)
+    })
     this.#gauge('hailo_model_info', 'The model', ['model', 'hef_path', 'motifs', 'device'], gauge => {
       const { config, model } = this.#facts
       const labels = { model: model.name, hef_path: model.path ?? '', motifs: config.motifCount }

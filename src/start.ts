@@ -1,6 +1,7 @@
 import { monotonicMs } from './clock.ts'
 import { type Config, loadConfig } from './config.ts'
 import { firstOf } from './core/golden.ts'
+import { deviceName } from './engine/backend-status.ts'
 import { Engine, NoResult } from './engine/engine.ts'
 import type { CommonTask } from './engine/pool.ts'
 import { goldenParity, warmUp } from './engine/warm-up.ts'
@@ -93,7 +94,7 @@ export async function start(env: NodeJS.ProcessEnv, workerUrl = WORKER_URL): Pro
   engine.open()
   readiness.phase = 'ready'
   metrics.warmedUp((monotonicMs() - startedMs) / 1000)
-  process.stdout.write(banner(config, model, port))
+  process.stdout.write(banner(config, model, deviceName(config.mode, engine.backends), port))
 }
 
 /** Whether the backends give the trained model's own results, as far as the model brings any to compare. */
@@ -164,10 +165,11 @@ function taskOf(config: Config, model: Model, fallback: Model | null): CommonTas
   }
 }
 
-function banner(config: Config, model: Model, port: number): string {
+function banner(config: Config, model: Model, device: string, port: number): string {
   const host = config.host.includes(':') ? `[${config.host}]` : config.host
   const rows = {
     mode: config.fallback === null ? config.mode : `${config.mode}, else ${config.fallback}`,
+    device,
     model: model.name,
     version: model.version,
     sha256: model.sha256,

@@ -138,10 +138,14 @@ test('windows that wait while the device is lost go to the fallback; only those 
   const behind = Array.from({ length: 40 }, (_, n) => post(server.port, windowOf(n), { deadlineMs: 5000 }))
   await sleep(50)
   device(LOST)
-  const answers = await Promise.all([blocking, ...behind])
-  const backends = answers.map(({ status, headers }) =>
-    status === 200 ? headers['x-inference-backend'] : status,
-  )
+  const backends: (string | number)[] = []
+  const told = [blocking, ...behind].map(async answer => {
+    const { status, headers } = await answer
+    backends.push(status === 200 ? headers['x-inference-backend']! : status)
+  })
+  await Promise.all(told)
+  // Those that are lost hear of it before the fallback is open.
+  expect(backends.lastIndexOf(503)).toBeLessThan(backends.indexOf('onnx'))
   expect(backends.filter(backend => backend === 503).length).toBeGreaterThan(0)
   expect(backends.filter(backend => backend === 503).length).toBeLessThanOrEqual(17)
   expect(backends.filter(backend => backend === 'onnx').length).toBeGreaterThanOrEqual(24)
@@ -197,6 +201,8 @@ test('FALLBACK=stub answers from the start where there is no HailoRT, and says w
     fallback: { from: 'hailo', to: 'stub', cause: 'library_missing' },
   })
   expect(await modesOf(server)).toEqual(['stub'])
+  expect(await metric(server.port, 'hailo_model_loaded', 'model="tcn-vae-motion-12"')).toBe(0)
+  expect(await metric(server.port, 'hailo_model_loaded', 'model="stub"')).toBe(1)
   const counted = await metric(server.port, 'hailo_inference_requests_total', 'status="success",model="stub"')
   expect(counted).toBe(1)
 })

@@ -179,10 +179,7 @@ test.each([
     'expected latent, its last dimension 64',
     { outputs: [{ name: 'latent', shape: [1, 32] }, manifest.outputs[1]] },
   ],
-  [
-    'outputs lists neither motif_logits nor motif_scores, and there is no motif_head',
-    { outputs: [manifest.outputs[0]] },
-  ],
+  ['outputs lists neither motif_logits nor motif_scores', { outputs: [manifest.outputs[0]] }],
   ['12 motif scores have 11 motif_labels', { motif_labels: manifest.motif_labels.slice(1) }],
   ['files.x.sha256 is "abc"', { files: { x: { bytes: 1, sha256: 'abc' } } }],
 ])('loadModel() refuses a manifest in which %s', (found, change) => {
@@ -323,7 +320,8 @@ describe('loadModel() of a HEF', () => {
   })
 
   test('refuses a HEF that ends at the latent when there is nothing to make motif scores of it', () => {
-    const { hefPath, folder } = hefFolder(hefOf({ outputs: { 'a/latent': 64 } }))
+    const hef = hefOf({ outputs: { 'a/latent': 64 } })
+    const { hefPath, folder } = hefFolder(hef, { changes: { motif_head: undefined } })
     expect(hefRefusalOf(hefPath)).toBe(
       `${join(folder, 'model.json')}: no motif_head, expected motif_head: the layer from latent[64] to 12 motifs, as the HEF has no motif scores. Add it to the manifest, or compile the model with its motif scores`,
     )
@@ -365,9 +363,17 @@ describe('loadModel() of a HEF', () => {
     expect(plan).toMatchObject({ model: { software: false, architecture: expect.stringMatching(/^hailo8/) } })
   })
 
-  test('takes a soft HEF, and says that it is one', () => {
-    const { hefPath } = hefFolder(hefOf({ compilerVersion: 'soft-1' }))
-    expect(loadModel(loadConfig({ HEF_PATH: hefPath })).plan).toMatchObject({ model: { software: true } })
+  test('takes the shipped soft HEF, and says that it is one', () => {
+    const { plan, golden } = loadModel(loadConfig({ HEF_PATH: 'artifacts/tcn_encoder.soft.hef' }))
+    expect(plan).toMatchObject({
+      model: {
+        software: true,
+        inputName: 'tcn_encoder/input_layer1',
+        latentName: 'tcn_encoder/latent',
+        motifHead: { weights: { length: 12 * 64 }, bias: { length: 12 } },
+      },
+    })
+    expect(golden?.count).toBe(64)
   })
 
   test('refuses a placeholder, a HEF of which one bit is wrong, and one that the manifest does not list', () => {

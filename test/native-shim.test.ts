@@ -4,7 +4,7 @@ import { existsSync, mkdirSync, mkdtempSync, readFileSync, writeFileSync } from 
 import { tmpdir } from 'node:os'
 import { join } from 'node:path'
 import { beforeAll, describe, expect, test } from 'vitest'
-import { build } from '../native/build.ts'
+import { build, SOFT } from '../native/build.ts'
 import { PROJECT_FOLDER } from '../src/project.ts'
 import { buildNative, COMPILER, runProgram, SOFT_LIBRARY } from './native.ts'
 
@@ -215,6 +215,39 @@ describe.skipIf(COMPILER === null)('the shim, on the software HailoRT', { timeou
     expect((await run({ library })).failure).toEqual({
       cause: 'library_unsupported',
       message: expect.stringMatching(/HailoRT 4\.23\.0, has no hailo_get_status_message/),
+    })
+  })
+
+  test('opens the vdevice anew when it can hold no further model', async () => {
+    const program = join(PROJECT_FOLDER, 'dist/test/programs/many-models.js')
+    const { stdout, stderr } = await runProgram(process.execPath, [program, SOFT_LIBRARY, HEF], {
+      SOFTHAILORT_LOCK_DIR: LOCKS,
+    })
+    expect(stderr).toBe('')
+    expect(JSON.parse(stdout)).toEqual({
+      opened: 32,
+      failure: { cause: 'open_failed', message: expect.stringContaining('HAILO_INVALID_OPERATION (6)') },
+      isLost: true,
+      generation: 2,
+    })
+  })
+
+  test('does without the functions that only vstreams need, until they are asked for', async () => {
+    const folder = mkdtempSync(join(tmpdir(), 'library-'))
+    const script = join(folder, 'hide.map')
+    writeFileSync(script, '{ local: hailo_*vstream*; hailo_get_extended_device_information; };\n')
+    const library = join(folder, 'libhailort.so')
+    await build({
+      ...SOFT,
+      output: library,
+      linkFlags: [...SOFT.linkFlags!, `-Wl,--version-script=${script}`],
+    })
+    const { outputs, failure } = await run({ library })
+    expect(failure).toBe(null)
+    expect(outputs.map(quantised)).toEqual(outputs.map((_, window) => goldenQ(window)))
+    expect((await run({ library, isVstream: true })).failure).toEqual({
+      cause: 'library_unsupported',
+      message: `${library} has no vstreams: unset HAILO_IO`,
     })
   })
 

@@ -216,6 +216,21 @@ test.each([0, 1, 2, 3, 4, 5, 6])(
   },
 )
 
+test('passTaken() passes what was taken, tells the front door, and leaves what waits', async () => {
+  const ring = ringOf(4)
+  for (const n of [0, 1, 2, 3]) publish(ring, windowOf(n))
+  ring.slot(0).take(0)
+  ring.slot(1).drop()
+  ring.slot(2).take(0)
+  const bell = ring.untilBell(0)
+  ring.passTaken()
+  expect(await Promise.race([bell, sleep(1000, 'asleep')])).not.toBe('asleep')
+  expect(ring.completed).toBe(3)
+  expect([0, 2].map(n => ring.slot(n).outcome)).toEqual(['model_unavailable', 'model_unavailable'])
+  expect(ring.superseded).toBe(false)
+  expect(ring.slot(3).take(0)).toBe(true)
+})
+
 test('supersede() leaves a window that the front door dropped as it is, and passes it', () => {
   const ring = ringOf(2)
   for (const n of [0, 1]) publish(ring, windowOf(n))

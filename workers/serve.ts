@@ -18,6 +18,8 @@ import { type ServiceEnd, serve } from './loop.ts'
 
 /** A backend whose opening takes longer has failed; should it open after all, it is closed again. */
 const OPEN_TIMEOUT_MS = 20_000
+/** What has not been given back by then will not be: the device says whether it can be opened all the same. */
+const CLOSE_TIMEOUT_MS = 10_000
 /** A primary that serves for less long than this is tried again with growing delay. */
 const HEALTHY_AFTER_MS = 10_000
 
@@ -54,7 +56,7 @@ export async function serveWith(
   return new StreamService(task, open, tell).run()
 }
 
-/** What this thread has to give back: nothing is opened before. */
+/** What this thread has to give back: no primary is opened before. */
 let closed: Promise<unknown> = Promise.resolve()
 
 /** Gives a lost stream back, beside whatever comes next: with a dead device it may take long. */
@@ -110,8 +112,11 @@ class StreamService {
 
   /** Serves with the fallback until the primary is open again. Null when told to stop before that. */
   async #bridge(plan: BackendPlan, fault: BackendFault): Promise<Backend | null> {
-    // A worker that serves must show its heartbeat, and opening may take long.
+    if (this.#ring.superseded) return null
+    // What waits is left to the fallback. To open it may take long: longer than a worker that serves
+    // may go without a heartbeat, and than clients should wait to hear that their window is lost.
     this.#ring.setServing(null)
+    this.#ring.passTaken()
     this.#update({ serving: null, fault, device: null })
     const fallback = await this.#openWithin(plan, { check: true })
 
@@ -150,7 +155,7 @@ class StreamService {
 
   async #tryPrimary(options: { check: boolean }): Promise<Backend | BackendError> {
     try {
-      await closed
+      await Promise.race([closed, sleep(CLOSE_TIMEOUT_MS, undefined, { ref: false })])
       return await this.#openWithin(this.#task.primary, options)
     } catch (error) {
       if (!(error instanceof BackendError)) throw error

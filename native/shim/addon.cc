@@ -149,6 +149,7 @@ class DeviceObject final : public Napi::ObjectWrap<DeviceObject>, public Closabl
                        {
                            InstanceMethod<&DeviceObject::Describe>("describe"),
                            InstanceMethod<&DeviceObject::State>("state"),
+                           InstanceMethod<&DeviceObject::IsLost>("isLost"),
                            InstanceMethod<&DeviceObject::OpenStream>("openStream"),
                            InstanceMethod<&DeviceObject::Close>("close"),
                        });
@@ -162,6 +163,9 @@ class DeviceObject final : public Napi::ObjectWrap<DeviceObject>, public Closabl
  private:
   Napi::Value Describe(const Napi::CallbackInfo& info);
   Napi::Value State(const Napi::CallbackInfo& info);
+  Napi::Value IsLost(const Napi::CallbackInfo& info) {
+    return Napi::Boolean::New(info.Env(), native_ == nullptr || native_->is_retired());
+  }
   Napi::Value OpenStream(const Napi::CallbackInfo& info);
 
   void Close(const Napi::CallbackInfo&) { CloseNow(); }

@@ -4,7 +4,6 @@
 
 #include <algorithm>
 #include <array>
-#include <cassert>
 #include <cstring>
 #include <vector>
 
@@ -235,8 +234,8 @@ void AsyncStream::VerifyTransform(const StreamLayout& layout) const {
 }
 
 bool AsyncStream::Submit(const float* window) {
-  assert(submitted_ - collected_ < depth());
   if (!IsUsable()) return false;
+  if (submitted_ - collected_ == depth()) return Fail(Cause::kOpenFailed, "More windows submitted than the depth");
   Transfers::Transfer& transfer = At(submitted_);
   input_transform_->Run(window, transfer.input->data());
   if (!transfers_->group->TakeCredit(kDrainTimeout)) {
@@ -279,8 +278,8 @@ Status AsyncStream::Queue(Transfers::Transfer& transfer) {
 }
 
 bool AsyncStream::Collect(float* output, milliseconds timeout) {
-  assert(collected_ < submitted_);
   if (failure()) return false;
+  if (collected_ == submitted_) return Fail(Cause::kOpenFailed, "No window in flight to collect");
   Transfers::Transfer& oldest = At(collected_);
   const auto deadline = std::chrono::steady_clock::now() + timeout;
   Status status;

@@ -24,13 +24,21 @@ constexpr char kRemedy[] =
     "Install HailoRT 4.17.1 to 4.23 for Hailo-8 (on Raspberry Pi OS: apt install hailo-all), or set "
     "HAILORT_LIB to its libhailort.so";
 
-/// Resolves what we call, and tells the first name that is missing.
+template <typename Function>
+Function Find(void* handle, const char* name) {
+  return reinterpret_cast<Function>(dlsym(handle, name));
+}
+
+/// Resolves what we call. @return the name of the first function that we cannot do without and that is missing
 const char* Resolve(void* handle, hailo_abi::Functions* functions) {
-#define RESOLVE(name, result, parameters)                                                       \
-  functions->name = reinterpret_cast<decltype(functions->name)>(dlsym(handle, "hailo_" #name)); \
+#define FIND(name, result, parameters) functions->name = Find<decltype(functions->name)>(handle, "hailo_" #name);
+#define REQUIRE(name, result, parameters) \
+  FIND(name, result, parameters)          \
   if (functions->name == nullptr) return "hailo_" #name;
-  HAILORT_REQUIRED_FUNCTIONS(RESOLVE)
-#undef RESOLVE
+  HAILORT_OPTIONAL_FUNCTIONS(FIND)
+  HAILORT_REQUIRED_FUNCTIONS(REQUIRE)
+#undef REQUIRE
+#undef FIND
   return nullptr;
 }
 
@@ -149,8 +157,8 @@ const Library& Library::Open(const std::string& path) {
     throw Failure(Cause::kLibraryMissing, "Cannot open libhailort: " + reason + ". " + kRemedy);
   }
   hailo_abi::Version version{};
-  using GetVersion = Status (*)(hailo_abi::Version*);
-  const auto get_version = reinterpret_cast<GetVersion>(dlsym(handle, "hailo_get_library_version"));
+  const auto get_version =
+      Find<decltype(hailo_abi::Functions::get_library_version)>(handle, "hailo_get_library_version");
   if (get_version == nullptr || get_version(&version) != hailo_abi::kSuccess) {
     throw Failure(Cause::kLibraryUnsupported, name + " does not tell its version. " + kRemedy);
   }
@@ -205,7 +213,8 @@ DeviceDescription Library::Describe(hailo_abi::Device device) const {
   Check(call.identify(device, &identity), "identify the device");
   // Some boards do not answer this one: the clock then stays unknown.
   hailo_abi::ExtendedDeviceInformation information{};
-  const bool is_extended = call.get_extended_device_information(device, &information) == hailo_abi::kSuccess;
+  const bool is_extended = call.get_extended_device_information != nullptr &&
+                           call.get_extended_device_information(device, &information) == hailo_abi::kSuccess;
   return {
       TextOf(id.id),
       TextOf(identity.board_name, identity.board_name_length),

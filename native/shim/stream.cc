@@ -6,13 +6,14 @@ std::unique_ptr<Stream> Stream::Open(const std::shared_ptr<VDevice>& vdevice, co
   return options.is_vstream ? OpenVStream(vdevice, options) : OpenAsyncStream(vdevice, options);
 }
 
-Stream::Stream(const std::shared_ptr<VDevice>& vdevice) : vdevice_(vdevice), library_(vdevice->library) {}
+Stream::Stream(const std::shared_ptr<VDevice>& vdevice)
+    : vdevice_(vdevice), library_(vdevice->library), failure_count_at_opening_(vdevice->failure_count()) {}
 
 bool Stream::Fail(Cause cause, const std::string& reason) {
   // An abort, or whatever else follows from the loss of the vdevice, is told as that loss.
   if (!IsUsable()) return false;
   failure_.emplace(cause, reason);
-  vdevice_->StreamFailed(cause, reason);
+  vdevice_->StreamFailed(cause, reason, failure_count_at_opening_);
   return false;
 }
 

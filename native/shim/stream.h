@@ -66,6 +66,7 @@ class Stream {
   const Library& library_;
 
  private:
+  const int failure_count_at_opening_;
   std::optional<Failure> failure_;
 };
 

@@ -111,7 +111,7 @@ std::shared_ptr<VDevice> VDevice::Acquire(const Library& library, const VDeviceO
     }
   }
   owner.is_held = true;
-  const uint64_t generation = ++owner.generations;
+  const uint64_t generation = owner.generations + 1;
   const bool must_cool = owner.must_cool;
   lock.unlock();
 
@@ -134,6 +134,7 @@ std::shared_ptr<VDevice> VDevice::Acquire(const Library& library, const VDeviceO
   // Whoever drops the last reference does not wait for the release.
   std::shared_ptr<VDevice> vdevice(opened, [](VDevice* last) { TearDown([last] { delete last; }); });
   lock.lock();
+  owner.generations = generation;
   owner.current = vdevice;
   owner.changed.notify_all();
   return vdevice;
@@ -228,8 +229,10 @@ void VDevice::KeepUntilReleased(std::shared_ptr<void> memory) {
   kept_.push_back(std::move(memory));
 }
 
-void VDevice::StreamFailed(Cause cause, const std::string& reason) {
-  if (cause == Cause::kDeviceLost || ++failures_in_a_row_ >= 2) Retire(cause, reason);
+void VDevice::StreamFailed(Cause cause, const std::string& reason, int failure_count_at_opening) {
+  if (cause == Cause::kDeviceLost) return Retire(cause, reason);
+  if (!failure_count_.compare_exchange_strong(failure_count_at_opening, failure_count_at_opening + 1)) return;
+  if (++failures_in_a_row_ >= 2) Retire(cause, reason);
 }
 
 void VDevice::WindowStarted() {

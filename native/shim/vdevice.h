@@ -79,9 +79,13 @@ class VDevice {
   /// For memory that HailoRT may still write to: freed after it has let go of the device.
   void KeepUntilReleased(std::shared_ptr<void> memory);
 
+  /// How many failures have been counted. A stream remembers the number of its opening.
+  int failure_count() const { return failure_count_; }
+
   /// A stream failed. The first such failure costs only the stream, the second in a row the vdevice;
-  /// one that says that the device is gone, the vdevice at once.
-  void StreamFailed(Cause cause, const std::string& reason);
+  /// one that says that the device is gone, the vdevice at once. What fails several streams at a time
+  /// is one failure: only a stream that was opened after the last one tells of another.
+  void StreamFailed(Cause cause, const std::string& reason, int failure_count_at_opening);
   void StreamSucceeded() {
     if (failures_in_a_row_.load(std::memory_order_relaxed) != 0) failures_in_a_row_ = 0;
   }
@@ -108,6 +112,7 @@ class VDevice {
   std::atomic<bool> is_retired_{false};
   Cause retirement_cause_ = Cause::kDeviceLost;
   std::string retirement_reason_;
+  std::atomic<int> failure_count_{0};
   std::atomic<int> failures_in_a_row_{0};
 
   std::atomic<float> temperature_celsius_;

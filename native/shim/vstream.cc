@@ -1,7 +1,6 @@
 // HailoRT's vstreams: it transforms, quantises and queues, on threads of its own. For layouts that
 // our own pass does not know, and to tell whose fault it is.
 #include <algorithm>
-#include <cassert>
 #include <cstring>
 #include <vector>
 
@@ -78,9 +77,15 @@ VStreamStream::VStreamStream(const std::shared_ptr<VDevice>& vdevice, const Stre
   if (vdevice->options.is_single_model) {
     throw Failure(Cause::kOpenFailed, "HAILO_IO=vstream needs HAILO_SCHEDULER=round_robin");
   }
+  const auto& call = library_.call;
+#define IS_THERE(name, result, parameters) &&call.name != nullptr
+  const bool has_vstreams = true HAILORT_OPTIONAL_FUNCTIONS(IS_THERE);
+#undef IS_THERE
+  if (!has_vstreams) {
+    throw Failure(Cause::kLibraryUnsupported, library_.path + " has no vstreams: unset HAILO_IO");
+  }
   vstreams_ = std::make_unique<VStreams>(NetworkGroup::Configure(vdevice, options.hef));
   const hailo_abi::NetworkGroup group = vstreams_->group->handle();
-  const auto& call = library_.call;
 
   const Params inputs = MakeParams(group, call.make_input_vstream_params);
   if (inputs.size() != 1) {
@@ -118,8 +123,8 @@ VStreamStream::~VStreamStream() {
 }
 
 bool VStreamStream::Submit(const float* window) {
-  assert(in_flight_ < depth_);
   if (!IsUsable()) return false;
+  if (in_flight_ == depth_) return Fail(Cause::kOpenFailed, "More windows submitted than the depth");
   float normalised[kWindowValues];
   if (normalisation_) {
     for (size_t value = 0; value < kWindowValues; value++) {
@@ -137,8 +142,8 @@ bool VStreamStream::Submit(const float* window) {
 }
 
 bool VStreamStream::Collect(float* output, milliseconds) {
-  assert(in_flight_ > 0);
   if (!IsUsable()) return false;
+  if (in_flight_ == 0) return Fail(Cause::kOpenFailed, "No window in flight to collect");
   // Every output is read, also one that nobody asks for: its queue would fill and stop the device.
   bool is_read = true;
   for (size_t index = 0; is_read && index < values_.size(); index++) {

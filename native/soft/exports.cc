@@ -16,7 +16,7 @@ using namespace hailo_abi;
 using namespace soft;
 
 #define SOFT_DECLARE(name, result, parameters) SOFT_EXPORT result hailo_##name parameters;
-HAILORT_REQUIRED_FUNCTIONS(SOFT_DECLARE)
+HAILORT_FUNCTIONS(SOFT_DECLARE)
 #undef SOFT_DECLARE
 
 // Not needed by the shim, but small, and useful to whoever tries this library by hand.

@@ -57,7 +57,7 @@ std::string Describe(const T& value) {
 
 struct Api {
 #define SOFT_POINTER(name, result, parameters) result(*name) parameters;
-  HAILORT_REQUIRED_FUNCTIONS(SOFT_POINTER)
+  HAILORT_FUNCTIONS(SOFT_POINTER)
 #undef SOFT_POINTER
   int32_t (*control)(const char* faults);
   uint64_t (*frames)();
@@ -66,7 +66,7 @@ struct Api {
     void* const library = dlopen(path, RTLD_NOW | RTLD_LOCAL | RTLD_NODELETE);
     if (library == nullptr) Fail(__LINE__, "dlopen", std::string(" ") + dlerror());
 #define SOFT_LOAD(name, result, parameters) Load(library, "hailo_" #name, &name);
-    HAILORT_REQUIRED_FUNCTIONS(SOFT_LOAD)
+    HAILORT_FUNCTIONS(SOFT_LOAD)
 #undef SOFT_LOAD
     Load(library, "softhailort_control", &control);
     Load(library, "softhailort_frames", &frames);

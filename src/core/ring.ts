@@ -162,12 +162,8 @@ export class Ring {
   supersede(): void {
     Atomics.add(this.#header, EPOCH, 1)
     Atomics.store(this.#header, SERVING, 0)
-    // After the epoch: a worker that asked before it may complete one window more. The cursor is
-    // moved by comparing, so that whoever comes second changes nothing.
-    for (let sequence = this.completed; sequence !== this.published; sequence = this.completed) {
-      if (!this.slot(sequence).abandon()) break
-      Atomics.compareExchange(this.#header, COMPLETED, sequence, (sequence + 1) | 0)
-    }
+    // After the epoch: a worker that asked before it may complete one window more, but none beyond.
+    this.passTaken()
     // A worker that died between taking the "asleep" word and ringing has left the front door asleep.
     this.#ring()
   }
@@ -207,6 +203,17 @@ export class Ring {
     const found = Atomics.compareExchange(this.#header, COMPLETED, sequence, (sequence + 1) | 0)
     if (found !== sequence) return
     if (Atomics.exchange(this.#header, FRONT_ASLEEP, 0) === 1) this.#ring()
+  }
+
+  /**
+   * Passes what a lost backend had taken: it has no result and is not tried again. What waits is left.
+   * Called by a worker that is not superseded, and by supersede().
+   */
+  passTaken(): void {
+    for (let sequence = this.completed; sequence !== this.published; sequence = this.completed) {
+      if (!this.slot(sequence).abandon()) return
+      this.complete(sequence)
+    }
   }
 
   #ring(): void {

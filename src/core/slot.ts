@@ -119,8 +119,8 @@ export class Slot {
   }
 
   /**
-   * Front door, once the worker is lost: gives up on a window that it had looked at. False when it
-   * has not: the window still waits.
+   * Gives up on a window that a lost worker or backend had looked at. False when it had not: the
+   * window still waits.
    */
   abandon(): boolean {
     const found = Atomics.compareExchange(this.#int32, CLAIM, TAKEN, DROPPED)

@@ -34,13 +34,8 @@ export async function openHailo(
   motifCount: number,
   onDevice: (report: DeviceReport) => void,
 ): Promise<Backend> {
-  let device: HailoDevice | undefined
   try {
-    device = await openDevice({
-      library: model.library,
-      deviceId: model.deviceId,
-      isSingleModel: model.scheduler === 'none',
-    })
+    const device = await shareOf(model)
     requireArchitecture(model, isSoftware(device.description) ? 'software' : device.description.architecture)
     const stream = await device.openStream({
       ...model,
@@ -52,12 +47,35 @@ export async function openHailo(
     backend.reportDevice()
     return backend
   } catch (error) {
-    device?.close()
+    letGoIfLost()
     if (error instanceof HefError) throw new BackendError('hef_refused', error.message, { permanent: true })
     if (!(error instanceof HailoError)) throw error
     const permanent = PERMANENT.includes(error.failureCause)
     throw new BackendError(error.failureCause, error.message, { permanent })
   }
+}
+
+/**
+ * This thread's share in the vdevice. A stream that failed is opened again on the same vdevice, so the
+ * share outlives it: until the vdevice is lost too, or the thread ends.
+ */
+let share: HailoDevice | undefined
+
+async function shareOf(model: HailoModel): Promise<HailoDevice> {
+  letGoIfLost()
+  share ??= await openDevice({
+    library: model.library,
+    deviceId: model.deviceId,
+    isSingleModel: model.scheduler === 'none',
+  })
+  return share
+}
+
+/** A lost vdevice is released, and the device free to be opened again, when the last share is closed. */
+function letGoIfLost(): void {
+  if (!share?.isLost()) return
+  share.close()
+  share = undefined
 }
 
 class HailoBackend implements Backend {
@@ -107,7 +125,7 @@ class HailoBackend implements Backend {
 
   close(): void {
     this.#stream.close()
-    this.#device.close()
+    letGoIfLost()
   }
 }
 
