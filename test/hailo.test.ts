@@ -85,10 +85,10 @@ describe.skipIf(COMPILER === null)('INFER_MODE=hailo on the software device', { 
   })
 
   test('npm run start:softhailo serves, and says everywhere that the device is software', async () => {
-    const { env } = softDevice()
+    const { SOFTHAILORT_LOCK_DIR = '' } = softDevice().env
     const { PATH = '', HOME = '' } = process.env
     const child = spawn('npm', ['run', 'start:softhailo'], {
-      env: { PATH, HOME, SIDECAR_PORT: '0', SOFTHAILORT_LOCK_DIR: env['SOFTHAILORT_LOCK_DIR']! },
+      env: { PATH, HOME, SIDECAR_PORT: '0', SOFTHAILORT_LOCK_DIR },
       stdio: ['ignore', 'pipe', 'pipe'],
       detached: true,
     })

@@ -94,7 +94,7 @@ test.skipIf(!isAvailable(ASAN_FLAGS))(
     const { stdout: runtime } = spawnSync(COMPILER!, ['-print-file-name=libasan.so'], { encoding: 'utf8' })
     const { code, stdout, stderr } = await runProgram(
       process.execPath,
-      [TERMINATED_WORKERS, addon, library, HEF, '40', 'kept'],
+      [TERMINATED_WORKERS, addon, library, HEF, '16', 'kept'],
       {
         LD_PRELOAD: runtime.trim(),
         // Node.js itself ends with memory that it never gave back, and V8 has threads of its own.

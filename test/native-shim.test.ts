@@ -218,6 +218,23 @@ describe.skipIf(COMPILER === null)('the shim, on the software HailoRT', { timeou
     })
   })
 
+  test.each([
+    ['round_robin', 1_000_000],
+    ['none', 100_000],
+  ])(
+    'four workers share the device, scheduler %s: each of %d answers belongs to its window',
+    async (scheduler, windows) => {
+      const program = join(PROJECT_FOLDER, 'dist/test/programs/windows-of-their-own.js')
+      const { stdout, stderr } = await runProgram(
+        process.execPath,
+        [program, SOFT_LIBRARY, '4', String(windows), scheduler],
+        { SOFTHAILORT_LOCK_DIR: LOCKS },
+      )
+      expect(stderr).toBe('')
+      expect(JSON.parse(stdout)).toMatchObject({ answered: windows, wrong: 0, failed: 0, losses: 0 })
+    },
+  )
+
   test('opens the vdevice anew when it can hold no further model', async () => {
     const program = join(PROJECT_FOLDER, 'dist/test/programs/many-models.js')
     const { stdout, stderr } = await runProgram(process.execPath, [program, SOFT_LIBRARY, HEF], {

@@ -61,7 +61,9 @@ int LockFile(const std::string& id) {
 
 }  // namespace
 
-DeviceHandle::DeviceHandle(Chip* chip_in) : chip(chip_in), unplug_count(CurrentFaults().unplug_count) { chip->AddHandle(this); }
+DeviceHandle::DeviceHandle(Chip* chip_in) : chip(chip_in), unplug_count(CurrentFaults().unplug_count) {
+  chip->AddHandle(this);
+}
 DeviceHandle::~DeviceHandle() { chip->RemoveHandle(this); }
 
 Status DeviceHandle::Check(bool is_control) const {

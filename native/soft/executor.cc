@@ -47,7 +47,9 @@ void FrameQueue::Push(size_t lane, const Transfer& transfer) {
 }
 
 Executor::Executor(const std::atomic<uint32_t>* clock_mhz)
-    : clock_mhz_(clock_mhz), born_unplug_count_(CurrentFaults().unplug_count), aborts_seen_(CurrentFaults().abort_count) {
+    : clock_mhz_(clock_mhz),
+      born_unplug_count_(CurrentFaults().unplug_count),
+      aborts_seen_(CurrentFaults().abort_count) {
   if (ConfiguredTiming().is_on) {
     // Computing must not delay the completions that the model has due meanwhile.
     threads_.emplace_back([this] { Serve(false, true); });
@@ -98,9 +100,8 @@ Status Executor::WaitForRoom(FrameQueue* queue, size_t lane, std::chrono::millis
   const Faults faults = CurrentFaults();
   Lock lock(mutex_);
   ReactTo(faults);
-  const bool is_over = queue->changed.wait_for(lock, timeout, [&] {
-    return is_dead_ || queue->state != FrameQueue::State::kRunning || !queue->IsFull(lane);
-  });
+  const bool is_over = queue->changed.wait_for(
+      lock, timeout, [&] { return is_dead_ || queue->state != FrameQueue::State::kRunning || !queue->IsFull(lane); });
   if (is_dead_) return kDriverOperationFailed;
   if (queue->state == FrameQueue::State::kAborted) return kStreamAbort;
   if (queue->state == FrameQueue::State::kInactive) return kStreamNotActivated;
@@ -129,9 +130,8 @@ Status Executor::Cancel(FrameQueue* queue, FrameQueue::State state) {
   queue->is_cancelling = true;
   queue->changed.notify_all();
   work_.notify_all();
-  queue->changed.wait(lock, [&] {
-    return (is_dead_ || !queue->is_cancelling) && !queue->is_computing && !queue->is_calling;
-  });
+  queue->changed.wait(
+      lock, [&] { return (is_dead_ || !queue->is_cancelling) && !queue->is_computing && !queue->is_calling; });
   return is_dead_ ? kDriverOperationFailed : kSuccess;
 }
 
@@ -241,7 +241,8 @@ FrameQueue* Executor::NextCompletion() {
 
 void Executor::Compute(FrameQueue* queue, Lock* lock) {
   FrameQueue::Frame& frame = queue->At(queue->started);
-  const auto* const input = static_cast<const uint8_t*>(queue->lanes[0].transfers[queue->started % queue->depth].buffer);
+  const auto* const input =
+      static_cast<const uint8_t*>(queue->lanes[0].transfers[queue->started % queue->depth].buffer);
   frame.order = next_order_++;
   frame.due = pipeline_.Completion(frame.arrival, clock_mhz_->load() / kFullClockMhz);
   queue->started++;

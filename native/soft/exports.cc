@@ -153,7 +153,8 @@ Status CheckSchedulerSetting(NetworkGroup group) {
   return group->vdevice().has_scheduler() ? kSuccess : kInvalidOperation;
 }
 
-Status MakeVStreamParams(NetworkGroup group, Direction direction, int32_t type, VStreamParamsByName* params, size_t* count) {
+Status MakeVStreamParams(NetworkGroup group, Direction direction, int32_t type, VStreamParamsByName* params,
+                         size_t* count) {
   if (group == nullptr || params == nullptr || count == nullptr) return kInvalidArgument;
   std::vector<const Layer*> layers;
   for (const Layer& layer : group->layout().layers) {
@@ -172,7 +173,8 @@ Status MakeVStreamParams(NetworkGroup group, Direction direction, int32_t type, 
 }
 
 template <typename Handle>
-Status CreateVStreams(NetworkGroup group, Direction direction, const VStreamParamsByName* params, size_t count, Handle* vstreams) {
+Status CreateVStreams(NetworkGroup group, Direction direction, const VStreamParamsByName* params, size_t count,
+                      Handle* vstreams) {
   if (group == nullptr || params == nullptr || vstreams == nullptr) return kInvalidArgument;
   if (group->IsDead()) return kDriverOperationFailed;
   return Guarded([&] {
@@ -332,7 +334,8 @@ Status hailo_get_throttling_state(Device device, bool* is_protection_enabled) {
   return status;
 }
 
-Status hailo_set_notification_callback(Device device, NotificationCallback callback, int32_t notification_id, void* opaque) {
+Status hailo_set_notification_callback(Device device, NotificationCallback callback, int32_t notification_id,
+                                       void* opaque) {
   if (device == nullptr || callback == nullptr) return kInvalidArgument;
   if (notification_id < 0 || notification_id >= DeviceHandle::kNotificationIds) return kInvalidArgument;
   const Status status = device->Check(false);
@@ -341,7 +344,8 @@ Status hailo_set_notification_callback(Device device, NotificationCallback callb
 }
 
 Status hailo_remove_notification_callback(Device device, int32_t notification_id) {
-  if (device == nullptr || notification_id < 0 || notification_id >= DeviceHandle::kNotificationIds) return kInvalidArgument;
+  if (device == nullptr || notification_id < 0 || notification_id >= DeviceHandle::kNotificationIds)
+    return kInvalidArgument;
   device->chip->Listen(device, notification_id, {});
   return kSuccess;
 }
@@ -488,7 +492,9 @@ Status hailo_configure_vdevice(VDevice vdevice, Hef hef, ConfigureParams* params
   return Guarded([&] { return Configure(vdevice, *hef, params, groups, count); });
 }
 
-Status hailo_shutdown_network_group(NetworkGroup group) { return group != nullptr ? group->Shutdown() : kInvalidArgument; }
+Status hailo_shutdown_network_group(NetworkGroup group) {
+  return group != nullptr ? group->Shutdown() : kInvalidArgument;
+}
 
 Status hailo_activate_network_group(NetworkGroup group, void*, ActivatedNetworkGroup* activated) {
   if (group == nullptr || activated == nullptr) return kInvalidArgument;
@@ -529,8 +535,12 @@ Status hailo_get_output_stream(NetworkGroup group, const char* name, OutputStrea
   return status;
 }
 
-size_t hailo_get_input_stream_frame_size(InputStream stream) { return stream != nullptr ? stream->layer->FrameBytes() : 0; }
-size_t hailo_get_output_stream_frame_size(OutputStream stream) { return stream != nullptr ? stream->layer->FrameBytes() : 0; }
+size_t hailo_get_input_stream_frame_size(InputStream stream) {
+  return stream != nullptr ? stream->layer->FrameBytes() : 0;
+}
+size_t hailo_get_output_stream_frame_size(OutputStream stream) {
+  return stream != nullptr ? stream->layer->FrameBytes() : 0;
+}
 
 Status hailo_get_input_stream_info(InputStream stream, void* info) {
   if (stream == nullptr || info == nullptr) return kInvalidArgument;
@@ -572,30 +582,35 @@ Status hailo_stream_wait_for_async_output_ready(OutputStream stream, size_t byte
   return WaitForRoom(stream, bytes, timeout_ms);
 }
 
-Status hailo_stream_write_raw_buffer_async(InputStream stream, const void* buffer, size_t bytes, CompletionCallback callback,
-                                           void* opaque) {
+Status hailo_stream_write_raw_buffer_async(InputStream stream, const void* buffer, size_t bytes,
+                                           CompletionCallback callback, void* opaque) {
   return SubmitRaw(stream, const_cast<void*>(buffer), bytes, callback, opaque);
 }
 
-Status hailo_stream_read_raw_buffer_async(OutputStream stream, void* buffer, size_t bytes, CompletionCallback callback, void* opaque) {
+Status hailo_stream_read_raw_buffer_async(OutputStream stream, void* buffer, size_t bytes, CompletionCallback callback,
+                                          void* opaque) {
   return SubmitRaw(stream, buffer, bytes, callback, opaque);
 }
 
 // Virtual streams
 
-Status hailo_make_input_vstream_params(NetworkGroup group, bool, int32_t format_type, VStreamParamsByName* params, size_t* count) {
+Status hailo_make_input_vstream_params(NetworkGroup group, bool, int32_t format_type, VStreamParamsByName* params,
+                                       size_t* count) {
   return MakeVStreamParams(group, kHostToDevice, format_type, params, count);
 }
 
-Status hailo_make_output_vstream_params(NetworkGroup group, bool, int32_t format_type, VStreamParamsByName* params, size_t* count) {
+Status hailo_make_output_vstream_params(NetworkGroup group, bool, int32_t format_type, VStreamParamsByName* params,
+                                        size_t* count) {
   return MakeVStreamParams(group, kDeviceToHost, format_type, params, count);
 }
 
-Status hailo_create_input_vstreams(NetworkGroup group, const VStreamParamsByName* params, size_t count, InputVStream* vstreams) {
+Status hailo_create_input_vstreams(NetworkGroup group, const VStreamParamsByName* params, size_t count,
+                                   InputVStream* vstreams) {
   return CreateVStreams(group, kHostToDevice, params, count, vstreams);
 }
 
-Status hailo_create_output_vstreams(NetworkGroup group, const VStreamParamsByName* params, size_t count, OutputVStream* vstreams) {
+Status hailo_create_output_vstreams(NetworkGroup group, const VStreamParamsByName* params, size_t count,
+                                    OutputVStream* vstreams) {
   return CreateVStreams(group, kDeviceToHost, params, count, vstreams);
 }
 
@@ -644,30 +659,38 @@ Status hailo_flush_input_vstream(InputVStream vstream) {
 }
 
 Status hailo_clear_input_vstreams(const InputVStream* vstreams, size_t count) { return ClearVStreams(vstreams, count); }
-Status hailo_clear_output_vstreams(const OutputVStream* vstreams, size_t count) { return ClearVStreams(vstreams, count); }
-Status hailo_release_input_vstreams(const InputVStream* vstreams, size_t count) { return ReleaseVStreams(vstreams, count); }
-Status hailo_release_output_vstreams(const OutputVStream* vstreams, size_t count) { return ReleaseVStreams(vstreams, count); }
+Status hailo_clear_output_vstreams(const OutputVStream* vstreams, size_t count) {
+  return ClearVStreams(vstreams, count);
+}
+Status hailo_release_input_vstreams(const InputVStream* vstreams, size_t count) {
+  return ReleaseVStreams(vstreams, count);
+}
+Status hailo_release_output_vstreams(const OutputVStream* vstreams, size_t count) {
+  return ReleaseVStreams(vstreams, count);
+}
 
 // Transforms
 
-Status hailo_create_input_transform_context_by_stream(InputStream stream, const TransformParams* params, InputTransform* context) {
+Status hailo_create_input_transform_context_by_stream(InputStream stream, const TransformParams* params,
+                                                      InputTransform* context) {
   return CreateTransform(stream, params, context);
 }
 
-Status hailo_create_output_transform_context_by_stream(OutputStream stream, const TransformParams* params, OutputTransform* context) {
+Status hailo_create_output_transform_context_by_stream(OutputStream stream, const TransformParams* params,
+                                                       OutputTransform* context) {
   return CreateTransform(stream, params, context);
 }
 
-Status hailo_transform_frame_by_input_transform_context(InputTransform context, const void* source, size_t source_bytes, void* target,
-                                                        size_t target_bytes) {
+Status hailo_transform_frame_by_input_transform_context(InputTransform context, const void* source, size_t source_bytes,
+                                                        void* target, size_t target_bytes) {
   if (context == nullptr || source == nullptr || target == nullptr) return kInvalidArgument;
   if (source_bytes != context->UserBytes() || target_bytes != context->HardwareBytes()) return kInvalidArgument;
   context->Apply(source, target);
   return kSuccess;
 }
 
-Status hailo_transform_frame_by_output_transform_context(OutputTransform context, const void* source, size_t source_bytes,
-                                                         void* target, size_t target_bytes) {
+Status hailo_transform_frame_by_output_transform_context(OutputTransform context, const void* source,
+                                                         size_t source_bytes, void* target, size_t target_bytes) {
   if (context == nullptr || source == nullptr || target == nullptr) return kInvalidArgument;
   if (source_bytes != context->HardwareBytes() || target_bytes != context->UserBytes()) return kInvalidArgument;
   context->Apply(source, target);

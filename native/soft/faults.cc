@@ -24,7 +24,9 @@ bool ParseNumber(const std::string& text, T least, T most, T* number) {
   errno = 0;
   char* end;
   const double value = std::strtod(text.c_str(), &end);
-  if (errno != 0 || *end != '\0' || !std::isfinite(value) || value < static_cast<double>(least) || value > static_cast<double>(most)) return false;
+  if (errno != 0 || *end != '\0' || !std::isfinite(value) || value < static_cast<double>(least) ||
+      value > static_cast<double>(most))
+    return false;
   *number = static_cast<T>(value);
   return static_cast<double>(*number) == value || std::is_floating_point<T>::value;
 }

@@ -50,11 +50,20 @@ class Message {
     number_ = 0;
     bytes_ = {};
     switch (key & 7) {
-      case 0: number_ = Varint(); break;
-      case 1: Take(8); break;
-      case 2: Take(Varint()); break;
-      case 5: Take(4); break;
-      default: failed_ = true;
+      case 0:
+        number_ = Varint();
+        break;
+      case 1:
+        Take(8);
+        break;
+      case 2:
+        Take(Varint());
+        break;
+      case 5:
+        Take(4);
+        break;
+      default:
+        failed_ = true;
     }
     return !failed_;
   }
@@ -155,24 +164,37 @@ bool ReadCoreOp(Bytes bytes, CoreOp* core_op, int depth = 0) {
 
 int32_t HardwareOrder(uint64_t format) {
   switch (format) {
-    case 0: return kOrderNhwc;
-    case 1: return kOrderNhcw;
-    case 2: return kOrderNc;
-    case 3: return 3;    // FCR
-    case 4: return 7;    // BAYER RGB
-    case 5: return 5;    // NHW
-    case 6: return 21;   // NMS on the chip
-    case 7: return 4;    // F8CR
-    case 13: return kOrderNhwc;
-    default: return kOrderAuto;
+    case 0:
+      return kOrderNhwc;
+    case 1:
+      return kOrderNhcw;
+    case 2:
+      return kOrderNc;
+    case 3:
+      return 3;  // FCR
+    case 4:
+      return 7;  // BAYER RGB
+    case 5:
+      return 5;  // NHW
+    case 6:
+      return 21;  // NMS on the chip
+    case 7:
+      return 4;  // F8CR
+    case 13:
+      return kOrderNhwc;
+    default:
+      return kOrderAuto;
   }
 }
 
 int32_t UserOrder(int32_t hardware_order) {
   switch (hardware_order) {
-    case kOrderNhcw: return kOrderNhwc;
-    case 4: return kOrderNhwc;
-    default: return hardware_order;
+    case kOrderNhcw:
+      return kOrderNhwc;
+    case 4:
+      return kOrderNhwc;
+    default:
+      return hardware_order;
   }
 }
 
@@ -182,15 +204,33 @@ bool ReadShape(Bytes bytes, Layer* layer) {
   while (base.Next()) {
     const auto number = static_cast<uint32_t>(base.number());
     switch (base.field()) {
-      case 1: layer->shape.height = number; break;
-      case 2: layer->hardware_shape.height = number; break;
-      case 3: layer->shape.width = number; break;
-      case 4: layer->hardware_shape.width = number; break;
-      case 5: layer->shape.features = number; break;
-      case 6: layer->hardware_shape.features = number; break;
-      case 7: format = base.number(); break;
-      case 8: layer->index = static_cast<uint8_t>(number); break;
-      case 12: layer->data_bytes = number; break;
+      case 1:
+        layer->shape.height = number;
+        break;
+      case 2:
+        layer->hardware_shape.height = number;
+        break;
+      case 3:
+        layer->shape.width = number;
+        break;
+      case 4:
+        layer->hardware_shape.width = number;
+        break;
+      case 5:
+        layer->shape.features = number;
+        break;
+      case 6:
+        layer->hardware_shape.features = number;
+        break;
+      case 7:
+        format = base.number();
+        break;
+      case 8:
+        layer->index = static_cast<uint8_t>(number);
+        break;
+      case 12:
+        layer->data_bytes = number;
+        break;
     }
   }
   layer->hardware_order = HardwareOrder(format);
@@ -209,12 +249,24 @@ bool ReadQuantInfo(Bytes bytes, bool scale_per_feature, Layer* layer) {
   Message numeric(bytes);
   while (numeric.Next()) {
     switch (numeric.field()) {
-      case 1: legacy.zero_point = numeric.AsFloat(); break;
-      case 2: legacy.scale = numeric.AsFloat(); break;
-      case 3: legacy.limit_min = numeric.AsFloat(); break;
-      case 4: legacy.limit_max = numeric.AsFloat(); break;
-      case 5: AppendDoubles(numeric, &zero_points); break;
-      case 6: AppendDoubles(numeric, &scales); break;
+      case 1:
+        legacy.zero_point = numeric.AsFloat();
+        break;
+      case 2:
+        legacy.scale = numeric.AsFloat();
+        break;
+      case 3:
+        legacy.limit_min = numeric.AsFloat();
+        break;
+      case 4:
+        legacy.limit_max = numeric.AsFloat();
+        break;
+      case 5:
+        AppendDoubles(numeric, &zero_points);
+        break;
+      case 6:
+        AppendDoubles(numeric, &scales);
+        break;
     }
   }
   if (numeric.failed()) return false;
@@ -252,9 +304,15 @@ bool ReadEdge(Bytes bytes, bool scale_per_feature, HefNetworkGroup* group) {
   Message edge(bytes);
   while (edge.Next()) {
     switch (edge.field()) {
-      case 1: direction = edge.number(); break;
-      case 2: type = edge.number(); break;
-      case 3: info = edge.bytes(); break;
+      case 1:
+        direction = edge.number();
+        break;
+      case 2:
+        type = edge.number();
+        break;
+      case 3:
+        info = edge.bytes();
+        break;
       case 5: {
         Message context_switch(edge.bytes());
         while (context_switch.Next()) {
@@ -263,7 +321,9 @@ bool ReadEdge(Bytes bytes, bool scale_per_feature, HefNetworkGroup* group) {
         if (context_switch.failed()) return false;
         break;
       }
-      case 6: network = edge.number(); break;
+      case 6:
+        network = edge.number();
+        break;
     }
   }
   if (edge.failed()) return false;
@@ -339,8 +399,12 @@ Status ReadProto(Bytes bytes, HefContents* contents) {
         if (header.failed()) return HefCorrupted();
         break;
       }
-      case 2: groups.push_back(hef.bytes()); break;
-      case 3: contents->mapping = hef.bytes().Text(); break;
+      case 2:
+        groups.push_back(hef.bytes());
+        break;
+      case 3:
+        contents->mapping = hef.bytes().Text();
+        break;
       case 5: {
         uint64_t type = 0;
         Message extension(hef.bytes());
@@ -360,7 +424,8 @@ Status ReadProto(Bytes bytes, HefContents* contents) {
   };
   for (const Bytes& group : groups) {
     contents->network_groups.emplace_back();
-    if (!ReadNetworkGroup(group, has(kExtensionNetFlow), has(kExtensionScalePerFeature), &contents->network_groups.back())) {
+    if (!ReadNetworkGroup(group, has(kExtensionNetFlow), has(kExtensionScalePerFeature),
+                          &contents->network_groups.back())) {
       return kInvalidHef;
     }
   }
@@ -378,7 +443,11 @@ Status ReadContainer(const uint8_t* data, size_t bytes, Bytes* proto) {
   const uint64_t proto_bytes = BigEndian(data + 8, 4);
   const uint8_t* distinct = data + kCommonHeaderBytes;
 
-  const size_t header_bytes = version == 0 ? 32 : version == 1 ? 28 : version == 2 && IsSince(20) ? 44 : version == 3 && IsSince(21) ? 56 : 0;
+  const size_t header_bytes = version == 0                  ? 32
+                              : version == 1                ? 28
+                              : version == 2 && IsSince(20) ? 44
+                              : version == 3 && IsSince(21) ? 56
+                                                            : 0;
   if (header_bytes == 0) return HefVersionUnknown();
   if (bytes < header_bytes) return HefCorrupted();
   const uint8_t* body = data + header_bytes;
@@ -393,7 +462,8 @@ Status ReadContainer(const uint8_t* data, size_t bytes, Bytes* proto) {
       break;
     }
     case 1:
-      is_whole = BigEndian(distinct + 4, 8) == body_bytes - proto_bytes && Crc32(body, body_bytes) == BigEndian(distinct, 4);
+      is_whole =
+          BigEndian(distinct + 4, 8) == body_bytes - proto_bytes && Crc32(body, body_bytes) == BigEndian(distinct, 4);
       break;
     default: {
       const uint64_t weights_bytes = BigEndian(distinct + 8, 8);

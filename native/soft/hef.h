@@ -20,7 +20,7 @@ struct Layer {
   int32_t user_order;      // of the values in a vstream
   uint32_t data_bytes;     // per value on the stream: 1 or 2
   uint8_t index;
-  QuantInfo quant_info;               // all 0 when features differ
+  QuantInfo quant_info;                // all 0 when features differ
   std::vector<QuantInfo> quant_infos;  // one, or one per feature
 
   size_t FrameBytes() const {
@@ -42,7 +42,7 @@ struct HefNetworkGroup {
 struct HefContents {
   uint64_t architecture = 0;  // 0 Hailo-8, 1 8P, 2 8R, 3 8L: the compiler's numbers
   std::vector<HefNetworkGroup> network_groups;
-  std::string mapping;  // where a HEF for this software device carries its network
+  std::string mapping;               // where a HEF for this software device carries its network
   std::array<uint8_t, 16> digest{};  // tells equal files from others
 
   /// The group of that name; the first one when `name` is null or empty; null when there is none.

@@ -1,7 +1,6 @@
 #include "kernels.h"
 
 #include <algorithm>
-#include <cmath>
 #include <cstring>
 
 #include "release.h"
@@ -15,29 +14,44 @@
 namespace soft {
 namespace {
 
+/// Clamped before it is floored: the bounds are whole numbers, so the result is the same, and it fits an int.
+/// std::floor() would be a function call on a baseline x86-64.
 int16_t Requantise(double value, int32_t low, int32_t high) {
-  return static_cast<int16_t>(std::clamp(std::floor(value + 0.5), static_cast<double>(low), static_cast<double>(high)));
+  const double clamped = std::min(std::max(value + 0.5, static_cast<double>(low)), static_cast<double>(high));
+  const auto truncated = static_cast<int32_t>(clamped);
+  return static_cast<int16_t>(truncated - (truncated > clamped ? 1 : 0));
+}
+
+/// Four outputs in time at once, so that each weight is loaded once for all four.
+template <size_t kTimes>
+void ConvolveTilePortably(const Convolution& task, size_t t, size_t block) {
+  const size_t time_step = task.stride * task.input_row;
+  const int16_t* first_tap = task.input + t * time_step;
+  const int16_t* weights = task.weights + block * task.taps * task.channels;
+  int32_t sums[kTimes][kLanes];
+  for (size_t i = 0; i < kTimes; i++) std::memcpy(sums[i], task.bias + block, sizeof sums[i]);
+  for (uint32_t tap = 0; tap < task.taps; tap++) {
+    const int16_t* row = first_tap + tap * task.dilation * task.input_row;
+    for (uint32_t channel = 0; channel < task.channels; channel++, weights += kLanes) {
+      for (size_t i = 0; i < kTimes; i++) {
+        const int16_t input = row[i * time_step + channel];
+        for (size_t lane = 0; lane < kLanes; lane++) sums[i][lane] += input * weights[lane];
+      }
+    }
+  }
+  for (size_t i = 0; i < kTimes; i++) {
+    int16_t* output = task.output + (t + i) * task.output_row + block;
+    for (size_t lane = 0; lane < kLanes; lane++) {
+      output[lane] = Requantise(sums[i][lane] * task.multiplier[block + lane], task.low, task.high);
+    }
+  }
 }
 
 void ConvolvePortably(const Convolution& task) {
-  const size_t block_weights = size_t{task.taps} * task.channels * kLanes;
-  for (uint32_t t = 0; t < task.length; t++) {
-    const int16_t* first_tap = task.input + t * task.stride * task.input_row;
-    for (size_t block = 0; block < task.output_row; block += kLanes) {
-      const int16_t* weights = task.weights + block / kLanes * block_weights;
-      int32_t sums[kLanes];
-      std::memcpy(sums, task.bias + block, sizeof sums);
-      for (uint32_t tap = 0; tap < task.taps; tap++) {
-        const int16_t* row = first_tap + tap * task.dilation * task.input_row;
-        for (uint32_t channel = 0; channel < task.channels; channel++, weights += kLanes) {
-          for (size_t lane = 0; lane < kLanes; lane++) sums[lane] += row[channel] * weights[lane];
-        }
-      }
-      int16_t* output = task.output + t * task.output_row + block;
-      for (size_t lane = 0; lane < kLanes; lane++) {
-        output[lane] = Requantise(sums[lane] * task.multiplier[block + lane], task.low, task.high);
-      }
-    }
+  for (size_t block = 0; block < task.output_row; block += kLanes) {
+    size_t t = 0;
+    for (; t + 4 <= task.length; t += 4) ConvolveTilePortably<4>(task, t, block);
+    for (; t < task.length; t++) ConvolveTilePortably<1>(task, t, block);
   }
 }
 
@@ -179,7 +193,8 @@ void ConvolveNeon(const Convolution& task) {
 void AddNeon(const Addition& task) {
   const float64x2_t low = vdupq_n_f64(task.low), high = vdupq_n_f64(task.high);
   const auto weighted = [&](int32x2_t a, int32x2_t b) {
-    const float64x2_t sum = vaddq_f64(vmulq_n_f64(ToDouble(a), task.multiplier_a), vmulq_n_f64(ToDouble(b), task.multiplier_b));
+    const float64x2_t sum =
+        vaddq_f64(vmulq_n_f64(ToDouble(a), task.multiplier_a), vmulq_n_f64(ToDouble(b), task.multiplier_b));
     return RequantiseNeon(sum, low, high);
   };
   for (size_t i = 0; i < task.count; i += 4) {

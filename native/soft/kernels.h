@@ -23,9 +23,9 @@ struct Convolution {
   size_t input_row;      // int16 per row
   size_t stride, dilation;
   uint32_t taps;
-  uint32_t channels;       // of the input, padded
-  const int16_t* weights;  // see Kernels::interleave
-  const int32_t* bias;     // padded
+  uint32_t channels;         // of the input, padded
+  const int16_t* weights;    // see Kernels::interleave
+  const int32_t* bias;       // padded
   const double* multiplier;  // padded
   int32_t low, high;
   int16_t* output;

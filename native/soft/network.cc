@@ -9,7 +9,6 @@ namespace {
 
 constexpr char kPayloadMagic[] = "SOFTNET1";
 constexpr size_t kMagicBytes = 8;
-constexpr uint32_t kNoTensor = 0xFFFFFFFF;
 
 // Bounds that no network of ours comes near; products of any three stay far below 2^63.
 constexpr uint32_t kMostTensors = 4096;
@@ -74,7 +73,8 @@ uint8_t QuantiseByte(double value) { return static_cast<uint8_t>(std::clamp(valu
 
 bool Network::IsIn(const std::string& mapping) { return mapping.compare(0, kMagicBytes, kPayloadMagic) == 0; }
 
-std::unique_ptr<Network> Network::Load(const std::string& mapping, const HefNetworkGroup& group, const Kernels& kernels) {
+std::unique_ptr<Network> Network::Load(const std::string& mapping, const HefNetworkGroup& group,
+                                       const Kernels& kernels) {
   std::unique_ptr<Network> network(new Network);
   if (!network->Read(mapping, kernels) || !network->Bind(group)) return nullptr;
   network->LayOut();
@@ -99,7 +99,8 @@ bool Network::Read(const std::string& mapping, const Kernels& kernels) {
     tensor.length = payload.Take<uint32_t>();
     tensor.zero_point = payload.Take<int32_t>();
     tensor.scale = payload.Take<float>();
-    if (tensor.channels == 0 || tensor.channels > kMostChannels || tensor.length == 0 || tensor.length > kMostLength) return false;
+    if (tensor.channels == 0 || tensor.channels > kMostChannels || tensor.length == 0 || tensor.length > kMostLength)
+      return false;
     if (tensor.zero_point < 0 || tensor.zero_point > 255 || !IsScale(tensor.scale)) return false;
     tensor.row = Padded(tensor.channels);
     tensors_.push_back(tensor);
@@ -157,11 +158,14 @@ bool Network::Read(const std::string& mapping, const Kernels& kernels) {
         [[fallthrough]];
       case Operation::kConvolution: {
         if (layer.taps == 0 || layer.taps > kMostTaps || layer.stride == 0 || layer.stride > kMostLength) return false;
-        if (layer.dilation == 0 || layer.dilation > kMostLength || layer.pad_left > kMostLength || pad_right > kMostLength) return false;
+        if (layer.dilation == 0 || layer.dilation > kMostLength || layer.pad_left > kMostLength ||
+            pad_right > kMostLength)
+          return false;
         const int64_t reach = int64_t{layer.taps - 1} * layer.dilation;
         const int64_t room = int64_t{input.length} + layer.pad_left + pad_right - reach - 1;
         if (room < 0 || room / layer.stride + 1 != output.length) return false;
-        if (weights.size() != size_t{output.channels} * input.channels * layer.taps || channel_count != output.channels) return false;
+        if (weights.size() != size_t{output.channels} * input.channels * layer.taps || channel_count != output.channels)
+          return false;
 
         layer.bias.resize(output.row);
         layer.multiplier.resize(output.row);
@@ -203,8 +207,8 @@ bool Network::Read(const std::string& mapping, const Kernels& kernels) {
     is_known[layer.output] = true;
     layers_.push_back(std::move(layer));
   }
-  const bool outputs_are_known =
-      std::all_of(outputs_.begin(), outputs_.end(), [&](const NetworkOutput& output) { return is_known[output.tensor]; });
+  const bool outputs_are_known = std::all_of(outputs_.begin(), outputs_.end(),
+                                             [&](const NetworkOutput& output) { return is_known[output.tensor]; });
   return !payload.failed() && payload.is_at_end() && outputs_are_known;
 }
 
@@ -213,7 +217,8 @@ bool Network::Bind(const HefNetworkGroup& group) {
   size_t inputs = 0;
   for (const Layer& layer : group.layers) {
     if (layer.data_bytes != 1 || layer.shape.height != 1 || layer.hardware_shape.height != 1) return false;
-    if (layer.hardware_shape.width < layer.shape.width || layer.hardware_shape.features < layer.shape.features) return false;
+    if (layer.hardware_shape.width < layer.shape.width || layer.hardware_shape.features < layer.shape.features)
+      return false;
     if (layer.direction == kHostToDevice) {
       const Tensor& tensor = tensors_[input_tensor_];
       if (layer.shape.width != tensor.length || layer.shape.features != tensor.channels) return false;
@@ -252,7 +257,9 @@ Network::Scratch Network::MakeScratch() const {
 
 void Network::Run(const uint8_t* input, uint8_t* const* outputs, Scratch* scratch) const {
   int16_t* const activations = scratch->activations.data();
-  const auto first_row = [&](const Tensor& tensor) { return activations + tensor.offset + tensor.rows_ahead * tensor.row; };
+  const auto first_row = [&](const Tensor& tensor) {
+    return activations + tensor.offset + tensor.rows_ahead * tensor.row;
+  };
 
   ReadInput(input, first_row(tensors_[input_tensor_]));
   for (const NetworkLayer& layer : layers_) {
@@ -262,7 +269,8 @@ void Network::Run(const uint8_t* input, uint8_t* const* outputs, Scratch* scratc
     const int32_t high = 255 - y.zero_point;
     if (layer.operation == Operation::kAddition) {
       const Tensor& b = tensors_[layer.input_b];
-      kernels_->add({first_row(a), first_row(b), layer.multiplier_a, layer.multiplier_b, low, high, first_row(y), y.length * y.row});
+      kernels_->add({first_row(a), first_row(b), layer.multiplier_a, layer.multiplier_b, low, high, first_row(y),
+                     y.length * y.row});
     } else if (layer.operation == Operation::kAveragePool) {
       for (size_t channel = 0; channel < a.channels; channel++) {
         int32_t sum = 0;
@@ -310,7 +318,8 @@ void Network::ReadInput(const uint8_t* input, int16_t* rows) const {
   const size_t channel_step = is_nhcw ? input_layer_.hardware_shape.width : 1;
   for (size_t t = 0; t < tensor.length; t++) {
     for (size_t channel = 0; channel < tensor.channels; channel++) {
-      rows[t * tensor.row + channel] = static_cast<int16_t>(input[t * time_step + channel * channel_step] - tensor.zero_point);
+      rows[t * tensor.row + channel] =
+          static_cast<int16_t>(input[t * time_step + channel * channel_step] - tensor.zero_point);
     }
   }
 }
@@ -324,7 +333,8 @@ void Network::WriteOutput(size_t index, const Scratch& scratch, uint8_t* bytes) 
       const double value = scratch.floats[tensor.offset + channel];
       bytes[channel] = QuantiseByte(std::floor(value / output.scale + 0.5) + output.zero_point);
     } else {
-      bytes[channel] = static_cast<uint8_t>(scratch.activations[tensor.offset + tensor.rows_ahead * tensor.row + channel] + tensor.zero_point);
+      bytes[channel] = static_cast<uint8_t>(
+          scratch.activations[tensor.offset + tensor.rows_ahead * tensor.row + channel] + tensor.zero_point);
     }
   }
 }

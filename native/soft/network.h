@@ -55,7 +55,8 @@ class Network {
 
   /// @param group the streams that the network must fit
   /// @returns null when the payload is nonsense or does not fit the streams
-  static std::unique_ptr<Network> Load(const std::string& mapping, const HefNetworkGroup& group, const Kernels& kernels);
+  static std::unique_ptr<Network> Load(const std::string& mapping, const HefNetworkGroup& group,
+                                       const Kernels& kernels);
 
   Scratch MakeScratch() const;
 

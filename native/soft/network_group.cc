@@ -22,7 +22,8 @@ void CopyName(const std::string& from, char* to, size_t room) {
 const StreamParametersByName* FindParams(const ConfigureNetworkGroupParams* params, const std::string& name) {
   if (params == nullptr) return nullptr;
   for (size_t i = 0; i < std::min<size_t>(params->stream_count, 40); i++) {
-    if (name == std::string(params->streams[i].name, strnlen(params->streams[i].name, kNameBytes))) return &params->streams[i];
+    if (name == std::string(params->streams[i].name, strnlen(params->streams[i].name, kNameBytes)))
+      return &params->streams[i];
   }
   return nullptr;
 }
@@ -38,7 +39,7 @@ bool CanRun(const HefContents& hef) {
 }  // namespace
 
 ConfiguredGroup::ConfiguredGroup(std::shared_ptr<VDeviceBase> base, std::shared_ptr<const HefNetworkGroup> layout,
-                           std::shared_ptr<const Network> network, const ConfigureNetworkGroupParams* params)
+                                 std::shared_ptr<const Network> network, const ConfigureNetworkGroupParams* params)
     : base_(std::move(base)),
       layout_(std::move(layout)),
       executor_(base_->NextExecutor()),
@@ -59,7 +60,8 @@ ConfiguredGroup::ConfiguredGroup(std::shared_ptr<VDeviceBase> base, std::shared_
     // The scheduler's streams are async whatever the parameters say.
     if (!base_->has_scheduler()) {
       const StreamParametersByName* const stream_params = FindParams(params, layer.name);
-      stream->is_async_allowed = stream_params != nullptr && (stream_params->stream_params.flags & kStreamFlagsAsync) != 0;
+      stream->is_async_allowed =
+          stream_params != nullptr && (stream_params->stream_params.flags & kStreamFlagsAsync) != 0;
     }
     streams_.push_back(stream);
   }
@@ -170,8 +172,8 @@ void FillConfigureParams(const HefNetworkGroup& group, ConfigureNetworkGroupPara
   }
 }
 
-Status Configure(VDeviceOpaque* vdevice, const HefContents& hef, const ConfigureParams* params, NetworkGroupOpaque** groups,
-                 size_t* count) {
+Status Configure(VDeviceOpaque* vdevice, const HefContents& hef, const ConfigureParams* params,
+                 NetworkGroupOpaque** groups, size_t* count) {
   if (vdevice->base->IsDead()) return kDriverOperationFailed;
   const FaultSet faults = CurrentFaults().set;
   if (faults.page_size) return kInternalFailure;
@@ -209,7 +211,8 @@ Status Configure(VDeviceOpaque* vdevice, const HefContents& hef, const Configure
     if (network == nullptr) return kInvalidHef;
     const Status status = vdevice->base->AddCoreOp(key, &network);
     if (status != kSuccess) return status;
-    made.push_back(std::make_unique<NetworkGroupOpaque>(vdevice->base, std::make_shared<HefNetworkGroup>(*layout), network, group_params));
+    made.push_back(std::make_unique<NetworkGroupOpaque>(vdevice->base, std::make_shared<HefNetworkGroup>(*layout),
+                                                        network, group_params));
   }
   if (made.size() > *count) return kInsufficientBuffer;
 

@@ -20,7 +20,8 @@ struct Stream {
   size_t lane;  // among the group's layers
   const Layer* layer;
 
-  /// Sync and async calls exclude each other for the life of the group: whoever comes first decides. Guarded by the group.
+  /// Sync and async calls exclude each other for the life of the group: whoever comes first decides. Guarded by the
+  /// group.
   enum class Mode { kUndecided, kSync, kAsync } mode = Mode::kUndecided;
   bool is_async_allowed = true;
   std::weak_ptr<StreamUser> user;
@@ -30,7 +31,7 @@ struct Stream {
 class ConfiguredGroup {
  public:
   ConfiguredGroup(std::shared_ptr<VDeviceBase> base, std::shared_ptr<const HefNetworkGroup> layout,
-               std::shared_ptr<const Network> network, const ConfigureNetworkGroupParams* params);
+                  std::shared_ptr<const Network> network, const ConfigureNetworkGroupParams* params);
   ~ConfiguredGroup();
 
   const HefNetworkGroup& layout() const { return *layout_; }
@@ -108,7 +109,7 @@ namespace soft {
 
 /// Configures the network groups that `params` name, all of the HEF's when null, and hands them to the vdevice.
 /// @param count room in `groups`, then their number
-Status Configure(VDeviceOpaque* vdevice, const HefContents& hef, const ConfigureParams* params, NetworkGroupOpaque** groups,
-                 size_t* count);
+Status Configure(VDeviceOpaque* vdevice, const HefContents& hef, const ConfigureParams* params,
+                 NetworkGroupOpaque** groups, size_t* count);
 
 }  // namespace soft

@@ -29,9 +29,11 @@ Status Transform::Make(const Layer& layer, const Format& user_format, Transform*
   if (layer.data_bytes != 1) return kNotSupported;
   if (format.type != kTypeUint8 && format.type != kTypeFloat32) return kInvalidArgument;
 
-  const bool is_image = layer.hardware_order == kOrderNhcw || layer.hardware_order == kOrderNhwc || layer.hardware_order == 3;
-  const bool is_known = layer.hardware_order == kOrderNc ? format.order == kOrderNc
-                                                         : is_image && (format.order == kOrderNhwc || format.order == layer.user_order);
+  const bool is_image =
+      layer.hardware_order == kOrderNhcw || layer.hardware_order == kOrderNhwc || layer.hardware_order == 3;
+  const bool is_known = layer.hardware_order == kOrderNc
+                            ? format.order == kOrderNc
+                            : is_image && (format.order == kOrderNhwc || format.order == layer.user_order);
   if (!is_known) return kNotSupported;
   for (const QuantInfo& info : layer.quant_infos) {
     // A scale of 0 marks what is not there; dividing by it would answer with made-up data.

@@ -34,7 +34,8 @@ bool IsPcieId(const std::string& id) {
 Status VDeviceBase::Open(const VDeviceParams& params, std::shared_ptr<VDeviceBase>* base) {
   if (params.device_count == 0) return kInvalidArgument;
   if (params.multi_process_service) return kInvalidOperation;
-  if (params.scheduling_algorithm != kSchedulerNone && params.scheduling_algorithm != kSchedulerRoundRobin) return kInvalidArgument;
+  if (params.scheduling_algorithm != kSchedulerNone && params.scheduling_algorithm != kSchedulerRoundRobin)
+    return kInvalidArgument;
 
   const std::string group_id = params.group_id != nullptr ? params.group_id : "";
   const bool is_shared = group_id != kUniqueGroup;
@@ -108,7 +109,8 @@ Status VDeviceBase::CheckSame(const VDeviceParams& params) const {
   if (params.device_count != chips_.size()) return kInvalidOperation;
   for (size_t i = 0; params.device_ids != nullptr && i < params.device_count; i++) {
     const std::string id = LowerCase(params.device_ids[i]);
-    if (std::none_of(chips_.begin(), chips_.end(), [&](const Chip* chip) { return chip->id() == id; })) return kInvalidOperation;
+    if (std::none_of(chips_.begin(), chips_.end(), [&](const Chip* chip) { return chip->id() == id; }))
+      return kInvalidOperation;
   }
   return kSuccess;
 }

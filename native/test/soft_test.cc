@@ -30,14 +30,14 @@ using namespace std::chrono_literals;
 
 namespace {
 
-#define CHECK(condition)                                                         \
-  do {                                                                           \
-    if (!(condition)) Fail(__LINE__, #condition, "");                            \
+#define CHECK(condition)                              \
+  do {                                                \
+    if (!(condition)) Fail(__LINE__, #condition, ""); \
   } while (false)
-#define CHECK_EQUAL(actual, expected)                                                                         \
-  do {                                                                                                        \
-    const auto actual_value = (actual);                                                                       \
-    if (!(actual_value == (expected))) Fail(__LINE__, #actual " == " #expected, Describe(actual_value));      \
+#define CHECK_EQUAL(actual, expected)                                                                    \
+  do {                                                                                                   \
+    const auto actual_value = (actual);                                                                  \
+    if (!(actual_value == (expected))) Fail(__LINE__, #actual " == " #expected, Describe(actual_value)); \
   } while (false)
 
 std::string case_name;
@@ -131,7 +131,8 @@ VDevice OpenVDevice(const char* group_id = kUniqueGroup, int32_t scheduler = kSc
   return vdevice;
 }
 
-Status Configure(VDevice vdevice, const std::string& bytes, NetworkGroup* group, uint16_t batch_size = 0, bool is_async = true) {
+Status Configure(VDevice vdevice, const std::string& bytes, NetworkGroup* group, uint16_t batch_size = 0,
+                 bool is_async = true) {
   Hef hef = LoadHef(bytes);
   auto params = std::make_unique<ConfigureParams>();
   CHECK_EQUAL(api().init_configure_params_by_vdevice(hef, vdevice, params.get()), kSuccess);
@@ -328,7 +329,8 @@ void CheckNoDevices(const NoDeviceStatuses& expected) {
   CHECK_EQUAL(api().scan_devices(nullptr, ids, &count), expected.scan);
   CHECK_EQUAL(count, expected.scan == kSuccess ? 0U : 8U);
   VDeviceParams params = DefaultParams();
-  CHECK(params.device_count == 1 && params.device_ids == nullptr && params.scheduling_algorithm == kSchedulerRoundRobin);
+  CHECK(params.device_count == 1 && params.device_ids == nullptr &&
+        params.scheduling_algorithm == kSchedulerRoundRobin);
   CHECK_EQUAL(std::string(params.group_id), kUniqueGroup);
   CHECK_EQUAL(StatusOfVDevice(params), expected.any);
   VDevice vdevice;
@@ -356,7 +358,8 @@ void AnswersWithoutDevices() {
   CheckNoDevices({kSuccess, kOutOfPhysicalDevices, kInvalidArgument, kInvalidArgument, kInvalidOperation});
 }
 void AnswersWithoutDevices418() {
-  CheckNoDevices({kDriverNotInstalled, kDriverNotInstalled, kDriverNotInstalled, kInvalidArgument, kDriverNotInstalled});
+  CheckNoDevices(
+      {kDriverNotInstalled, kDriverNotInstalled, kDriverNotInstalled, kInvalidArgument, kDriverNotInstalled});
 }
 
 // Devices
@@ -399,7 +402,8 @@ void CheckExtendedInformation(size_t bytes) {
   CHECK_EQUAL(api().create_device_by_id(nullptr, &device), kSuccess);
   uint8_t information[128];
   std::memset(information, 0xAB, sizeof information);
-  CHECK_EQUAL(api().get_extended_device_information(device, reinterpret_cast<ExtendedDeviceInformation*>(information)), kSuccess);
+  CHECK_EQUAL(api().get_extended_device_information(device, reinterpret_cast<ExtendedDeviceInformation*>(information)),
+              kSuccess);
   for (size_t i = bytes; i < sizeof information; i++) CHECK_EQUAL(information[i], 0xAB);
   CHECK_EQUAL(information[bytes - 1], 0);
   uint32_t clock_hz;
@@ -513,7 +517,8 @@ std::string WithVersion(uint32_t version) {
   return toy::BigEndian(0x01484546, 4) + toy::BigEndian(version, 4) + std::string(100, '\x05');
 }
 
-void CheckHefStatuses(Status corrupted, Status not_supported, Status version_unknown, Status version2, Status version3) {
+void CheckHefStatuses(Status corrupted, Status not_supported, Status version_unknown, Status version2,
+                      Status version3) {
   Hef hef = nullptr;
   CHECK_EQUAL(api().create_hef_file(&hef, "no-such.hef"), kOpenFileFailure);
   CHECK_EQUAL(api().create_hef_file(nullptr, "no-such.hef"), kInvalidArgument);
@@ -543,8 +548,12 @@ void CheckHefStatuses(Status corrupted, Status not_supported, Status version_unk
 void RefusesBrokenHefs() {
   CheckHefStatuses(kHefFileCorrupted, kHefNotSupported, kHefNotSupported, kHefFileCorrupted, kHefFileCorrupted);
 }
-void RefusesBrokenHefs420() { CheckHefStatuses(kInvalidHef, kInvalidHef, kInternalFailure, kInvalidHef, kInternalFailure); }
-void RefusesBrokenHefs418() { CheckHefStatuses(kInvalidHef, kInvalidHef, kInternalFailure, kInternalFailure, kInternalFailure); }
+void RefusesBrokenHefs420() {
+  CheckHefStatuses(kInvalidHef, kInvalidHef, kInternalFailure, kInvalidHef, kInternalFailure);
+}
+void RefusesBrokenHefs418() {
+  CheckHefStatuses(kInvalidHef, kInvalidHef, kInternalFailure, kInternalFailure, kInternalFailure);
+}
 
 template <typename StreamInfoRow, typename VStreamInfoRow>
 void CheckInfos() {
@@ -567,7 +576,8 @@ void CheckInfos() {
   CHECK_EQUAL(std::string(vstreams[0].name), "toy/input");
   CHECK_EQUAL(std::string(vstreams[0].network_name), "toy/toy");
   CHECK(vstreams[0].direction == kHostToDevice && vstreams[2].direction == kDeviceToHost);
-  CHECK(vstreams[0].format.type == kTypeUint8 && vstreams[0].format.order == kOrderNhwc && vstreams[1].format.order == kOrderNc);
+  CHECK(vstreams[0].format.type == kTypeUint8 && vstreams[0].format.order == kOrderNhwc &&
+        vstreams[1].format.order == kOrderNc);
   CHECK(vstreams[0].shape.height == 1 && vstreams[0].shape.width == 20 && vstreams[0].shape.features == 5);
   CHECK_EQUAL(vstreams[0].quant_info.scale, 0.0625F);
   CHECK_EQUAL(vstreams[1].quant_info.zero_point, 117.0F);
@@ -578,9 +588,11 @@ void CheckInfos() {
   CHECK_EQUAL(api().hef_get_all_stream_infos(hef, nullptr, streams, 3, &count), kSuccess);
   CHECK_EQUAL(count, 3U);
   CHECK_EQUAL(std::string(streams[2].name), "toy/scores");
-  CHECK(streams[0].hardware_shape.width == 24 && streams[0].hardware_frame_bytes == 120 && streams[0].hardware_data_bytes == 1);
+  CHECK(streams[0].hardware_shape.width == 24 && streams[0].hardware_frame_bytes == 120 &&
+        streams[0].hardware_data_bytes == 1);
   CHECK_EQUAL(streams[0].format.order, kOrderNhcw);
-  CHECK(streams[1].shape.features == 19 && streams[1].hardware_shape.features == 24 && streams[1].hardware_frame_bytes == 24);
+  CHECK(streams[1].shape.features == 19 && streams[1].hardware_shape.features == 24 &&
+        streams[1].hardware_frame_bytes == 24);
   CHECK(streams[2].index == 2 && !streams[2].is_mux);
   CHECK_EQUAL(streams[2].quant_info.scale, 0.05F);
   CHECK_EQUAL(api().release_hef(hef), kSuccess);
@@ -618,7 +630,8 @@ void KnowsScalesPerFeature() {
   CHECK_EQUAL(api().create_output_transform_context_by_stream(toy.scores, &params, &context), kSuccess);
   const uint8_t bytes[toy::kScoreBytes] = {91, 91, 92, 90, 0, 255, 7, 7};
   float values[toy::kScores];
-  CHECK_EQUAL(api().transform_frame_by_output_transform_context(context, bytes, sizeof bytes, values, sizeof values), kSuccess);
+  CHECK_EQUAL(api().transform_frame_by_output_transform_context(context, bytes, sizeof bytes, values, sizeof values),
+              kSuccess);
   for (size_t i = 0; i < toy::kScores; i++) CHECK_EQUAL(values[i], (bytes[i] - 90.0F) * infos[i].scale);
   CHECK_EQUAL(api().release_output_transform_context(context), kSuccess);
   CHECK_EQUAL(api().release_vdevice(vdevice), kSuccess);
@@ -758,7 +771,8 @@ uint64_t DigestOfArtifact() {
   CHECK_EQUAL(api().hef_get_all_stream_infos(hef, nullptr, infos, 8, &count), kSuccess);
   CHECK_EQUAL(api().release_hef(hef), kSuccess);
   std::vector<std::unique_ptr<std::max_align_t[]>> buffers;
-  for (size_t i = 0; i < count; i++) buffers.emplace_back(new std::max_align_t[infos[i].hardware_frame_bytes / sizeof(std::max_align_t) + 1]);
+  for (size_t i = 0; i < count; i++)
+    buffers.emplace_back(new std::max_align_t[infos[i].hardware_frame_bytes / sizeof(std::max_align_t) + 1]);
   std::mt19937 random(1);
   uint64_t digest = 0xcbf29ce484222325;
   for (int frame = 0; frame < 64; frame++) {
@@ -773,11 +787,13 @@ uint64_t DigestOfArtifact() {
         for (size_t at = 0; at < infos[i].hardware_frame_bytes; at++) data[at] = static_cast<uint8_t>(random());
         InputStream stream;
         CHECK_EQUAL(api().get_input_stream(group, infos[i].name, &stream), kSuccess);
-        CHECK_EQUAL(api().stream_write_raw_buffer_async(stream, data, infos[i].hardware_frame_bytes, on_done, &done), kSuccess);
+        CHECK_EQUAL(api().stream_write_raw_buffer_async(stream, data, infos[i].hardware_frame_bytes, on_done, &done),
+                    kSuccess);
       } else {
         OutputStream stream;
         CHECK_EQUAL(api().get_output_stream(group, infos[i].name, &stream), kSuccess);
-        CHECK_EQUAL(api().stream_read_raw_buffer_async(stream, data, infos[i].hardware_frame_bytes, on_done, &done), kSuccess);
+        CHECK_EQUAL(api().stream_read_raw_buffer_async(stream, data, infos[i].hardware_frame_bytes, on_done, &done),
+                    kSuccess);
       }
     }
     CHECK(Eventually([&] { return done == count; }));
@@ -817,7 +833,8 @@ void ChecksTransfers() {
   CHECK_EQUAL(write(buffer, toy::kInputBytes, nullptr), kInvalidArgument);
   CHECK_EQUAL(write(buffer, toy::kInputBytes - 1, Toy::OnDone), kInvalidArgument);
   CHECK_EQUAL(write(buffer + 4, toy::kInputBytes, Toy::OnDone), kInvalidArgument);
-  CHECK_EQUAL(api().stream_read_raw_buffer_async(toy.latent, buffer + 1, toy::kLatentBytes, Toy::OnDone, nullptr), kInvalidArgument);
+  CHECK_EQUAL(api().stream_read_raw_buffer_async(toy.latent, buffer + 1, toy::kLatentBytes, Toy::OnDone, nullptr),
+              kInvalidArgument);
   CHECK_EQUAL(api().stream_wait_for_async_input_ready(toy.input, 5, 10), kInvalidOperation);
   InputStream stream;
   CHECK_EQUAL(api().get_input_stream(toy.group, "toy/latent", &stream), kNotFound);
@@ -870,7 +887,8 @@ void FillsItsQueue() {
   for (size_t i = 0; i < toy.depth; i++) CHECK_EQUAL(toy.Submit(), kSuccess);
   alignas(64) static uint8_t extra[toy::kInputBytes];
   CHECK_EQUAL(api().stream_write_raw_buffer_async(toy.input, extra, sizeof extra, Toy::OnDone, nullptr), kQueueIsFull);
-  CHECK_EQUAL(api().stream_read_raw_buffer_async(toy.latent, extra, toy::kLatentBytes, Toy::OnDone, nullptr), kQueueIsFull);
+  CHECK_EQUAL(api().stream_read_raw_buffer_async(toy.latent, extra, toy::kLatentBytes, Toy::OnDone, nullptr),
+              kQueueIsFull);
   const auto start = std::chrono::steady_clock::now();
   CHECK_EQUAL(api().stream_wait_for_async_input_ready(toy.input, toy::kInputBytes, 50), kTimeout);
   CHECK(Milliseconds(std::chrono::steady_clock::now() - start) >= 49);
@@ -969,7 +987,8 @@ void NeedsActivationWithoutScheduler() {
   InputStream input;
   CHECK_EQUAL(api().get_input_stream(synchronous, "toy/input", &input), kSuccess);
   alignas(64) uint8_t buffer[toy::kInputBytes] = {};
-  CHECK_EQUAL(api().stream_write_raw_buffer_async(input, buffer, sizeof buffer, Toy::OnDone, nullptr), kInvalidOperation);
+  CHECK_EQUAL(api().stream_write_raw_buffer_async(input, buffer, sizeof buffer, Toy::OnDone, nullptr),
+              kInvalidOperation);
   CHECK_EQUAL(api().deactivate_network_group(activated), kSuccess);
   CHECK_EQUAL(api().release_vdevice(vdevice), kSuccess);
 }
@@ -997,28 +1016,34 @@ void QuantisesAsHailoRt() {
   const struct {
     float value;
     uint8_t byte;
-  } vectors[] = {{0, 128},      {0.03125F, 128}, {-0.03125F, 128}, {0.09375F, 130}, {0.15625F, 130}, {0.03126F, 129}, {0.0312F, 128},
-                 {-8, 0},       {-8.1F, 0},      {-100, 0},        {7.9375F, 255},  {8, 255},        {100, 255},      {NAN, 0},
-                 {INFINITY, 255}, {-INFINITY, 0}, {1e30F, 255},    {-0.0F, 128},    {0.0625F, 129},  {0.046875F, 129}};
+  } vectors[] = {{0, 128},        {0.03125F, 128}, {-0.03125F, 128}, {0.09375F, 130}, {0.15625F, 130},
+                 {0.03126F, 129}, {0.0312F, 128},  {-8, 0},          {-8.1F, 0},      {-100, 0},
+                 {7.9375F, 255},  {8, 255},        {100, 255},       {NAN, 0},        {INFINITY, 255},
+                 {-INFINITY, 0},  {1e30F, 255},    {-0.0F, 128},     {0.0625F, 129},  {0.046875F, 129}};
   float window[toy::kLength][toy::kChannels];
   uint8_t frame[toy::kInputBytes];
   for (const auto& vector : vectors) {
     std::fill_n(&window[0][0], toy::kLength * toy::kChannels, vector.value);
-    CHECK_EQUAL(api().transform_frame_by_input_transform_context(context, window, sizeof window, frame, sizeof frame), kSuccess);
+    CHECK_EQUAL(api().transform_frame_by_input_transform_context(context, window, sizeof window, frame, sizeof frame),
+                kSuccess);
     CHECK_EQUAL(frame[0], vector.byte);
   }
   for (size_t t = 0; t < toy::kLength; t++) {
-    for (size_t channel = 0; channel < toy::kChannels; channel++) window[t][channel] = static_cast<float>(t * 5 + channel) / 16 - 3;
+    for (size_t channel = 0; channel < toy::kChannels; channel++)
+      window[t][channel] = static_cast<float>(t * 5 + channel) / 16 - 3;
   }
   std::memset(frame, 0xEE, sizeof frame);
-  CHECK_EQUAL(api().transform_frame_by_input_transform_context(context, window, sizeof window, frame, sizeof frame), kSuccess);
+  CHECK_EQUAL(api().transform_frame_by_input_transform_context(context, window, sizeof window, frame, sizeof frame),
+              kSuccess);
   for (size_t channel = 0; channel < toy::kChannels; channel++) {
     for (size_t t = 0; t < toy::kPaddedLength; t++) {
       CHECK_EQUAL(frame[channel * toy::kPaddedLength + t], t < toy::kLength ? 128 - 48 + t * 5 + channel : 0);
     }
   }
-  CHECK_EQUAL(api().transform_frame_by_input_transform_context(context, window, 8, frame, sizeof frame), kInvalidArgument);
-  CHECK_EQUAL(api().transform_frame_by_input_transform_context(context, window, sizeof window, frame, 8), kInvalidArgument);
+  CHECK_EQUAL(api().transform_frame_by_input_transform_context(context, window, 8, frame, sizeof frame),
+              kInvalidArgument);
+  CHECK_EQUAL(api().transform_frame_by_input_transform_context(context, window, sizeof window, frame, 8),
+              kInvalidArgument);
   CHECK_EQUAL(api().release_input_transform_context(context), kSuccess);
 
   params = {0, {kTypeFloat32, kOrderAuto, 0}};
@@ -1027,7 +1052,8 @@ void QuantisesAsHailoRt() {
   uint8_t bytes[toy::kLatentBytes];
   for (size_t i = 0; i < sizeof bytes; i++) bytes[i] = static_cast<uint8_t>(10 * i);
   float values[toy::kLatents];
-  CHECK_EQUAL(api().transform_frame_by_output_transform_context(output, bytes, sizeof bytes, values, sizeof values), kSuccess);
+  CHECK_EQUAL(api().transform_frame_by_output_transform_context(output, bytes, sizeof bytes, values, sizeof values),
+              kSuccess);
   for (size_t i = 0; i < toy::kLatents; i++) CHECK_EQUAL(values[i], (static_cast<float>(bytes[i]) - 117.0F) * 0.02F);
   CHECK_EQUAL(api().release_output_transform_context(output), kSuccess);
   params = {0, {kTypeUint16, kOrderAuto, 0}};
@@ -1041,7 +1067,8 @@ struct VStreams {
     size_t count = 2;
     CHECK_EQUAL(api().make_input_vstream_params(group, false, type, params, &count), kSuccess);
     CHECK_EQUAL(count, 1U);
-    CHECK(params[0].params.timeout_ms == 10'000 && params[0].params.queue_size == 2 && params[0].params.format.type == type);
+    CHECK(params[0].params.timeout_ms == 10'000 && params[0].params.queue_size == 2 &&
+          params[0].params.format.type == type);
     params[0].params.timeout_ms = timeout_ms;
     status = api().create_input_vstreams(group, params, 1, &input);
     if (status != kSuccess) return;
@@ -1133,7 +1160,8 @@ void TimesVStreamsOut() {
   SetFaults("stall");
   size_t written = 0;
   Status status;
-  while ((status = api().vstream_write_raw_buffer(vstreams.input, frame.window, sizeof frame.window)) == kSuccess) written++;
+  while ((status = api().vstream_write_raw_buffer(vstreams.input, frame.window, sizeof frame.window)) == kSuccess)
+    written++;
   CHECK_EQUAL(status, kTimeout);
   CHECK(written >= 8 && written <= 12);
   CHECK_EQUAL(api().vstream_read_raw_buffer(vstreams.outputs[0], latent, sizeof latent), kTimeout);
@@ -1166,9 +1194,11 @@ void ExcludesSyncAndAsync() {
   InputStream input;
   CHECK_EQUAL(api().get_input_stream(group, "toy/input", &input), kSuccess);
   alignas(64) uint8_t buffer[toy::kInputBytes] = {};
-  CHECK_EQUAL(api().stream_write_raw_buffer_async(input, buffer, sizeof buffer, Toy::OnDone, nullptr), kInvalidOperation);
+  CHECK_EQUAL(api().stream_write_raw_buffer_async(input, buffer, sizeof buffer, Toy::OnDone, nullptr),
+              kInvalidOperation);
   vstreams.Release();
-  CHECK_EQUAL(api().stream_write_raw_buffer_async(input, buffer, sizeof buffer, Toy::OnDone, nullptr), kInvalidOperation);
+  CHECK_EQUAL(api().stream_write_raw_buffer_async(input, buffer, sizeof buffer, Toy::OnDone, nullptr),
+              kInvalidOperation);
   CHECK_EQUAL(api().release_vdevice(vdevice), kSuccess);
 }
 
@@ -1179,7 +1209,8 @@ void RunsVStreamsWithoutScheduler() {
   VStreams vstreams(group, 1000);
   CHECK_EQUAL(vstreams.status, kSuccess);
   const FloatFrame frame(3);
-  CHECK_EQUAL(api().vstream_write_raw_buffer(vstreams.input, frame.window, sizeof frame.window), kNetworkGroupNotActivated);
+  CHECK_EQUAL(api().vstream_write_raw_buffer(vstreams.input, frame.window, sizeof frame.window),
+              kNetworkGroupNotActivated);
   ActivatedNetworkGroup activated;
   CHECK_EQUAL(api().activate_network_group(group, nullptr, &activated), kSuccess);
   CHECK_EQUAL(api().vstream_write_raw_buffer(vstreams.input, frame.window, sizeof frame.window), kSuccess);
@@ -1193,8 +1224,8 @@ void RunsVStreamsWithoutScheduler() {
 
 void ParsesFaults() {
   CHECK_EQUAL(api().control(nullptr), 2);
-  for (const char* wrong : {"stal", "stall=1", "temperature", "temperature=warm", "driver=4.22", "after=-1", "after=1.5", "fail_submit=0",
-                            "stall nonsense", "slow_shutdown=x"}) {
+  for (const char* wrong : {"stal", "stall=1", "temperature", "temperature=warm", "driver=4.22", "after=-1",
+                            "after=1.5", "fail_submit=0", "stall nonsense", "slow_shutdown=x"}) {
     CHECK_EQUAL(api().control(wrong), 2);
   }
   CHECK_EQUAL(api().control("  stall   temperature=110.5 driver=4.22.0 after=3 fail_submit=36 slow_shutdown=5 "), 0);
@@ -1273,7 +1304,8 @@ void Unplugs() {
   again.Run(10);
   CHECK_EQUAL(api().release_vdevice(vdevice), kSuccess);
   CHECK_EQUAL(toy.Completed(), 0U);
-  CHECK_EQUAL(StatusOfVDevice(DefaultParams()), kOutOfPhysicalDevices);  // releasing the dead one freed nothing of the new one
+  CHECK_EQUAL(StatusOfVDevice(DefaultParams()),
+              kOutOfPhysicalDevices);  // releasing the dead one freed nothing of the new one
   CHECK_EQUAL(api().release_device(device), kSuccess);
   again.Run(10);
   CHECK_EQUAL(api().release_vdevice(next), kSuccess);
@@ -1567,7 +1599,9 @@ const std::vector<Case> kCases = {
     {"computes the same bits portably", ComputesTheSameBitsPortably, {}},
     {"checks transfers", ChecksTransfers, {}},
     {"keeps order in many groups", KeepsOrderInManyGroups, {}},
-    {"keeps order in many groups with modelled time", KeepsOrderInManyGroups, {{"SOFTHAILORT_TIMING", "latency_us=150,fps=20000,pcie_us=5,completion_us=10,jitter=0.2"}}},
+    {"keeps order in many groups with modelled time",
+     KeepsOrderInManyGroups,
+     {{"SOFTHAILORT_TIMING", "latency_us=150,fps=20000,pcie_us=5,completion_us=10,jitter=0.2"}}},
     {"serves groups in turn", ServesGroupsInTurn, {}},
     {"fills its queue and says so", FillsItsQueue, {}},
     {"honours the configured depth", HonoursTheConfiguredDepth, {{"SOFTHAILORT_TIMING", "depth=3"}}},
@@ -1592,12 +1626,16 @@ const std::vector<Case> kCases = {
     {"corrupts results and refuses submissions", CorruptsResults, {}},
     {"fails after some frames", FailsAfterSomeFrames, {}},
     {"takes faults from the environment", TakesFaultsFromTheEnvironment, {{"SOFTHAILORT_FAULT", "stall after=2"}}},
-    {"ignores nonsense in the environment", IgnoresNonsenseInTheEnvironment, {{"SOFTHAILORT_FAULT", "stall nonsense"}, {kDevices, "many"}, {"SOFTHAILORT_TIMING", "depth=x"}}},
+    {"ignores nonsense in the environment",
+     IgnoresNonsenseInTheEnvironment,
+     {{"SOFTHAILORT_FAULT", "stall nonsense"}, {kDevices, "many"}, {"SOFTHAILORT_TIMING", "depth=x"}}},
     {"takes faults from a file", TakesFaultsFromAFile, {{"SOFTHAILORT_CONTROL_FILE", "faults"}}},
     {"gets hot", GetsHot, {}},
     {"reports run-time errors", ReportsRunTimeErrors, {}},
     {"shuts down slowly", ShutsDownSlowly, {}},
-    {"models time", ModelsTime, {{"SOFTHAILORT_TIMING", "latency_us=8000,fps=500,pcie_us=5,completion_us=30,jitter=0.1,depth=4"}}},
+    {"models time",
+     ModelsTime,
+     {{"SOFTHAILORT_TIMING", "latency_us=8000,fps=500,pcie_us=5,completion_us=30,jitter=0.1,depth=4"}}},
 };
 
 std::string Absolute(const char* path) {

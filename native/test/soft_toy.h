@@ -26,7 +26,9 @@ inline std::string Varint(uint64_t value) {
   return bytes + static_cast<char>(value);
 }
 inline std::string Number(uint32_t field, uint64_t value) { return Varint(field << 3) + Varint(value); }
-inline std::string Bytes(uint32_t field, const std::string& value) { return Varint(field << 3 | 2) + Varint(value.size()) + value; }
+inline std::string Bytes(uint32_t field, const std::string& value) {
+  return Varint(field << 3 | 2) + Varint(value.size()) + value;
+}
 template <typename T>
 std::string Raw(T value) {
   return std::string(reinterpret_cast<const char*>(&value), sizeof value);
@@ -51,8 +53,8 @@ inline std::string BigEndian(uint64_t value, int bytes) {
 
 /// A version 1 container around a protobuf.
 inline std::string Container(const std::string& proto) {
-  return BigEndian(0x01484546, 4) + BigEndian(1, 4) + BigEndian(proto.size(), 4) + BigEndian(Crc32(proto), 4) + BigEndian(0, 8) +
-         BigEndian(0, 4) + proto;
+  return BigEndian(0x01484546, 4) + BigEndian(1, 4) + BigEndian(proto.size(), 4) + BigEndian(Crc32(proto), 4) +
+         BigEndian(0, 8) + BigEndian(0, 4) + proto;
 }
 
 enum Operation : uint32_t { kConvolution = 1, kMatrix = 2, kAddition = 3, kAveragePool = 4 };
@@ -78,8 +80,14 @@ struct Layer {
 class Network {
  public:
   explicit Network(uint32_t seed) : random_(seed) {
-    tensors = {{kChannels, kLength, 128, kInputScale}, {17, 20, 0, 0.02F}, {17, 20, 100, 0.03F}, {17, 20, 0, 0.04F},
-               {33, 10, 0, 0.02F},                     {33, 1, 0, 0.01F},  {kLatents, 1, 117, 0.02F}, {kScores, 1, 0, 1}};
+    tensors = {{kChannels, kLength, 128, kInputScale},
+               {17, 20, 0, 0.02F},
+               {17, 20, 100, 0.03F},
+               {17, 20, 0, 0.04F},
+               {33, 10, 0, 0.02F},
+               {33, 1, 0, 0.01F},
+               {kLatents, 1, 117, 0.02F},
+               {kScores, 1, 0, 1}};
     Convolve(0, 1, true, 3, 1, 1, 1, 1);
     Convolve(1, 2, false, 3, 1, 2, 2, 2);
     layers.push_back({kAddition, 1, 2, 3, true, false, 1, 1, 1, 0, 0, 0.75F, 1.25F, {}, {}, {}});
@@ -111,7 +119,8 @@ class Network {
           double& target = values[layer.output][out * y.length + t];
           if (layer.operation == kAddition) {
             const size_t at = out * y.length + t;
-            target = std::floor(values[layer.a][at] * layer.multiplier_a + values[layer.b][at] * layer.multiplier_b + 0.5);
+            target =
+                std::floor(values[layer.a][at] * layer.multiplier_a + values[layer.b][at] * layer.multiplier_b + 0.5);
           } else if (layer.operation == kAveragePool) {
             double sum = 0;
             for (size_t from = 0; from < a.length; from++) sum += values[layer.a][out * a.length + from];
@@ -122,7 +131,8 @@ class Network {
               for (size_t tap = 0; tap < layer.taps; tap++) {
                 const int64_t from = static_cast<int64_t>(t * layer.stride + tap * layer.dilation) - layer.pad_left;
                 if (from < 0 || from >= a.length) continue;
-                sum += values[layer.a][in * a.length + from] * layer.weights[(out * a.channels + in) * layer.taps + tap];
+                sum +=
+                    values[layer.a][in * a.length + from] * layer.weights[(out * a.channels + in) * layer.taps + tap];
               }
             }
             if (layer.is_float) {
@@ -138,14 +148,17 @@ class Network {
     Result result;
     for (size_t i = 0; i < kLatents; i++) result.latent[i] = static_cast<uint8_t>(values[6][i] + 117);
     for (size_t i = 0; i < kScores; i++) {
-      result.scores[i] = static_cast<uint8_t>(std::clamp(std::floor(values[7][i] / score_scale + 0.5) + 90, 0.0, 255.0));
+      result.scores[i] =
+          static_cast<uint8_t>(std::clamp(std::floor(values[7][i] / score_scale + 0.5) + 90, 0.0, 255.0));
     }
     return result;
   }
 
   std::string Payload() const {
-    std::string bytes = "SOFTNET1" + Raw<uint32_t>(tensors.size()) + Raw<uint32_t>(layers.size()) + Raw<uint32_t>(2) + Raw<uint32_t>(0);
-    for (const Tensor& tensor : tensors) bytes += Raw(tensor.channels) + Raw(tensor.length) + Raw(tensor.zero_point) + Raw(tensor.scale);
+    std::string bytes =
+        "SOFTNET1" + Raw<uint32_t>(tensors.size()) + Raw<uint32_t>(layers.size()) + Raw<uint32_t>(2) + Raw<uint32_t>(0);
+    for (const Tensor& tensor : tensors)
+      bytes += Raw(tensor.channels) + Raw(tensor.length) + Raw(tensor.zero_point) + Raw(tensor.scale);
     const auto output = [&](std::string name, uint32_t tensor, float scale, float zero_point) {
       name.resize(128);
       bytes += name + Raw(tensor) + Raw(scale) + Raw(zero_point);
@@ -153,8 +166,9 @@ class Network {
     output("toy/scores", 7, score_scale, 90);  // in another order than the streams
     output("toy/latent", 6, 0.02F, 117);
     for (const Layer& layer : layers) {
-      for (const uint32_t number : {uint32_t{layer.operation}, layer.a, layer.b, layer.output, uint32_t{layer.relu}, uint32_t{layer.is_float},
-                                    layer.taps, layer.stride, layer.dilation, layer.pad_left, layer.pad_right}) {
+      for (const uint32_t number :
+           {uint32_t{layer.operation}, layer.a, layer.b, layer.output, uint32_t{layer.relu}, uint32_t{layer.is_float},
+            layer.taps, layer.stride, layer.dilation, layer.pad_left, layer.pad_right}) {
         bytes += Raw(number);
       }
       bytes += Raw(layer.multiplier_a) + Raw(layer.multiplier_b) + Raw<uint32_t>(layer.weights.size());
@@ -176,14 +190,16 @@ class Network {
 
   void Fill(Layer* layer, size_t inputs, size_t outputs) {
     std::uniform_int_distribution<int> weight(-127, 127), bias(-2000, 2000);
-    for (size_t i = 0; i < outputs * inputs * layer->taps; i++) layer->weights.push_back(static_cast<int8_t>(weight(random_)));
+    for (size_t i = 0; i < outputs * inputs * layer->taps; i++)
+      layer->weights.push_back(static_cast<int8_t>(weight(random_)));
     for (size_t i = 0; i < outputs; i++) {
       layer->bias.push_back(bias(random_));
       layer->multiplier.push_back(0.001F + 0.002F * static_cast<float>(random_() % 1000) / 1000);
     }
   }
 
-  void Convolve(uint32_t from, uint32_t to, bool relu, uint32_t taps, uint32_t stride, uint32_t dilation, uint32_t left, uint32_t right) {
+  void Convolve(uint32_t from, uint32_t to, bool relu, uint32_t taps, uint32_t stride, uint32_t dilation, uint32_t left,
+                uint32_t right) {
     Layer layer{kConvolution, from, kNone, to, relu, false, taps, stride, dilation, left, right, 0, 0, {}, {}, {}};
     Fill(&layer, tensors[from].channels, tensors[to].channels);
     layers.push_back(layer);
@@ -209,11 +225,13 @@ struct HefOptions {
   bool scale_per_feature = false;
 };
 
-inline std::string LayerMessage(const std::string& name, uint32_t format, uint32_t width, uint32_t padded_width, uint32_t features,
-                                uint32_t padded_features, float zero_point, float scale, uint32_t index, bool per_feature) {
+inline std::string LayerMessage(const std::string& name, uint32_t format, uint32_t width, uint32_t padded_width,
+                                uint32_t features, uint32_t padded_features, float zero_point, float scale,
+                                uint32_t index, bool per_feature) {
   std::string base = Number(1, 1) + Number(2, 1) + Number(3, width) + Number(4, padded_width) + Number(5, features) +
                      Number(6, padded_features) + Number(7, format) + Number(8, index) + Number(12, 1);
-  std::string numeric = Float(1, zero_point) + Float(2, scale) + Float(3, -zero_point * scale) + Float(4, (255 - zero_point) * scale);
+  std::string numeric =
+      Float(1, zero_point) + Float(2, scale) + Float(3, -zero_point * scale) + Float(4, (255 - zero_point) * scale);
   std::string zero_points, scales;
   for (uint32_t i = 0; i < (per_feature ? features : 1); i++) {
     zero_points += Raw(static_cast<double>(zero_point));
@@ -225,9 +243,12 @@ inline std::string LayerMessage(const std::string& name, uint32_t format, uint32
 
 inline std::string Proto(const HefOptions& options) {
   const bool per_feature = options.scale_per_feature;
-  const auto edge = [](uint32_t direction, const std::string& layer) { return Bytes(2, Number(1, direction) + Bytes(3, layer)); };
+  const auto edge = [](uint32_t direction, const std::string& layer) {
+    return Bytes(2, Number(1, direction) + Bytes(3, layer));
+  };
   const std::string context =
-      Bytes(3, edge(0, LayerMessage("toy/input", 1, kLength, kPaddedLength, kChannels, kChannels, kInputZeroPoint, kInputScale, 1, per_feature)) +
+      Bytes(3, edge(0, LayerMessage("toy/input", 1, kLength, kPaddedLength, kChannels, kChannels, kInputZeroPoint,
+                                    kInputScale, 1, per_feature)) +
                    edge(1, LayerMessage("toy/latent", 2, 1, 1, kLatents, kLatentBytes, 117, 0.02F, 0, per_feature)) +
                    edge(1, LayerMessage("toy/scores", 2, 1, 1, kScores, kScoreBytes, 90, 0.05F, 2, per_feature)));
   std::string proto = Bytes(1, Number(1, options.architecture));

@@ -19,7 +19,7 @@ namespace {
 using std::chrono::milliseconds;
 
 constexpr int kThreads = 4;
-constexpr int kRounds = 12;
+constexpr int kRounds = 8;
 constexpr int kWindowsPerRound = 60;
 constexpr size_t kMotifs = 12;
 constexpr size_t kOutputs = shim::kLatentDims + kMotifs;
