@@ -27,6 +27,9 @@ export function requireArchitecture(
       'Make one with `npm run hef:soft`, or run it on a device',
     )
   }
+  if (RUNS[device] === undefined) {
+    throw refuse(`it is to run on a ${device}`, 'This engine drives no other device')
+  }
   switch (architecture) {
     case 'hailo8':
       throw refuse('it is compiled for the first silicon (hailo8), which no device on sale runs', recompile)
