@@ -122,7 +122,7 @@ function stampOf(target: Target, compiler: string): string {
   const hash = createHash('sha256')
   hash.update(spawnSync(compiler, ['--version']).stdout)
   hash.update(JSON.stringify([FLAGS, target]))
-  const headers = ['.', 'shim', 'soft'].flatMap(folder => filesIn(join(NATIVE_FOLDER, folder), '.h'))
+  const headers = ['.', 'shim', 'soft', 'test'].flatMap(folder => filesIn(join(NATIVE_FOLDER, folder), '.h'))
   for (const file of [...target.sources, ...headers]) hash.update(readFileSync(file))
   return hash.digest('hex')
 }

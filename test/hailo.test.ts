@@ -164,7 +164,8 @@ describe.skipIf(COMPILER === null)('INFER_MODE=hailo on the software device', { 
     expect(await metric(server.port, 'hailo_worker_restarts_total')).toBe(0)
   })
 
-  // Each row: what happens to the device, how that looks while it lasts, and whether the vdevice had to be opened anew.
+  // Each row: what happens to the device, and how that looks while it lasts. Two streams that fail in a row, or a device
+  // that is gone, cost the vdevice: it is opened anew.
   describe('what the device does, and how the service comes back without a restart', () => {
     test.each<{
       event: string
@@ -176,7 +177,6 @@ describe.skipIf(COMPILER === null)('INFER_MODE=hailo on the software device', { 
       healed?: string
       /** How much longer it lasts: until a second stream has failed too. */
       lastsMs?: number
-      reopened: boolean
     }>([
       {
         event: 'a read of a vstream times out',
@@ -185,14 +185,12 @@ describe.skipIf(COMPILER === null)('INFER_MODE=hailo on the software device', { 
         lastsMs: 1500,
         answered: ['deadline_exceeded', 'model_unavailable'],
         readyz: /no worker: timeout/,
-        reopened: true,
       },
       {
         event: 'a raw transfer never completes',
         faults: 'drop',
         answered: ['deadline_exceeded', 'model_unavailable'],
         readyz: /no worker: (timeout|device_lost)/,
-        reopened: true,
       },
       {
         event: 'completions are held and then come late',
@@ -200,7 +198,6 @@ describe.skipIf(COMPILER === null)('INFER_MODE=hailo on the software device', { 
         lastsMs: 1500,
         answered: ['deadline_exceeded', 'model_unavailable'],
         readyz: /no worker: timeout/,
-        reopened: true,
       },
       {
         event: 'the chip shuts its dataflow down for heat',
@@ -208,37 +205,33 @@ describe.skipIf(COMPILER === null)('INFER_MODE=hailo on the software device', { 
         answered: ['model_unavailable', 'deadline_exceeded'],
         readyz: /no worker: device_hot: .*121 °C/,
         healed: 'temperature=60',
-        reopened: true,
       },
       {
         event: 'the firmware reports a run-time error',
         faults: 'runtime_error',
         answered: ['deadline_exceeded', 'model_unavailable'],
         readyz: /no worker: (device_lost|timeout)/,
-        reopened: true,
       },
       {
         event: 'the device is unplugged',
         faults: 'unplug',
         answered: ['model_unavailable', 'deadline_exceeded'],
         readyz: /no worker: no_device: No Hailo device/,
-        reopened: true,
       },
       {
         event: 'the device does not answer control calls any more',
         faults: 'control_timeout',
         answered: ['model_unavailable', 'deadline_exceeded'],
         readyz: /no worker: timeout: .*\(87\)/,
-        reopened: true,
       },
       {
         event: 'submits are refused because the queue is full',
         faults: 'fail_submit=82',
+        lastsMs: 1500,
         answered: ['model_unavailable'],
         readyz: /no worker: open_failed: .*\(82\)/,
-        reopened: true,
       },
-    ])('$event', async ({ faults, env = {}, answered, readyz, healed = '', lastsMs = 0, reopened }) => {
+    ])('$event', async ({ faults, env = {}, answered, readyz, healed = '', lastsMs = 0 }) => {
       const { server, device } = await startHailo({ WORKERS: '2', ...env })
       await untilSound(server)
       const generation = await generationOf(server)
@@ -264,7 +257,7 @@ describe.skipIf(COMPILER === null)('INFER_MODE=hailo on the software device', { 
         ok: true,
         device: 'hailo8 (software)',
       })
-      expect((await generationOf(server)) > generation).toBe(reopened)
+      await until(async () => (await generationOf(server)) > generation)
     })
 
     test('an abort costs the streams, not the vdevice', async () => {

@@ -43,7 +43,6 @@ class NetworkGroup {
 
   /// Windows that the group takes at once: `depth` of one stream, or shared by all of them.
   void SetDepth(size_t depth);
-  size_t depth() const { return depth_; }
   /// Waits for room, at most `timeout`. A full queue would refuse the write of a window whose reads
   /// are queued already, and every later window would get its predecessor's result.
   bool TakeCredit(std::chrono::milliseconds timeout);

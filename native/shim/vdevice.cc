@@ -250,7 +250,7 @@ DeviceState VDevice::State() const {
   const uint32_t clock_hz = clock_hz_;
   return {
       temperature_celsius_, clock_hz,   clock_hz < description_.clock_hz,
-      utilisation_percent_, generation, is_retired() ? retirement_reason() : "",
+      utilisation_percent_, generation,
   };
 }
 

@@ -37,8 +37,6 @@ struct DeviceState {
   float utilisation_percent;
   /// How often this process has opened a device.
   uint64_t generation;
-  /// Empty while the device works.
-  std::string loss;
 };
 
 class NetworkGroup;
