@@ -31,7 +31,9 @@ const ARROWS: readonly [place: string, mayImport: readonly string[]][] = [
     ['workers/backends/', 'src/core/', 'native/index.ts', 'src/hef/architecture.ts', 'src/hef/error.ts'],
   ],
   ['native/', ['src/project.ts']],
-  ['bench/', ['src/project.ts']],
+  ['bench/', ['src/project.ts', 'client/']],
+  // Runs in browsers too: of the server it knows the bytes on the wire, and nothing else.
+  ['client/', ['src/http/frame.ts', 'src/core/window.ts', 'src/core/backend.ts']],
 ]
 
 /** Where each package may be imported. */
@@ -45,6 +47,7 @@ const PACKAGES: Record<string, string | string[]> = {
   'protobufjs/light.js': 'src/hef/schema.ts',
   'hash-wasm': 'src/hef/container.ts',
   pino: 'src/log.ts',
+  'typed-binary': 'src/http/frame.ts',
   yaml: 'src/config.ts',
   zod: 'src/',
 }

@@ -249,8 +249,7 @@ void VDevice::WindowsEnded(size_t count) {
 DeviceState VDevice::State() const {
   const uint32_t clock_hz = clock_hz_;
   return {
-      temperature_celsius_, clock_hz,   clock_hz < description_.clock_hz,
-      utilisation_percent_, generation,
+      temperature_celsius_, clock_hz, clock_hz < description_.clock_hz, utilisation_percent_, generation,
   };
 }
 

@@ -1,0 +1,149 @@
+import { BufferReader, BufferWriter, f32, object, type Parsed, u8, u8Array, u16, u32 } from 'typed-binary'
+import { CHANNELS } from '../core/window.ts'
+
+/**
+ * The binary frames of `/stream`: little-endian, a head of fixed size, then bytes where there are any.
+ * Heads are multiples of 4 bytes, so that float32 behind them is aligned when the frame is. Numbers of
+ * types, modes and statuses are the wire's: append only. docs/stream.md shows the offsets.
+ */
+export const STREAM_VERSION = 1
+
+export const STREAM_MODES = ['windows', 'samples'] as const
+export type StreamMode = (typeof STREAM_MODES)[number]
+
+/** Every way a window can end on `/stream` and in a bulk answer. */
+export const WINDOW_STATUSES = [
+  'ok',
+  'deadline_exceeded',
+  'model_unavailable',
+  'invalid_window',
+  'overloaded',
+  'draining',
+  'cancelled',
+  'invalid_request',
+  'internal_error',
+] as const
+export type WindowStatus = (typeof WINDOW_STATUSES)[number]
+
+const type = u32
+
+/** Heads by the name of their frame. */
+export const HEADS = {
+  /** First frame of the client. `first`: the sequence of the first window to come; 0, or where it resumes. */
+  hello: object({ type, version: u8, mode: u8, reserved: u16, hop: u32, first: u32 }),
+  /** Then float32[100][9]. `deadlineMs` counts from the frame's arrival; 0 for the server's default. */
+  window: object({ type, sequence: u32, deadlineMs: f32 }),
+  /** Then float32[n][9], n ≥ 1. `index` of the first of them in the whole recording. */
+  samples: object({ type, index: u32 }),
+  /** Answered in its turn: with the result if that is on its way already, else with an error, `cancelled`. */
+  cancel: object({ type, sequence: u32 }),
+  /** Nothing more will come. What was sent is answered, then the server closes. */
+  bye: object({ type }),
+
+  welcome: object({
+    type,
+    version: u8,
+    mode: u8,
+    /** Index into BACKENDS of what is configured. */
+    backend: u8,
+    reserved: u8,
+    /** Windows that may be sent now. */
+    credits: u16,
+    /** Motif scores in each result. */
+    motifs: u16,
+    hop: u32,
+    first: u32,
+    /** For windows that name none. */
+    deadlineMs: f32,
+    /** SHA-256; zeros in stub mode, where there is no model. */
+    model: u8Array(32),
+  }),
+  /** Then float32[64] latent and float32[motifs] scores. `status` is ok: a window without a result gets an error. */
+  result: object({
+    type,
+    sequence: u32,
+    queueUs: u32,
+    inferUs: u32,
+    status: u8,
+    /** Index into BACKENDS of what gave this result. */
+    backend: u8,
+    reserved: u16,
+  }),
+  credit: object({ type, count: u32 }),
+  /** Then the detail in UTF-8. `status` indexes WINDOW_STATUSES. Without `hasSequence` it is about no window. */
+  error: object({
+    type,
+    sequence: u32,
+    /** When coming back makes sense; 0 when it does not. */
+    retryAfterMs: u32,
+    status: u8,
+    hasSequence: u8,
+    reserved: u16,
+  }),
+  /** Nothing new is admitted; what was sent is answered, then the server closes with 1012. */
+  draining: object({ type }),
+  /** Samples mode: those from `missing` up to, not including, `index` never came. `sequence` is the next window's. */
+  gap: object({ type, missing: u32, index: u32, sequence: u32 }),
+} as const
+
+const TYPES = {
+  hello: 1,
+  window: 2,
+  samples: 3,
+  cancel: 4,
+  bye: 5,
+  welcome: 129,
+  result: 130,
+  credit: 131,
+  error: 132,
+  draining: 133,
+  gap: 134,
+} as const satisfies Record<keyof typeof HEADS, number>
+const NAMES = new Map(Object.entries(TYPES).map(([name, type]) => [type as number, name as FrameName]))
+
+export type FrameName = keyof typeof HEADS
+/** The fields of a head, without type and padding. */
+export type Head<Name extends FrameName> = Omit<Parsed<(typeof HEADS)[Name]>, 'type' | 'reserved'>
+
+export const SAMPLE_BYTES = CHANNELS * 4
+
+/** Where the bytes behind the head begin. */
+export function headBytes(name: FrameName): number {
+  return HEADS[name].maxSize
+}
+
+/** A whole frame. @param payload copied */
+export function encodeFrame<Name extends FrameName>(
+  name: Name,
+  head: Head<Name>,
+  payload: Uint8Array = NO_BYTES,
+): Uint8Array<ArrayBuffer> {
+  const frame = new Uint8Array(headBytes(name) + payload.length)
+  const schema = HEADS[name] as { write(writer: BufferWriter, head: unknown): void }
+  schema.write(new BufferWriter(frame.buffer, LITTLE_ENDIAN), { ...head, type: TYPES[name], reserved: 0 })
+  frame.set(payload, headBytes(name))
+  return frame
+}
+
+/** What a frame is; null when there is no such type. */
+export function frameName(frame: Uint8Array): FrameName | null {
+  return frame.length < 4 ? null : (NAMES.get(read(type, frame)) ?? null)
+}
+
+/** Reads the head. What is behind it stays where it is, from `headBytes(name)` on. @throws RangeError when cut short */
+export function decodeHead<Name extends FrameName>(name: Name, frame: Uint8Array): Head<Name> {
+  if (frame.length < headBytes(name)) {
+    throw new RangeError(`a ${name} frame has at least ${headBytes(name)} bytes, this one ${frame.length}`)
+  }
+  return read(HEADS[name] as { read(reader: BufferReader): unknown }, frame) as Head<Name>
+}
+
+const LITTLE_ENDIAN = { endianness: 'little' } as const
+const NO_BYTES = new Uint8Array(0)
+
+function read<Value>(
+  schema: { read(reader: BufferReader): Value },
+  { buffer, byteOffset }: Uint8Array,
+): Value {
+  return schema.read(new BufferReader(buffer, { ...LITTLE_ENDIAN, byteOffset }))
+}
