@@ -35,6 +35,8 @@ export interface Config {
   readonly deadlineMs: number
   /** The longest deadline that a request may name, at least `deadlineMs`. */
   readonly maxDeadlineMs: number
+  /** In one bulk request. */
+  readonly maxWindowsPerRequest: number
   readonly logLevel: (typeof LOG_LEVELS)[number]
   /** Printable ASCII, fit for a header, as is `modelVersion`. */
   readonly configVersion: string
@@ -160,7 +162,7 @@ const SYNONYMS: readonly Key[][] = [
   ['SIDECAR_PORT', 'FASTAPI_PORT', 'PORT'],
 ]
 
-const WITHOUT_EFFECT: readonly Key[] = ['SESSIONS_DIR', 'TELEMETRY_DIR', 'MAX_WINDOWS_PER_REQUEST']
+const WITHOUT_EFFECT: readonly Key[] = ['SESSIONS_DIR', 'TELEMETRY_DIR']
 const ONLY_FOR_HAILO: readonly Key[] = [
   'FALLBACK',
   'HEF_PATH',
@@ -246,6 +248,7 @@ export function loadConfig(env: Record<string, string | undefined>): Config {
     ringSlots: set.RING_SLOTS ?? 64,
     deadlineMs,
     maxDeadlineMs,
+    maxWindowsPerRequest: set.MAX_WINDOWS_PER_REQUEST ?? 10_000,
     logLevel: set.LOG_LEVEL ?? 'info',
     configVersion: set.CONFIG_VERSION ?? '1',
     modelVersion: set.MODEL_VERSION ?? null,

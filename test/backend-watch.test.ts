@@ -86,7 +86,9 @@ function watchOfTwo() {
     fallbackEnded: vi.fn<Observer['fallbackEnded']>(),
     deviceChanged: vi.fn<Observer['deviceChanged']>(),
   }
-  const streams = [0, 1].map(() => new Stream({ capacity: 2, motifCount: MOTIF_COUNT, observer }))
+  const streams = [0, 1].map(
+    () => new Stream({ capacity: 2, motifCount: MOTIF_COUNT, observer: { ...observer, settled: () => {} } }),
+  )
   const watch = new BackendWatch(streams, 'hailo', observer)
   const worker = (
     index: number,

@@ -30,6 +30,7 @@ test('loadConfig() of an empty environment runs the shipped model on the local i
     ringSlots: 64,
     deadlineMs: 40,
     maxDeadlineMs: 5000,
+    maxWindowsPerRequest: 10_000,
     logLevel: 'info',
     configVersion: '1',
     modelVersion: null,
@@ -252,7 +253,7 @@ test('loadConfig() lists every wrong value and every contradiction at once', () 
 })
 
 test('loadConfig() names the keys that are set without effect, and no others', () => {
-  const never = { SESSIONS_DIR: '/sessions', TELEMETRY_DIR: '/telemetry', MAX_WINDOWS_PER_REQUEST: '64' }
+  const never = { SESSIONS_DIR: '/sessions', TELEMETRY_DIR: '/telemetry' }
   const onlyForHailo = {
     HEF_PATH: '/m.hef',
     HAILO_DEVICE_ID: '0000:01:00.0',

@@ -233,6 +233,7 @@ function streamOf(capacity: number) {
   const observer = {
     inferenceEnded: vi.fn<StreamObserver['inferenceEnded']>(outcome => void ended.push(outcome)),
     cancelled: vi.fn<() => void>(),
+    settled: vi.fn<() => void>(),
   }
   const stream = new Stream({ capacity, motifCount: MOTIF_COUNT, observer })
   const ring = new Ring(stream.ring.buffer, MOTIF_COUNT)

@@ -5,6 +5,7 @@ import type { Outcome } from '../core/outcome.ts'
 import type { Slot } from '../core/slot.ts'
 import type { BackendStatus } from './backend-status.ts'
 import { BackendWatch } from './backend-watch.ts'
+import { BulkLane } from './bulk-lane.ts'
 import type { Observer, RefusalCode, RefusalReason, StreamObserver } from './observer.ts'
 import { type CommonTask, WorkerPool } from './pool.ts'
 import { type InFlight, Stream, type Waiter } from './stream.ts'
@@ -48,6 +49,8 @@ const REOPEN_MS = 1000
 /** "Infer this window": admits windows into rings, and sees to it that each one ends, once and in time. */
 export class Engine {
   readonly streams: readonly Stream[]
+  /** The way in for work that can wait, behind all that cannot. */
+  readonly bulk: BulkLane
   readonly #pool: WorkerPool
   readonly #backends: BackendWatch
   readonly #observer: Observer
@@ -67,11 +70,13 @@ export class Engine {
         if (this.#open) options.observer.inferenceEnded(...ended)
       },
       cancelled: () => options.observer.cancelled(),
+      settled: () => this.bulk.pump(),
     }
     this.streams = Array.from(
       { length: options.workers },
       () => new Stream({ capacity: options.ringSlots, motifCount: options.task.motifCount, observer }),
     )
+    this.bulk = new BulkLane(this.streams)
     this.#backends = new BackendWatch(this.streams, options.task.primary.kind, options.observer)
     this.#pool = new WorkerPool({ ...options, streams: this.streams, backends: this.#backends })
   }

@@ -29,10 +29,12 @@ export interface StreamObserver {
   inferenceEnded(outcome: Outcome, durationMs: number, slot: Slot | null): void
   /** The client went away before its window ended. */
   cancelled(): void
+  /** Slots were released: there is room for more. */
+  settled(): void
 }
 
 /** Told everything that happens inside the engine. */
-export interface Observer extends StreamObserver {
+export interface Observer extends Omit<StreamObserver, 'settled'> {
   refused(code: RefusalCode, reason: RefusalReason): void
   workerLost(worker: number, loss: WorkerLoss): void
   workerServing(worker: number, backend: BackendKind): void

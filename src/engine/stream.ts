@@ -111,6 +111,7 @@ export class Stream {
       this.#settle(inFlight, late ? 'deadline_exceeded' : slot.outcome, nowMs, slot)
     }
     this.ring.release(completed)
+    this.#observer.settled()
   }
 
   /**

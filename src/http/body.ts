@@ -5,8 +5,13 @@ export interface BodyReader {
   onBody(bytes: Uint8Array): void
   /** A part came, and it was not the last. */
   onPart(): void
-  /** Called once, at the first byte beyond the limit; the rest is thrown away. */
-  onTooLarge(bytes: number): void
+  /**
+   * Called once, when more than the limit has come. The rest is thrown away, unless the response is
+   * given another reader.
+   * @param parts what has come so far, each for the length of the call only
+   * @param isLast nothing more will come
+   */
+  onTooLarge(receivedBytes: number, parts: readonly Uint8Array[], isLast: boolean): void
 }
 
 /**
@@ -19,14 +24,15 @@ export function readBody(response: HttpResponse, limitBytes: number, reader: Bod
   response.onData((chunk, isLast) => {
     if (received > limitBytes) return
     received += chunk.byteLength
+    const lent = new Uint8Array(chunk)
     if (received > limitBytes) {
+      const all = [...parts, lent]
       parts = []
-      reader.onTooLarge(received)
+      reader.onTooLarge(received, all, isLast)
     } else if (isLast) {
-      const lent = new Uint8Array(chunk)
       reader.onBody(parts.length === 0 ? lent : Buffer.concat([...parts, lent]))
     } else {
-      if (chunk.byteLength > 0) parts.push(new Uint8Array(chunk.slice(0)))
+      if (chunk.byteLength > 0) parts.push(lent.slice())
       reader.onPart()
     }
   })

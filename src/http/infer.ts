@@ -1,43 +1,14 @@
 import type { HttpRequest, HttpResponse } from 'uWebSockets.js'
-import { monotonicMs } from '../clock.ts'
-import type { BackendKind } from '../core/backend.ts'
 import type { Outcome } from '../core/outcome.ts'
 import type { Slot } from '../core/slot.ts'
 import { LATENT_DIMS, parseWindow, readWindow } from '../core/window.ts'
-import type { Engine, Refused } from '../engine/engine.ts'
 import { type InFlight, Stream, type Waiter } from '../engine/stream.ts'
 import { prefersOctetStream } from './accept.ts'
-import type { Access } from './access.ts'
-import { readBody } from './body.ts'
-import type { AnswerGate } from './gate.ts'
-import { type Answer, errorAnswer, type Failure, retryAfter, send, UNAUTHORIZED } from './reply.ts'
-import { isEchoable, requestIdOf } from './request-id.ts'
-import type { FrontDoorMetrics } from './service.ts'
-import type { EventLoopTurn } from './turn.ts'
+import { Exchange, type InferenceContext, lostFailure, refusedFailure } from './exchange.ts'
+import type { Failure } from './reply.ts'
 
 /** A window as JSON takes some 20 KB; with indentation and other keys beside it, more. */
 const MAX_BODY_BYTES = 256 * 1024
-
-/** Headers that tell what gave a result. */
-export interface Provenance {
-  readonly 'X-Inference-Backend': BackendKind
-  /** 12 hex digits, or "stub". */
-  readonly 'X-Model-Sha256': string
-}
-
-export interface InferenceContext {
-  readonly engine: Engine
-  readonly access: Access
-  readonly provenance: Record<BackendKind, Provenance>
-  /** What is told where there is no result. */
-  readonly primary: BackendKind
-  readonly configVersion: string
-  readonly deadlineMs: number
-  readonly maxDeadlineMs: number
-  readonly metrics: FrontDoorMetrics
-  readonly turn: EventLoopTurn
-  readonly gate: AnswerGate
-}
 
 /** What one route does with a window: where it finds it in a JSON body, and how it tells the result. */
 export interface Operation {
@@ -56,53 +27,28 @@ export interface Operation {
 export const INFER: Omit<Operation, 'endpoint'> = {
   windowKeys: ['x'],
   binary: true,
-  encode: output =>
-    `{"latent":[${output.subarray(0, LATENT_DIMS).join()}],"motif_scores":[${output.subarray(LATENT_DIMS).join()}]}`,
+  encode: encodeResult,
+}
+
+/** Latent and motif scores under the names of `POST /infer`. */
+export function encodeResult(output: Float32Array): string {
+  return `{"latent":[${output.subarray(0, LATENT_DIMS).join()}],"motif_scores":[${output.subarray(LATENT_DIMS).join()}]}`
 }
 
 /** Answers one inference request: body → slot → worker → slot → reply. */
-export class InferenceExchange implements Waiter {
-  readonly #response: HttpResponse
-  readonly #context: InferenceContext
+export class InferenceExchange extends Exchange implements Waiter {
   readonly #operation: Operation
-  readonly #arrivedMs: number
-  readonly #contentType: string
-  readonly #accept: string
-  readonly #requestId: string
-  readonly #headers: Record<string, string>
-  #deadlineMs: number
   #inFlight: InFlight | null = null
-  /** Runs while a body that comes in parts is not complete. */
-  #slowBody: NodeJS.Timeout | undefined
-  /** Answered, or the client is gone. */
-  #over = false
-  /** The client is gone: the response must not be touched any more. */
-  #gone = false
 
   constructor(response: HttpResponse, request: HttpRequest, operation: Operation, context: InferenceContext) {
-    this.#response = response
+    super(response, request, operation.endpoint, context)
     this.#operation = operation
-    this.#context = context
-    this.#arrivedMs = context.turn.arrivedMs()
-    // The request can be read only now: uWebSockets takes it back when this call returns.
-    this.#contentType = request.getHeader('content-type')
-    this.#accept = request.getHeader('accept')
-    this.#requestId = requestIdOf(request.getHeader('x-request-id'))
-    this.#headers = this.#commonHeaders(request)
-    this.#deadlineMs = this.#arrivedMs + context.deadlineMs
-    response.onAborted(() => {
-      this.#over = this.#gone = true
-      clearTimeout(this.#slowBody)
-      this.#inFlight?.cancel()
-    })
-
-    const failure = this.#checkHead(request)
-    if (failure !== null) this.#fail(failure)
+    const failure = this.checkHead(request)
+    if (failure !== null) this.fail(failure)
     else {
-      readBody(response, MAX_BODY_BYTES, {
+      this.collectBody(MAX_BODY_BYTES, {
         onBody: body => this.#onBody(body),
-        onPart: () => this.#expectTheRest(),
-        onTooLarge: bytes => this.#fail(bodyTooLarge(bytes)),
+        onTooLarge: bytes => this.fail(bodyTooLarge(bytes)),
       })
     }
   }
@@ -110,104 +56,48 @@ export class InferenceExchange implements Waiter {
   /** The engine's answer, once. */
   settle(outcome: Outcome, slot: Slot): void {
     this.#inFlight = null
-    if (outcome === 'deadline_exceeded') return this.#failLate('There is no result')
-    if (outcome !== 'ok') {
-      return this.#fail({
-        code: outcome,
-        detail: 'The worker that had this window was lost, or the model gave no usable result for it',
-        headers: { 'Retry-After': '1' },
-      })
-    }
-    Object.assign(this.#headers, this.#context.provenance[slot.backend])
-    const timing = serverTiming(slot.queueWaitMs, slot.inferenceMs)
-    if (this.#operation.binary && prefersOctetStream(this.#accept)) {
-      return this.#answer({
-        status: 200,
-        headers: { 'Content-Type': 'application/octet-stream', 'Server-Timing': timing },
-        body: slot.outputBytes,
-      })
-    }
-    this.#answer({
-      status: 200,
-      headers: { 'Content-Type': 'application/json', 'Server-Timing': timing },
-      body: this.#operation.encode(slot.output, slot),
-    })
+    if (outcome === 'deadline_exceeded') return this.failLate('There is no result')
+    if (outcome !== 'ok') return this.fail(lostFailure())
+    const { binary, encode } = this.#operation
+    const [type, body] =
+      binary && prefersOctetStream(this.accept)
+        ? ['application/octet-stream', slot.outputBytes]
+        : ['application/json', encode(slot.output, slot)]
+    this.answer({ status: 200, headers: { 'Content-Type': type }, body }, slot)
   }
 
-  /** From the first byte of the request to now. */
-  get #spentMs(): number {
-    return monotonicMs() - this.#arrivedMs
+  protected override onGone(): void {
+    this.#inFlight?.cancel()
   }
 
-  /** What every answer of this route carries, whatever the outcome. */
-  #commonHeaders(request: HttpRequest): Record<string, string> {
-    const { access, provenance, primary, configVersion } = this.#context
-    const headers: Record<string, string> = {
-      'X-Request-ID': this.#requestId,
-      ...provenance[primary],
-      'X-Config-Version': configVersion,
-    }
-    const correlationId = request.getHeader('x-correlation-id')
-    if (isEchoable(correlationId)) headers['X-Correlation-ID'] = correlationId
-    if (access.usesCors) Object.assign(headers, access.corsHeaders(request.getHeader('origin')))
-    return headers
-  }
-
-  /** What can be refused before the body is read. */
-  #checkHead(request: HttpRequest): Failure | null {
-    const { access, engine, deadlineMs, maxDeadlineMs } = this.#context
-    if (access.needsKey) {
-      const credentials = {
-        apiKey: request.getHeader('x-api-key'),
-        authorization: request.getHeader('authorization'),
-      }
-      if (!access.allows(credentials)) return UNAUTHORIZED
-    }
-    const refused = engine.refuseAll()
-    if (refused !== null) return refusedFailure(refused)
+  protected override checkHead(request: HttpRequest): Failure | null {
+    const failure = super.checkHead(request)
+    if (failure !== null) return failure
     const declaredBytes = Number(request.getHeader('content-length'))
     if (declaredBytes > MAX_BODY_BYTES) return bodyTooLarge(declaredBytes)
     if (!this.#operation.makeWindow && !this.#isJson && !this.#isOctetStream) {
       const accepted = `application/json${this.#operation.binary ? ' or application/octet-stream' : ''}`
       return { code: 'unsupported_media_type', detail: `Cannot read this Content-Type, expected ${accepted}` }
     }
-    const deadline = request.getHeader('x-deadline-ms')
-    if (deadline !== '') {
-      const milliseconds = Number(deadline)
-      if (!(milliseconds > 0)) {
-        return {
-          code: 'invalid_request',
-          detail: `Cannot read X-Deadline-Ms, expected a number of milliseconds above 0, for example ${deadlineMs}`,
-        }
-      }
-      this.#deadlineMs = this.#arrivedMs + Math.min(milliseconds, maxDeadlineMs)
-    }
     return null
   }
 
   get #isJson(): boolean {
-    return this.#contentType === '' || /^application\/json *(;|$)/i.test(this.#contentType)
+    return this.contentType === '' || /^application\/json *(;|$)/i.test(this.contentType)
   }
 
   get #isOctetStream(): boolean {
-    return this.#operation.binary && /^application\/octet-stream *(;|$)/i.test(this.#contentType)
-  }
-
-  #expectTheRest(): void {
-    const leftMs = Math.max(0, Math.ceil(this.#deadlineMs - monotonicMs()))
-    this.#slowBody ??= setTimeout(() => this.#failLate('The body is not complete'), leftMs)
+    return this.#operation.binary && /^application\/octet-stream *(;|$)/i.test(this.contentType)
   }
 
   #onBody(body: Uint8Array): void {
-    clearTimeout(this.#slowBody)
-    if (this.#over) return
-    if (monotonicMs() > this.#deadlineMs) return this.#failLate('The body came too late')
-    const place = this.#context.engine.admit(this.#deadlineMs)
-    if (!(place instanceof Stream)) return this.#fail(refusedFailure(place))
+    const { engine } = this.context
+    const place = engine.admit(this.deadlineMs)
+    if (!(place instanceof Stream)) return this.fail(refusedFailure(place))
     const fault = this.#fill(body, place.ring.nextSlot!)
-    if (fault !== null) return this.#fail({ code: 'invalid_window', detail: fault })
-    const times = { arrivedMs: this.#arrivedMs, deadlineMs: this.#deadlineMs }
-    this.#inFlight = this.#context.engine.submit(place, times, this)
+    if (fault !== null) return this.fail({ code: 'invalid_window', detail: fault })
+    const times = { arrivedMs: this.arrivedMs, deadlineMs: this.deadlineMs }
+    this.#inFlight = engine.submit(place, times, this)
   }
 
   /** Writes the window into the slot. Returns what is wrong with it, null when it is good. */
@@ -230,50 +120,6 @@ export class InferenceExchange implements Waiter {
     }
     return parseWindow(rows, slot.input)
   }
-
-  #failLate(what: string): void {
-    const spentMs = this.#spentMs.toFixed(1)
-    const allowedMs = (this.#deadlineMs - this.#arrivedMs).toFixed(1)
-    this.#fail({
-      code: 'deadline_exceeded',
-      detail: `${what} after ${spentMs} ms, expected within the deadline of ${allowedMs} ms`,
-    })
-  }
-
-  #fail(failure: Failure): void {
-    if (this.#over) return
-    const { engine, metrics } = this.#context
-    metrics.failed(failure.code)
-    const { code, detail, headers } = failure
-    const asker = { requestId: this.#requestId, accept: this.#accept, modelAvailable: engine.available }
-    // All of its time was waiting: there is no result that the model gave.
-    const timing = { 'Server-Timing': serverTiming(this.#spentMs, 0) }
-    this.#answer(errorAnswer({ code, detail, headers: { ...headers, ...timing } }, asker))
-  }
-
-  #answer({ status, headers, body, close = false }: Answer): void {
-    this.#over = true
-    clearTimeout(this.#slowBody)
-    const { engine, metrics, gate } = this.#context
-    const answer = {
-      status,
-      headers: Object.assign(headers, this.#headers),
-      body,
-      close: close || engine.draining,
-    }
-    gate.pass(() => {
-      if (!this.#gone) send(this.#response, answer)
-    })
-    metrics.answered('POST', this.#operation.endpoint, status, this.#spentMs / 1000)
-  }
-}
-
-function serverTiming(queueMs: number, inferMs: number): string {
-  return `queue;dur=${queueMs.toFixed(3)}, infer;dur=${inferMs.toFixed(3)}`
-}
-
-function refusedFailure({ code, detail, retryAfterMs }: Refused): Failure {
-  return { code, detail, headers: { 'Retry-After': retryAfter(retryAfterMs) } }
 }
 
 function bodyTooLarge(bytes: number): Failure {

@@ -5,9 +5,10 @@ import { monotonicMs } from '../clock.ts'
 import { perBackend } from '../core/backend.ts'
 import { Access } from './access.ts'
 import { encodeOperation, root, status, TEST } from './compat.ts'
+import type { InferenceContext } from './exchange.ts'
 import { AnswerGate } from './gate.ts'
 import { healthz, readyz } from './health.ts'
-import { INFER, type InferenceContext, InferenceExchange, type Operation } from './infer.ts'
+import { INFER, InferenceExchange, type Operation } from './infer.ts'
 import { type Answer, type Asker, errorAnswer, type Failure, UNAUTHORIZED } from './reply.ts'
 import { requestIdOf } from './request-id.ts'
 import { modelOf, type Service } from './service.ts'
@@ -119,6 +120,7 @@ export class FrontDoor {
       access: this.#access,
       deadlineMs: config.deadlineMs,
       maxDeadlineMs: config.maxDeadlineMs,
+      maxWindowsPerRequest: config.maxWindowsPerRequest,
       metrics,
       turn: new EventLoopTurn(),
       gate: this.#gate,
