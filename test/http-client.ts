@@ -83,19 +83,19 @@ export class Connection {
   readonly #chunks: AsyncIterator<Buffer>
   #received: Buffer = Buffer.alloc(0)
 
-  private constructor(socket: Socket) {
+  private constructor(socket: Socket, patienceMs: number) {
     this.#socket = socket
     this.#chunks = socket[Symbol.asyncIterator]()
     socket.on('error', () => {}) // told by #read()
-    socket.setTimeout(PATIENCE_MS, () => socket.destroy(new Error(`silence for ${PATIENCE_MS} ms`)))
+    socket.setTimeout(patienceMs, () => socket.destroy(new Error(`silence for ${patienceMs} ms`)))
   }
 
   /** Ends with the test, if not before. */
-  static async open({ port }: Server): Promise<Connection> {
+  static async open({ port }: Server, patienceMs = PATIENCE_MS): Promise<Connection> {
     const socket = connect({ port, host: '127.0.0.1', noDelay: true })
     onTestFinished(() => void socket.destroy())
     await once(socket, 'connect')
-    return new Connection(socket)
+    return new Connection(socket, patienceMs)
   }
 
   send(...parts: (string | Uint8Array)[]): void {

@@ -293,7 +293,6 @@ const withNaN = windowOf(0).with(899, Number.NaN)
 test.each([
   ['3599 bytes', twoWindows.subarray(0, 3599), /body has 3599 bytes, expected 3600/],
   ['3601 bytes', twoWindows.subarray(0, 3601), /body has 3601 bytes, expected 3600/],
-  ['two windows', twoWindows, /body has 7200 bytes, expected 3600/],
   ['NaN', bytesOf(withNaN), /row 99 channel 8 \(mz\) is NaN, expected a finite number/],
 ])('POST /infer refuses an octet-stream of %s', async (_, body, detail) => {
   const { status, json } = await ask(server, 'POST /infer', {

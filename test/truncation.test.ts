@@ -106,7 +106,7 @@ test('a body of 256 KiB is read, and one byte more is refused by what it declare
   connection.send(postOf(String(BODY).padEnd(MAX_BODY_BYTES)))
   expect((await connection.answer()).status).toBe(200)
 
-  connection.send(headOf('POST /infer', { 'Content-Length': MAX_BODY_BYTES + 1 }))
+  connection.send(headOf('POST /encode', { 'Content-Length': MAX_BODY_BYTES + 1 }))
   expectTooLarge(await connection.answer())
   connection.send(Buffer.alloc(MAX_BODY_BYTES + 1), postOf(BODY))
   expect((await connection.answer()).status).toBe(200)
@@ -114,7 +114,7 @@ test('a body of 256 KiB is read, and one byte more is refused by what it declare
 
 test('a body that grows too large in chunks is refused, and what follows is answered', async () => {
   const connection = await Connection.open(server)
-  connection.send(headOf('POST /infer', { 'Transfer-Encoding': 'chunked' }))
+  connection.send(headOf('POST /encode', { 'Transfer-Encoding': 'chunked' }))
   for (let chunk = 0; chunk < 100; chunk++) connection.send('1000\r\n', Buffer.alloc(0x1000, '['), '\r\n')
   connection.send('0\r\n\r\n', postOf(BODY))
   expectTooLarge(await connection.answer())

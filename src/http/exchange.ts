@@ -28,6 +28,8 @@ export interface InferenceContext {
   readonly deadlineMs: number
   readonly maxDeadlineMs: number
   readonly maxWindowsPerRequest: number
+  /** Of one result, float32[64 + motifs]. */
+  readonly resultBytes: number
   readonly metrics: FrontDoorMetrics
   readonly turn: EventLoopTurn
   readonly gate: AnswerGate
@@ -43,6 +45,8 @@ export abstract class Exchange {
   protected readonly accept: string
   protected readonly requestId: string
   protected deadlineMs: number
+  /** The client has said when its answer stops being useful. */
+  protected namesDeadline = false
   readonly #endpoint: string
   readonly #headers: Record<string, string>
   /** Runs while a body that comes in parts is not complete. */
@@ -109,6 +113,7 @@ export abstract class Exchange {
       }
     }
     this.deadlineMs = this.arrivedMs + Math.min(milliseconds, maxDeadlineMs)
+    this.namesDeadline = true
     return null
   }
 
@@ -169,12 +174,12 @@ export abstract class Exchange {
     }
     const answer = {
       status,
-      headers: Object.assign(headers, this.#headers),
+      headers: Object.assign(this.#headers, headers),
       body,
       close: close || engine.draining,
     }
     gate.pass(() => {
-      if (!this.#gone) send(this.response, answer)
+      if (!this.#gone) send(this.response, answer, () => this.#gone)
     })
     metrics.answered('POST', this.#endpoint, status, this.spentMs / 1000)
   }

@@ -1,14 +1,18 @@
 import type { HttpRequest, HttpResponse } from 'uWebSockets.js'
 import type { Outcome } from '../core/outcome.ts'
 import type { Slot } from '../core/slot.ts'
-import { LATENT_DIMS, parseWindow, readWindow } from '../core/window.ts'
+import { parseWindow, readWindow, WINDOW_BYTES } from '../core/window.ts'
 import { type InFlight, Stream, type Waiter } from '../engine/stream.ts'
 import { prefersOctetStream } from './accept.ts'
+import { BinaryResults, BulkUpload, JsonResults, tooManyWindows, type UploadOwner } from './bulk.ts'
 import { Exchange, type InferenceContext, lostFailure, refusedFailure } from './exchange.ts'
-import type { Failure } from './reply.ts'
+import { encodeResult, type Failure } from './reply.ts'
+import { BinaryWindowReader, JsonWindowReader } from './window-readers.ts'
 
 /** A window as JSON takes some 20 KB; with indentation and other keys beside it, more. */
 const MAX_BODY_BYTES = 256 * 1024
+/** Of several, on average; one alone may have more. */
+const MAX_WINDOW_JSON_BYTES = 64 * 1024
 
 /** What one route does with a window: where it finds it in a JSON body, and how it tells the result. */
 export interface Operation {
@@ -17,7 +21,7 @@ export interface Operation {
   readonly windowKeys: readonly string[]
   /** Writes a window of the server's own making instead of reading one from the body. */
   readonly makeWindow?: (window: Float32Array) => void
-  /** Whether octet-stream goes in and out as well. */
+  /** Whether octet-stream goes in and out as well, and several windows at once. */
   readonly binary: boolean
   /** @param output float32[64 + motifs], valid during the call only */
   readonly encode: (output: Float32Array, slot: Slot) => string
@@ -30,27 +34,20 @@ export const INFER: Omit<Operation, 'endpoint'> = {
   encode: encodeResult,
 }
 
-/** Latent and motif scores under the names of `POST /infer`. */
-export function encodeResult(output: Float32Array): string {
-  return `{"latent":[${output.subarray(0, LATENT_DIMS).join()}],"motif_scores":[${output.subarray(LATENT_DIMS).join()}]}`
-}
-
 /** Answers one inference request: body → slot → worker → slot → reply. */
 export class InferenceExchange extends Exchange implements Waiter {
   readonly #operation: Operation
+  readonly #declaredBytes: number
   #inFlight: InFlight | null = null
+  #upload: BulkUpload | null = null
 
   constructor(response: HttpResponse, request: HttpRequest, operation: Operation, context: InferenceContext) {
     super(response, request, operation.endpoint, context)
     this.#operation = operation
+    this.#declaredBytes = Number(request.getHeader('content-length'))
     const failure = this.checkHead(request)
-    if (failure !== null) this.fail(failure)
-    else {
-      this.collectBody(MAX_BODY_BYTES, {
-        onBody: body => this.#onBody(body),
-        onTooLarge: bytes => this.fail(bodyTooLarge(bytes)),
-      })
-    }
+    if (failure === null) this.#receive()
+    else this.fail(failure)
   }
 
   /** The engine's answer, once. */
@@ -68,18 +65,30 @@ export class InferenceExchange extends Exchange implements Waiter {
 
   protected override onGone(): void {
     this.#inFlight?.cancel()
+    this.#upload?.cancel()
   }
 
   protected override checkHead(request: HttpRequest): Failure | null {
     const failure = super.checkHead(request)
     if (failure !== null) return failure
-    const declaredBytes = Number(request.getHeader('content-length'))
-    if (declaredBytes > MAX_BODY_BYTES) return bodyTooLarge(declaredBytes)
     if (!this.#operation.makeWindow && !this.#isJson && !this.#isOctetStream) {
       const accepted = `application/json${this.#operation.binary ? ' or application/octet-stream' : ''}`
       return { code: 'unsupported_media_type', detail: `Cannot read this Content-Type, expected ${accepted}` }
     }
-    return null
+    return this.#checkDeclaredBytes()
+  }
+
+  #checkDeclaredBytes(): Failure | null {
+    const bytes = this.#declaredBytes
+    if (!this.#operation.binary) return bytes > MAX_BODY_BYTES ? bodyTooLarge(bytes, MAX_BODY_BYTES) : null
+    const { maxWindowsPerRequest } = this.context
+    const limitBytes = maxWindowsPerRequest * (this.#isOctetStream ? WINDOW_BYTES : MAX_WINDOW_JSON_BYTES)
+    if (bytes > Math.max(limitBytes, MAX_BODY_BYTES)) return tooManyWindows(maxWindowsPerRequest)
+    if (!this.#isOctetStream || bytes % WINDOW_BYTES === 0 || Number.isNaN(bytes)) return null
+    return {
+      code: 'invalid_window',
+      detail: `Cannot read window: the body has ${bytes} bytes, expected ${WINDOW_BYTES} (little-endian float32[100][9]), or a multiple for several windows`,
+    }
   }
 
   get #isJson(): boolean {
@@ -90,14 +99,64 @@ export class InferenceExchange extends Exchange implements Waiter {
     return this.#operation.binary && /^application\/octet-stream *(;|$)/i.test(this.contentType)
   }
 
+  #receive(): void {
+    const limitBytes = this.#isOctetStream ? WINDOW_BYTES : MAX_BODY_BYTES
+    if (this.#declaredBytes > limitBytes) return this.#receiveMany([], false)
+    this.collectBody(limitBytes, {
+      onBody: body => this.#onBody(body),
+      onTooLarge: (bytes, parts, isLast) => {
+        if (this.#operation.binary) this.#receiveMany(parts, isLast)
+        else this.fail(bodyTooLarge(bytes, limitBytes))
+      },
+    })
+  }
+
+  /** Several windows in one request: too many to wait for each other. */
+  #receiveMany(parts: readonly Uint8Array[], isLast: boolean): void {
+    const { response } = this
+    const owner: UploadOwner = {
+      deadlineMs: this.namesDeadline ? this.deadlineMs : Number.POSITIVE_INFINITY,
+      pause: () => void response.pause(),
+      resume: () => {
+        if (!this.over) response.resume()
+      },
+      answer: answer => this.answer(answer),
+      fail: failure => this.fail(failure),
+    }
+    const expected = Math.min(this.#declaredBytes / WINDOW_BYTES || 0, this.context.maxWindowsPerRequest)
+    const results = prefersOctetStream(this.accept)
+      ? new BinaryResults(this.context.resultBytes, expected)
+      : new JsonResults()
+    const reader = this.#isOctetStream ? new BinaryWindowReader() : new JsonWindowReader()
+    const upload = new BulkUpload(owner, reader, results, this.context)
+    this.#upload = upload
+    if (!isLast) response.onData((chunk, isLast) => upload.onPart(new Uint8Array(chunk), isLast))
+    parts.forEach((part, index) => upload.onPart(part, isLast && index === parts.length - 1))
+  }
+
   #onBody(body: Uint8Array): void {
     const { engine } = this.context
+    if (this.#holdsSeveral(body)) return this.#receiveMany([body], true)
     const place = engine.admit(this.deadlineMs)
     if (!(place instanceof Stream)) return this.fail(refusedFailure(place))
     const fault = this.#fill(body, place.ring.nextSlot!)
     if (fault !== null) return this.fail({ code: 'invalid_window', detail: fault })
     const times = { arrivedMs: this.arrivedMs, deadlineMs: this.deadlineMs }
     this.#inFlight = engine.submit(place, times, this)
+  }
+
+  /** Whether a JSON body has `windows` in place of a window. */
+  #holdsSeveral(body: Uint8Array): boolean {
+    const { binary, windowKeys } = this.#operation
+    if (!binary || this.#isOctetStream) return false
+    const text = Buffer.from(body.buffer, body.byteOffset, body.length)
+    if (!text.includes('"windows"')) return false // far cheaper than to parse it twice
+    try {
+      const document: unknown = JSON.parse(text.toString())
+      return findWindow(document, windowKeys) === undefined && findWindow(document, ['windows']) !== undefined
+    } catch {
+      return false
+    }
   }
 
   /** Writes the window into the slot. Returns what is wrong with it, null when it is good. */
@@ -122,10 +181,10 @@ export class InferenceExchange extends Exchange implements Waiter {
   }
 }
 
-function bodyTooLarge(bytes: number): Failure {
+function bodyTooLarge(bytes: number, limitBytes: number): Failure {
   return {
     code: 'body_too_large',
-    detail: `The body has ${bytes} bytes or more, expected at most ${MAX_BODY_BYTES}`,
+    detail: `The body has ${bytes} bytes or more, expected at most ${limitBytes}`,
   }
 }
 

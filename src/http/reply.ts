@@ -1,6 +1,7 @@
 import type { HttpResponse } from 'uWebSockets.js'
 import { STATUS_CODES } from 'node:http'
 import type { Outcome } from '../core/outcome.ts'
+import { LATENT_DIMS } from '../core/window.ts'
 import type { RefusalCode } from '../engine/observer.ts'
 
 /** Every way a request can fail. Append only: clients match on these words. */
@@ -36,10 +37,17 @@ export const REPLY = {
 export interface Answer {
   readonly status: number
   readonly headers: Record<string, string>
-  /** The bytes are copied (or sent) before the answer is given away. */
-  readonly body: string | Uint8Array
+  /** Bytes are copied (or sent) before the answer is given away. */
+  readonly body: string | Uint8Array | LongBody
   /** Whether the connection ends with this answer. */
   readonly close?: boolean
+}
+
+/** A body that is made as its reader takes it. */
+export interface LongBody {
+  readonly bytes: number
+  /** Not empty, together `bytes` long. */
+  pieces(): Iterable<Uint8Array>
 }
 
 export interface Failure {
@@ -85,16 +93,47 @@ export function errorAnswer({ code, detail, headers = {} }: Failure, asker: Aske
   return { ...jsonAnswer(status, problem, { ...headers, 'Content-Type': PROBLEM_TYPE }), close }
 }
 
+/** Latent and motif scores under the names of `POST /infer`. */
+export function encodeResult(output: Float32Array): string {
+  return `{"latent":[${output.subarray(0, LATENT_DIMS).join()}],"motif_scores":[${output.subarray(LATENT_DIMS).join()}]}`
+}
+
 /** Whole seconds, as HTTP wants it: at least one, so that nobody comes back at once. */
 export function retryAfter(milliseconds: number): string {
   return String(Math.max(1, Math.ceil(milliseconds / 1000)))
 }
 
-/** Writes the answer to a socket that is still there. */
-export function send(response: HttpResponse, { status, headers, body, close = false }: Answer): void {
+/** Writes the answer to a socket that is still there. @param isGone whether it no longer is, asked while a long body goes out */
+export function send(response: HttpResponse, answer: Answer, isGone: () => boolean): void {
+  const { status, headers, body, close = false } = answer
+  const isLong = typeof body !== 'string' && !(body instanceof Uint8Array)
   response.cork(() => {
     response.writeStatus(`${status} ${STATUS_CODES[status]}`)
     for (const name in headers) response.writeHeader(name, headers[name]!)
-    response.end(body, close)
+    if (!isLong) response.end(body, close)
+    else if (close)
+      response.end(Buffer.concat([...body.pieces()]), true) // tryEnd() cannot close
+    else sendPieces(response, body, isGone)
   })
+}
+
+/** A piece per turn of the event loop, and only as fast as the reader takes them. */
+function sendPieces(response: HttpResponse, { bytes, pieces }: LongBody, isGone: () => boolean): void {
+  const iterator = pieces()[Symbol.iterator]()
+  let piece = iterator.next().value as Uint8Array
+  let sentBytes = 0 // before this piece
+  let finished = false
+  const sendFrom = (offset: number): boolean => {
+    const [taken, done] = response.tryEnd(piece.subarray(offset - sentBytes), bytes)
+    finished = done
+    if (!taken || done) return taken
+    sentBytes += piece.length
+    piece = iterator.next().value as Uint8Array
+    setImmediate(() => {
+      if (!finished && !isGone()) response.cork(() => void sendFrom(sentBytes))
+    })
+    return true
+  }
+  response.onWritable(sendFrom)
+  sendFrom(0)
 }

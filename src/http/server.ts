@@ -3,6 +3,7 @@ import { setTimeout as sleep } from 'node:timers/promises'
 import { type Request, type Response, Server } from 'hyper-express'
 import { monotonicMs } from '../clock.ts'
 import { perBackend } from '../core/backend.ts'
+import { LATENT_DIMS } from '../core/window.ts'
 import { Access } from './access.ts'
 import { encodeOperation, root, status, TEST } from './compat.ts'
 import type { InferenceContext } from './exchange.ts'
@@ -121,6 +122,7 @@ export class FrontDoor {
       deadlineMs: config.deadlineMs,
       maxDeadlineMs: config.maxDeadlineMs,
       maxWindowsPerRequest: config.maxWindowsPerRequest,
+      resultBytes: (LATENT_DIMS + config.motifCount) * 4,
       metrics,
       turn: new EventLoopTurn(),
       gate: this.#gate,
