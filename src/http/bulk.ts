@@ -285,7 +285,7 @@ export abstract class Results {
   protected abstract put(index: number, slot: Slot): void
   protected abstract putFailure(index: number, status: Status, detail: string): void
   /** @param count windows in all, each put or failed once */
-  abstract body(count: number): Uint8Array | LongBody
+  abstract body(count: number): LongBody
 }
 
 /** One row of float32[64 + motifs] per window. */
@@ -313,8 +313,14 @@ export class BinaryResults extends Results {
     }
   }
 
-  override body(count: number): Uint8Array {
-    return this.#rows.subarray(0, count * this.#rowBytes)
+  override body(count: number): LongBody {
+    const rows = this.#rows.subarray(0, count * this.#rowBytes)
+    return {
+      bytes: rows.length,
+      *pieces() {
+        for (let at = 0; at < rows.length; at += PIECE_BYTES) yield rows.subarray(at, at + PIECE_BYTES)
+      },
+    }
   }
 
   #row(index: number): Uint8Array {
@@ -361,7 +367,8 @@ export class JsonResults extends Results {
   }
 }
 
-/** Some 90 KB at a time. */
+/** How much of a long answer is made at a time: some 64 KB of bytes, some 90 KB of JSON. */
+const PIECE_BYTES = 64 * 1024
 const TEXTS_PER_PIECE = 64
 
 export function tooManyWindows(limit: number): Failure {

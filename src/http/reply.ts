@@ -71,6 +71,9 @@ export const UNAUTHORIZED: Failure = {
   headers: { 'WWW-Authenticate': 'Bearer' },
 }
 
+/** A reader that takes nothing of a long answer for so long is given up. */
+const READER_TIMEOUT_MS = 10_000
+
 const JSON_TYPE = 'application/json'
 const PROBLEM_TYPE = 'application/problem+json'
 
@@ -123,9 +126,13 @@ function sendPieces(response: HttpResponse, { bytes, pieces }: LongBody, isGone:
   let piece = iterator.next().value as Uint8Array
   let sentBytes = 0 // before this piece
   let finished = false
+  // Our own timeout: connections are kept open, so uWebSockets' may not strike.
+  const stalled = setTimeout(() => !isGone() && response.close(), READER_TIMEOUT_MS)
   const sendFrom = (offset: number): boolean => {
+    stalled.refresh()
     const [taken, done] = response.tryEnd(piece.subarray(offset - sentBytes), bytes)
     finished = done
+    if (done) clearTimeout(stalled)
     if (!taken || done) return taken
     sentBytes += piece.length
     piece = iterator.next().value as Uint8Array

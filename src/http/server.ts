@@ -10,6 +10,7 @@ import type { InferenceContext } from './exchange.ts'
 import { AnswerGate } from './gate.ts'
 import { healthz, readyz } from './health.ts'
 import { INFER, InferenceExchange, type Operation } from './infer.ts'
+import { KeptConnections } from './keep-alive.ts'
 import { type Answer, type Asker, errorAnswer, type Failure, UNAUTHORIZED } from './reply.ts'
 import { requestIdOf } from './request-id.ts'
 import { modelOf, type Service } from './service.ts'
@@ -49,15 +50,11 @@ export class FrontDoor {
     max_body_length: Number.MAX_SAFE_INTEGER, // bodies are limited where they are read, with our own answer
   })
   readonly #gate = new AnswerGate()
-  #connections = 0
+  readonly #connections = new KeptConnections(this.#server.uws_instance)
 
   constructor(service: Service) {
     this.#service = service
     this.#access = new Access(service.config)
-    this.#server.uws_instance.filter((_, change) => {
-      this.#connections += change
-    })
-
     const operations: Operation[] = [
       { ...INFER, endpoint: '/infer' },
       { ...INFER, endpoint: '/infer/infer' },
@@ -94,6 +91,7 @@ export class FrontDoor {
    */
   async close(): Promise<void> {
     await this.#untilNobodyIsConnected(LINGER_MS)
+    this.#connections.stop()
     this.#gate.shut()
     await sleep(HOLD_MS)
     this.#server.close()
@@ -104,7 +102,7 @@ export class FrontDoor {
 
   async #untilNobodyIsConnected(timeoutMs: number): Promise<void> {
     const untilMs = monotonicMs() + timeoutMs
-    while (this.#connections > 0 && monotonicMs() < untilMs) await sleep(10)
+    while (this.#connections.open > 0 && monotonicMs() < untilMs) await sleep(10)
   }
 
   /** The hot routes go straight to uWebSockets: hyper-express' wrappers would cost as much as all the rest. */

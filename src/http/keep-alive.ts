@@ -1,0 +1,98 @@
+import type { HttpResponse, TemplatedApp } from 'uWebSockets.js'
+
+/** uWebSockets closes an idle connection after 8 to 12 s, so it is touched more often than that. */
+const TOUCH_INTERVAL_MS = 4000
+/** Older ones go back to uWebSockets' own timeout: peers that vanished must not pile up. */
+const MAX_KEPT = 512
+
+/**
+ * Keeps idle HTTP connections open for as long as their clients do. uWebSockets closes them after some
+ * ten seconds and has no setting for it: a client that posts every ten seconds would now and then send
+ * into a connection that is just being closed.
+ *
+ * Pausing and resuming a socket starts its timeout anew. That takes a handle that outlives requests,
+ * and it must never be a handle of a socket that is gone. uWebSockets' filter gives both: a handle of
+ * each connection that opens, and a call for each that closes. Which one closes it does not say; but
+ * what is written to a closed socket goes nowhere and still counts as sent, and the count shows in the
+ * handle that was kept. A connection that becomes a WebSocket is moved, and has to be forgotten before.
+ */
+export class KeptConnections {
+  /** Handles of sockets, in the order in which they came. Not responses: those end with their request. */
+  readonly #sockets = new Set<HttpResponse>()
+  readonly #timer: NodeJS.Timeout
+  #open = 0
+  /** Runs as soon as the connection is known that wants to become a WebSocket. */
+  #upgrade: (() => void) | null = null
+
+  constructor(app: TemplatedApp) {
+    app.filter((socket, change) => {
+      if (change === 1) this.#opened(socket)
+      else this.#closed(socket)
+    })
+    this.#timer = setInterval(() => this.#touch(), TOUCH_INTERVAL_MS)
+  }
+
+  /** HTTP connections open now. */
+  get open(): number {
+    return this.#open
+  }
+
+  /**
+   * Called by the handler of an upgrade request. Its connection is forgotten, then `proceed` called, in
+   * another turn of the event loop.
+   */
+  beforeUpgrade(proceed: () => void): void {
+    this.#upgrade = () => {
+      this.#upgrade = null
+      this.#open--
+      setImmediate(proceed)
+    }
+    // The first request of a connection is known by the reader that #opened() gave it, which is called
+    // when the handler returns. Of a later one it is known that it has not been answered.
+    setImmediate(() => {
+      for (const socket of this.#upgrade ? this.#sockets : []) {
+        if (socket.getWriteOffset() === 0) this.#sockets.delete(socket)
+      }
+      this.#upgrade?.()
+    })
+  }
+
+  stop(): void {
+    clearInterval(this.#timer)
+    this.#sockets.clear()
+  }
+
+  #opened(socket: HttpResponse): void {
+    this.#open++
+    this.#sockets.add(socket)
+    socket.onData(() => {
+      if (this.#upgrade === null) return
+      this.#sockets.delete(socket)
+      this.#upgrade()
+    })
+    if (this.#sockets.size > MAX_KEPT) {
+      const [oldest] = this.#sockets
+      this.#sockets.delete(oldest!)
+    }
+  }
+
+  #closed(closing: HttpResponse): void {
+    this.#open--
+    const sockets = [...this.#sockets]
+    const before = sockets.map(socket => socket.getWriteOffset())
+    closing.tryEnd('x', Number.MAX_SAFE_INTEGER)
+    const closed = sockets.find((socket, index) => socket.getWriteOffset() !== before[index])
+    if (closed !== undefined) this.#sockets.delete(closed)
+    // Then one of them is gone and nobody knows which: uWebSockets' own timeout must do for all.
+    if (this.#sockets.size > this.#open) this.#sockets.clear()
+  }
+
+  /** 0 is what a socket has sent that has asked nothing yet, or is asking: uWebSockets' timeout holds for it. */
+  #touch(): void {
+    for (const socket of this.#sockets) {
+      if (socket.getWriteOffset() === 0) continue
+      socket.pause()
+      socket.resume()
+    }
+  }
+}

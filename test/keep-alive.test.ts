@@ -1,0 +1,75 @@
+import { setTimeout as sleep } from 'node:timers/promises'
+import { expect, test } from 'vitest'
+import { Connection, get, metric, startServerForTest, tallyOf } from './load.ts'
+import { windowOf } from './windows.ts'
+
+// In parallel, for 35 s: the shorter form of what test/soak.test.ts does for longer.
+test.concurrent('clients that idle 9.5 to 11 s between posts never fail, nor does a pool that is held for 60 s', {
+  timeout: 90_000,
+}, async () => {
+  const { port, process } = await startServerForTest()
+  const statuses: (number | string)[] = []
+  const ask = async (connection: Connection, health: boolean) =>
+    statuses.push(
+      await (health ? connection.get('/healthz') : connection.post(windowOf(0))).then(
+        ({ status }) => status,
+        String,
+      ),
+    )
+  const idling = Array.from({ length: 40 }, async (_, client) => {
+    const connection = new Connection(port)
+    for (let round = 0; round < 4; round++) {
+      await ask(connection, client % 4 === 0)
+      // uWebSockets looks every 4 s whose time is up: 40 clients of different rhythm meet that moment.
+      if (round < 3) await sleep(9500 + (1500 * client) / 40)
+    }
+    connection.close()
+  })
+  const pool = Array.from({ length: 8 }, async () => {
+    const connection = new Connection(port)
+    await ask(connection, false)
+    await sleep(60_000)
+    await ask(connection, false)
+    connection.close()
+  })
+  // Others come and go meanwhile, in every way: none may be taken for one that stays.
+  const end = Date.now() + 33_000
+  const visitors = Array.from({ length: 4 }, async (_, visitor) => {
+    for (let visit = 0; Date.now() < end; visit++) {
+      const connection = new Connection(port)
+      if (visit % 4 === 0) await connection.get('/readyz')
+      else if (visit % 4 === 1)
+        connection.socket.write('POST /infer HTTP/1.1\r\nHost: test\r\nContent-Length: 9\r\n\r\n')
+      else if (visit % 4 === 2) connection.socket.write('nonsense\r\n\r\n')
+      await sleep(10 * visitor)
+      connection.close()
+    }
+  })
+  await Promise.all([...idling, ...pool, ...visitors])
+  expect(tallyOf(statuses)).toEqual({ 200: 40 * 4 + 8 * 2 })
+  expect(process.exitCode).toBeNull()
+})
+
+test.concurrent('a connection on which nothing is ever asked is closed', { timeout: 20_000 }, async () => {
+  const { port } = await startServerForTest()
+  const silent = new Connection(port)
+  const halfAsked = new Connection(port)
+  halfAsked.socket.write('POST /infer HTTP/1.1\r\nHost: test\r\nContent-Le')
+  await sleep(13_000)
+  expect([silent.open, halfAsked.open]).toEqual([false, false])
+  expect((await get(port, '/healthz')).status).toBe(200)
+})
+
+test('more connections than are kept are served all the same', async () => {
+  const { port } = await startServerForTest({ INFER_MODE: 'stub' })
+  const connections = Array.from({ length: 700 }, () => new Connection(port))
+  for (const round of [0, 1]) {
+    for (const connection of connections) expect((await connection.post(windowOf(round))).status).toBe(200)
+  }
+  for (const connection of connections.slice(0, 600)) connection.close()
+  for (const connection of connections.slice(600)) {
+    expect((await connection.post(windowOf(2))).status).toBe(200)
+    connection.close()
+  }
+  expect(await metric(port, 'hailo_http_requests_total', 'status_code="200"')).toBeGreaterThan(1499)
+})
