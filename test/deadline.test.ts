@@ -109,6 +109,26 @@ test('a client that goes while the model runs its window does no harm to the nex
   expect(await windowsRun(port)).toBe(2)
 })
 
+test('clients that go leave their slots to others within 150 ms, from a full ring', async () => {
+  const slots = 16
+  const { port } = await startFaultyServer({ RING_SLOTS: String(slots) })
+  const waits: number[] = []
+  for (let round = 0; round < 30; round++) {
+    const leaving = Array.from({ length: slots }, () => new Connection(port))
+    for (const [at, connection] of leaving.entries()) {
+      connection.post(distinctWindow(at, FAULTS.block + 4)).catch(() => {})
+    }
+    await until(async () => (await metric(port, 'hailo_queue_depth')) >= slots - 2)
+    for (const connection of leaving) connection.close()
+    const goneMs = performance.now()
+    await until(async () => (await post(port, distinctWindow(round))).status === 200)
+    waits.push(performance.now() - goneMs)
+  }
+  expect(Math.max(...waits)).toBeLessThan(150)
+  await expectIdle(port)
+  expect(await metric(port, 'hailo_cancelled_total')).toBeGreaterThan(30)
+})
+
 test('clients that go as soon as they have their answer are not counted as gone', async () => {
   const { port } = await startFaultyServer()
   for (let sequence = 0; sequence < 100; sequence++) {
