@@ -128,6 +128,7 @@ export class BulkUpload implements BulkSource {
     if (this.#reader.ready > 0) {
       if (!this.#complete && !this.#paused) {
         this.#paused = true
+        this.#expectMore()
         this.#owner.pause()
       }
       return
@@ -151,7 +152,8 @@ export class BulkUpload implements BulkSource {
     this.#patience = setTimeout(
       () => {
         if (this.#paused || this.#complete) {
-          this.#giveUp('overloaded', `No window found room for ${maxDeadlineMs} ms`)
+          const status = this.#context.engine.available ? 'overloaded' : 'model_unavailable'
+          this.#giveUp(status, `No window found room for ${maxDeadlineMs} ms`)
         } else {
           this.#end()
           this.#owner.fail({
