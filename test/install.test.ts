@@ -49,9 +49,11 @@ test('the lock file names no host, so that npm ci works with any registry, and a
   expect(readFileSync('.npmrc', 'utf8')).toMatch(/^omit-lockfile-registry-resolved=true$/m)
 })
 
-test("onnxruntime-node's install script, which downloads, is switched off for every npm", () => {
+test('install scripts that download or report are switched off for every npm', () => {
   expect(readFileSync('.npmrc', 'utf8')).toMatch(/^onnxruntime-node-install=skip$/m)
-  expect(JSON.parse(readFileSync('package.json', 'utf8')).allowScripts).toEqual({ 'onnxruntime-node': false })
+  const { allowScripts, scarfSettings } = JSON.parse(readFileSync('package.json', 'utf8'))
+  expect(allowScripts).toEqual({ 'onnxruntime-node': false, '@scarf/scarf': false })
+  expect(scarfSettings).toEqual({ enabled: false })
 })
 
 test('uWebSockets.js loads the binary that fits this Node.js', () => {
