@@ -35,6 +35,8 @@ export interface Config {
   readonly deadlineMs: number
   /** The longest deadline that a request may name, at least `deadlineMs`. */
   readonly maxDeadlineMs: number
+  /** Clients that may be connected to `/stream` at once. */
+  readonly streamConnections: number
   readonly logLevel: (typeof LOG_LEVELS)[number]
   /** Printable ASCII, fit for a header, as is `modelVersion`. */
   readonly configVersion: string
@@ -128,6 +130,7 @@ const KEYS = {
   DEADLINE_MS: milliseconds,
   MAX_DEADLINE_MS: milliseconds,
   MAX_WINDOWS_PER_REQUEST: integer(1, 1_000_000),
+  WS_MAX_CONNECTIONS: integer(1, 100_000),
   LOG_LEVEL: z
     .string()
     .toLowerCase()
@@ -246,6 +249,7 @@ export function loadConfig(env: Record<string, string | undefined>): Config {
     ringSlots: set.RING_SLOTS ?? 64,
     deadlineMs,
     maxDeadlineMs,
+    streamConnections: set.WS_MAX_CONNECTIONS ?? 1024,
     logLevel: set.LOG_LEVEL ?? 'info',
     configVersion: set.CONFIG_VERSION ?? '1',
     modelVersion: set.MODEL_VERSION ?? null,

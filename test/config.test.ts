@@ -30,6 +30,7 @@ test('loadConfig() of an empty environment runs the shipped model on the local i
     ringSlots: 64,
     deadlineMs: 40,
     maxDeadlineMs: 5000,
+    streamConnections: 1024,
     logLevel: 'info',
     configVersion: '1',
     modelVersion: null,

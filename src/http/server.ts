@@ -11,6 +11,8 @@ import { INFER, type InferenceContext, InferenceExchange, type Operation } from 
 import { type Answer, type Asker, errorAnswer, type Failure, UNAUTHORIZED } from './reply.ts'
 import { requestIdOf } from './request-id.ts'
 import { modelOf, type Service } from './service.ts'
+import { LARGEST_CREDITS } from './session.ts'
+import { STREAM_PATHS, StreamSockets, UPGRADE_REQUIRED } from './socket.ts'
 import { EventLoopTurn } from './turn.ts'
 
 /** Answers a request without a body. */
@@ -47,6 +49,9 @@ export class FrontDoor {
     max_body_length: Number.MAX_SAFE_INTEGER, // bodies are limited where they are read, with our own answer
   })
   readonly #gate = new AnswerGate()
+  readonly #turn = new EventLoopTurn()
+  readonly #sockets: StreamSockets
+  /** Those that speak HTTP. */
   #connections = 0
 
   constructor(service: Service) {
@@ -73,6 +78,8 @@ export class FrontDoor {
         return { status: 200, headers: { 'Content-Type': contentType }, body: text }
       },
     }
+    for (const path of STREAM_PATHS) pages[path] = failing(UPGRADE_REQUIRED)
+    this.#sockets = this.#addSockets()
     this.#addOperations(operations)
     this.#addPages(pages)
     this.#addRefusals(operations, pages)
@@ -86,12 +93,17 @@ export class FrontDoor {
     return this.#server.port
   }
 
+  /** Tells those who are connected for long that nothing new is admitted. Call when the engine has begun to drain. */
+  drain(): void {
+    this.#sockets.drain()
+  }
+
   /**
    * Ends the front door after the engine has drained: clients with a connection get a while to ask
    * once more and be told; then the port closes, in a moment in which nobody is connecting anew.
    */
   async close(): Promise<void> {
-    await this.#untilNobodyIsConnected(LINGER_MS)
+    await Promise.all([this.#sockets.close(), this.#untilNobodyIsConnected(LINGER_MS)])
     this.#gate.shut()
     await sleep(HOLD_MS)
     this.#server.close()
@@ -120,7 +132,7 @@ export class FrontDoor {
       deadlineMs: config.deadlineMs,
       maxDeadlineMs: config.maxDeadlineMs,
       metrics,
-      turn: new EventLoopTurn(),
+      turn: this.#turn,
       gate: this.#gate,
     }
     for (const operation of operations) {
@@ -128,6 +140,32 @@ export class FrontDoor {
         new InferenceExchange(response, request, operation, context)
       })
     }
+  }
+
+  #addSockets(): StreamSockets {
+    const { config, model, engine, metrics } = this.#service
+    return new StreamSockets(this.#server.uws_instance, {
+      engine,
+      access: this.#access,
+      metrics,
+      gate: this.#gate,
+      maxConnections: config.streamConnections,
+      session: {
+        engine,
+        backend: config.mode,
+        modelSha256: model.sha256,
+        motifCount: config.motifCount,
+        credits: Math.min(LARGEST_CREDITS, config.workers * config.ringSlots),
+        deadlineMs: config.deadlineMs,
+        maxDeadlineMs: config.maxDeadlineMs,
+        metrics,
+        turn: this.#turn,
+      },
+      upgradeGate: (_response, proceed) => void setImmediate(proceed),
+      onUpgraded: () => {
+        this.#connections--
+      },
+    })
   }
 
   #addPages(pages: Record<string, Page>): void {
