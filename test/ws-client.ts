@@ -6,6 +6,7 @@ import { BACKENDS } from '../src/core/backend.ts'
 import {
   decodeHead,
   encodeFrame,
+  type FrameName,
   frameName,
   headBytes,
   STREAM_MODES,
@@ -20,11 +21,18 @@ const PATIENCE_MS = 15_000
 const ACCEPT_SALT = '258EAFA5-E914-47DA-95CA-C5AB0DC85B11'
 export const OPCODE = { text: 1, binary: 2, close: 8, ping: 9, pong: 10 } as const
 
-/** A frame of the server in one form, whichever variant it came in. */
+/** A frame of the server in the words of the JSON variant. Each has the fields of its type, and no other. */
 export interface Said {
   readonly type: string
-  // biome-ignore lint/suspicious/noExplicitAny: tests look into what came
-  readonly [field: string]: any
+  readonly seq: number
+  readonly n: number
+  readonly credits: number
+  readonly model_sha256: string
+  readonly infer_us: number
+  /** Latent and motif scores behind each other. */
+  readonly bits: Float32Array
+  readonly code: string
+  readonly detail: string
 }
 
 export interface ConnectOptions {
@@ -265,36 +273,41 @@ export async function greet(
   return welcome
 }
 
-/** One form for both variants; `bits` is the result as float32. */
-export function fromJson(text: string): Said {
+function fromJson(text: string): Said {
   const said = JSON.parse(text)
-  return said.type === 'result'
-    ? { ...said, bits: Float32Array.of(...said.latent, ...said.motif_scores) }
-    : said
+  if (said.type !== 'result') return said
+  return { ...said, bits: Float32Array.of(...said.latent, ...said.motif_scores) }
 }
 
-/** In the words of the JSON variant. */
-export function fromBinary(bytes: Buffer): Said {
+function fromBinary(bytes: Buffer): Said {
   const type = frameName(bytes)
   if (type === null) throw new Error('a frame of no type')
+  return { ...fieldsOf(type, bytes), type } as unknown as Said
+}
+
+function fieldsOf(type: FrameName, bytes: Buffer): object {
   const payload = bytes.subarray(headBytes(type))
   switch (type) {
     case 'welcome': {
-      const { mode, backend, motifs, deadlineMs, model, ...rest } = decodeHead(type, bytes)
-      return {
+      const { version, credits, hop, first, mode, backend, motifs, deadlineMs, model } = decodeHead(
         type,
-        ...rest,
+        bytes,
+      )
+      return {
+        version,
+        credits,
+        hop,
+        first,
         mode: STREAM_MODES[mode],
         backend: BACKENDS[backend],
         deadline_ms: deadlineMs,
-        model_sha256: Buffer.from(model as unknown as Uint8Array).toString('hex'),
+        model_sha256: Buffer.from(model).toString('hex'),
         contract: { motif_classes: motifs },
       }
     }
     case 'result': {
       const { sequence, status, backend, queueUs, inferUs } = decodeHead(type, bytes)
       return {
-        type,
         seq: sequence,
         status: WINDOW_STATUSES[status],
         backend: BACKENDS[backend],
@@ -304,23 +317,17 @@ export function fromBinary(bytes: Buffer): Said {
       }
     }
     case 'credit':
-      return { type, n: decodeHead(type, bytes).count }
+      return { n: decodeHead(type, bytes).count }
     case 'error': {
       const { sequence, status, hasSequence, retryAfterMs } = decodeHead(type, bytes)
       const about = hasSequence ? { seq: sequence } : {}
-      return {
-        type,
-        ...about,
-        code: WINDOW_STATUSES[status],
-        detail: payload.toString(),
-        retry_after_ms: retryAfterMs,
-      }
+      return { ...about, code: WINDOW_STATUSES[status], detail: `${payload}`, retry_after_ms: retryAfterMs }
     }
     case 'gap': {
       const { missing, index, sequence } = decodeHead(type, bytes)
-      return { type, missing, index, seq: sequence }
+      return { missing, index, seq: sequence }
     }
     default:
-      return { type }
+      return {}
   }
 }

@@ -161,7 +161,7 @@ export class FrontDoor {
         metrics,
         turn: this.#turn,
       },
-      upgradeGate: (_response, proceed) => void setImmediate(proceed),
+      upgradeGate: (_response, proceed) => proceed(),
       onUpgraded: () => {
         this.#connections--
       },

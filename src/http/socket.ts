@@ -47,7 +47,10 @@ export interface StreamSocketsContext {
   readonly maxConnections: number
   readonly metrics: FrontDoorMetrics
   readonly gate: AnswerGate
-  /** Says when a response may leave HTTP for good. */
+  /**
+   * Is told that a response leaves HTTP, and calls `proceed` when it may: best at once. Later in the event
+   * loop works too, but then uWebSockets warns on stderr that the upgrade is not corked.
+   */
   upgradeGate(response: HttpResponse, proceed: () => void): void
   /** A connection has left HTTP: uWebSockets does not count it any more, and does not say so. */
   onUpgraded(): void
@@ -141,9 +144,11 @@ export class StreamSockets {
       response.cork(() => {
         response.writeStatus('101 Switching Protocols')
         response.writeHeader('X-Request-ID', asker.requestId)
-        const userData: UserData = { connection: new Connection() }
-        response.upgrade(userData, key, protocols.includes(PROTOCOL) ? PROTOCOL : '', '', socketContext)
       })
+      // Outside of the cork: where the socket keeps its address, cork() would go on to treat it as HTTP and
+      // close it at times (uNetworking/uWebSockets#1929). Within #upgrade() it is corked in the right way.
+      const userData: UserData = { connection: new Connection() }
+      response.upgrade(userData, key, protocols.includes(PROTOCOL) ? PROTOCOL : '', '', socketContext)
       answered(101)
     })
   }
