@@ -110,7 +110,7 @@ export class WebSocketClient {
     await this.#until(() => this.#messages.length > 0 || this.closed !== null, 'message')
     const message = this.#messages.shift()
     if (message === undefined) throw new Error(`closed with ${JSON.stringify(this.closed)}`)
-    return typeof message === 'string' ? fromJson(message) : fromBinary(message)
+    return fromFrame(message)
   }
 
   /** The next message that is no credit. */
@@ -271,6 +271,11 @@ export async function greet(
   const welcome = await client.next()
   if (welcome.type !== 'welcome') throw new Error(`no welcome: ${JSON.stringify(welcome)}`)
   return welcome
+}
+
+/** A message of the server in one form, whichever variant it came in. */
+export function fromFrame(message: string | Uint8Array): Said {
+  return typeof message === 'string' ? fromJson(message) : fromBinary(Buffer.from(message))
 }
 
 function fromJson(text: string): Said {
