@@ -84,7 +84,7 @@ describe.each([IN_BINARY, IN_JSON])('/stream in $name', speech => {
     ])
   })
 
-  test('goes on over the wrap of the sequence', async () => {
+  test('goes on over the wrap of the sequence, and does not go back', async () => {
     const client = await WebSocketClient.open(server)
     await greet(client, speech, { first: 0xffff_fffe })
     const sequences = [0xffff_fffe, 0xffff_ffff, 0, 1]
@@ -92,6 +92,8 @@ describe.each([IN_BINARY, IN_JSON])('/stream in $name', speech => {
     expect((await client.answers(4)).map(({ type, seq }) => [type, seq])).toEqual(
       sequences.map(sequence => ['result', sequence]),
     )
+    client.send(speech.window(0xffff_ffff, windowOf(0)))
+    expect(await client.nextAnswer()).toMatchObject({ type: 'error', seq: 0xffff_ffff })
   })
 
   test('refuses a deadline below 0 for its window alone', async () => {

@@ -23,7 +23,7 @@ export const STREAM_PATHS = ['/stream', '/ws/v1/analysis'] as const
 /** The subprotocol that browsers name, and beside it one that carries their API key: they can set no headers. */
 const PROTOCOL = 'hailo.v1'
 const KEY_PROTOCOL = /^key\.(.+)$/
-/** Uwebsockets asks a silent peer for a sign of life in good time before this. */
+/** uWebSockets asks a silent peer for a sign of life in good time before this. */
 const IDLE_SECONDS = 60
 /** uWebSockets cuts a connection whose message is longer, without a word; up to this we can say why. */
 const HARD_LIMIT_BYTES = 2 * MAX_FRAME_BYTES
@@ -96,7 +96,7 @@ export class StreamSockets {
 
   /**
    * Ends all connections, once the engine has drained. Those who had not heard of it get a moment for
-   * what they have sent meanwhile; nobody is waited for longer, who reads nothing neither.
+   * what they have sent meanwhile. Nobody is waited for longer: a reader may have stalled.
    */
   async close(): Promise<void> {
     if (this.#connections.size === 0) return
@@ -123,8 +123,10 @@ export class StreamSockets {
     }
     const failure = this.#checkHead(request, protocols)
     let gone = false
+    let upgrading = false
     response.onAborted(() => {
       gone = true
+      if (upgrading) this.#upgrading--
     })
     const answered = (status: number) =>
       metrics.answered('GET', path, status, (monotonicMs() - startedMs) / 1000)
@@ -137,10 +139,12 @@ export class StreamSockets {
       })
       return answered(answer.status)
     }
+    upgrading = true
     this.#upgrading++
     upgradeGate(response, () => {
-      this.#upgrading--
       if (gone) return
+      upgrading = false
+      this.#upgrading--
       response.cork(() => {
         response.writeStatus('101 Switching Protocols')
         response.writeHeader('X-Request-ID', asker.requestId)
