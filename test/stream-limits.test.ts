@@ -195,6 +195,7 @@ test.each([IN_BINARY, IN_JSON])('a frame beyond 256 KiB is refused with 1009 ($n
   const payload = new Uint8Array(MAX_FRAME_BYTES + 1).fill(0x20)
   client.send(speech === IN_JSON ? Buffer.from(payload).toString() : payload)
   expect(await client.rest()).toMatchObject({ code: 1009 })
+  expect(await metric(port, 'hailo_ws_frames_total', 'direction="in",type="unknown"')).toBe(1)
 })
 
 test('a frame far beyond that is cut off before it has come whole', async () => {

@@ -63,6 +63,15 @@ test('Session gives no credit back to a peer that does not read, until it does',
   expect(streams[0]!.unsettled).toBe(1)
 })
 
+test('Session gives back the credit of a window that it refuses for its sequence', async () => {
+  const { session, streams, said } = sessionOn(1)
+  await hear(session, IN_BINARY.hello({ first: 1 }))
+  for (let n = 0; n < CREDITS; n++) await hear(session, IN_BINARY.window(0, windowOf(0)))
+  expect(said.filter(({ type }) => type === 'credit')).toHaveLength(CREDITS)
+  await hear(session, ...[1, 2, 3, 4].map(n => IN_BINARY.window(n, windowOf(n))))
+  expect(streams[0]!.unsettled).toBe(CREDITS)
+})
+
 test('Session closes with 1008 when more than 1 MiB is not read', async () => {
   const { session, closes, sender } = sessionOn(1)
   await hear(session, IN_JSON.hello())
