@@ -37,6 +37,8 @@ export interface Config {
   readonly maxDeadlineMs: number
   /** In one bulk request. */
   readonly maxWindowsPerRequest: number
+  /** Clients that may be connected to `/stream` at once. */
+  readonly streamConnections: number
   readonly logLevel: (typeof LOG_LEVELS)[number]
   /** Printable ASCII, fit for a header, as is `modelVersion`. */
   readonly configVersion: string
@@ -130,6 +132,7 @@ const KEYS = {
   DEADLINE_MS: milliseconds,
   MAX_DEADLINE_MS: milliseconds,
   MAX_WINDOWS_PER_REQUEST: integer(1, 1_000_000),
+  WS_MAX_CONNECTIONS: integer(1, 100_000),
   LOG_LEVEL: z
     .string()
     .toLowerCase()
@@ -249,6 +252,7 @@ export function loadConfig(env: Record<string, string | undefined>): Config {
     deadlineMs,
     maxDeadlineMs,
     maxWindowsPerRequest: set.MAX_WINDOWS_PER_REQUEST ?? 10_000,
+    streamConnections: set.WS_MAX_CONNECTIONS ?? 1024,
     logLevel: set.LOG_LEVEL ?? 'info',
     configVersion: set.CONFIG_VERSION ?? '1',
     modelVersion: set.MODEL_VERSION ?? null,

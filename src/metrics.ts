@@ -43,6 +43,8 @@ export interface MetricFacts {
   readonly version: string
   /** Every error code there is: each has its row from the start. */
   readonly errorCodes: readonly string[]
+  /** Every type of frame of `/stream`, by who sends it. */
+  readonly frameTypes: { readonly in: readonly string[]; readonly out: readonly string[] }
 }
 
 /** Every metric, with its unit, labels and edges. No label takes a value that a client can choose. */
@@ -98,6 +100,12 @@ export class Metrics implements Observer {
     'From first byte to answer',
     ['method', 'endpoint'],
   )
+  readonly #frames = this.#counter(
+    'hailo_ws_frames_total',
+    'Frames of /stream, in from clients and out to them',
+    ['direction', 'type'],
+  )
+  readonly #streaming = this.#gauge('hailo_ws_connections', 'Clients of /stream that are connected')
   readonly #healthChecks = this.#counter('hailo_health_checks_total', 'Answers of /healthz', ['status'])
   readonly #goldenCosine = this.#gauge(
     'hailo_golden_cosine',
@@ -140,6 +148,9 @@ export class Metrics implements Observer {
       for (const cause of BACKEND_FAILURES) this.#fallbacks.inc({ ...pair, cause }, 0)
     }
     for (const error_type of facts.errorCodes) this.#errors.inc({ error_type }, 0)
+    for (const direction of ['in', 'out'] as const) {
+      for (const type of facts.frameTypes[direction]) this.#frames.inc({ direction, type }, 0)
+    }
     for (const reason of REFUSAL_REASONS) this.#rejected.inc({ reason }, 0)
     for (const status of ['healthy', 'unhealthy']) this.#healthChecks.inc({ status }, 0)
     for (let worker = 0; worker < config.workers; worker++) {
@@ -332,6 +343,15 @@ export class Metrics implements Observer {
   /** @param code one of a closed list */
   failed(code: string): void {
     this.#errors.inc({ error_type: code })
+  }
+
+  /** @param type one of a closed list */
+  framed(direction: 'in' | 'out', type: string): void {
+    this.#frames.inc({ direction, type })
+  }
+
+  streaming(connections: number): void {
+    this.#streaming.set(connections)
   }
 
   healthChecked(healthy: boolean): void {

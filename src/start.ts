@@ -5,6 +5,7 @@ import { deviceName } from './engine/backend-status.ts'
 import { Engine, NoResult } from './engine/engine.ts'
 import type { CommonTask } from './engine/pool.ts'
 import { goldenParity, warmUp } from './engine/warm-up.ts'
+import { FRAMES_IN, FRAMES_OUT } from './http/frame.ts'
 import { CONTRACT_MOTIFS } from './http/health.ts'
 import { REPLY } from './http/reply.ts'
 import { FrontDoor } from './http/server.ts'
@@ -48,7 +49,15 @@ export async function start(env: NodeJS.ProcessEnv, workerUrl = WORKER_URL): Pro
   // The stub is never the model that somebody expects.
   const configOk = config.expectedSha256 === null || config.expectedSha256 === model.sha256
   const metrics = new Metrics(
-    { config, model, fallback, configOk, version: VERSION, errorCodes: Object.keys(REPLY) },
+    {
+      config,
+      model,
+      fallback,
+      configOk,
+      version: VERSION,
+      errorCodes: Object.keys(REPLY),
+      frameTypes: { in: [...FRAMES_IN, 'unknown'], out: FRAMES_OUT },
+    },
     log,
   )
   const engine = new Engine({
@@ -145,7 +154,9 @@ function drainOnSignal(engine: Engine, frontDoor: FrontDoor, log: Logger): void 
     if (draining) return
     draining = true
     log.info({ signal }, 'draining')
-    await engine.drain()
+    const drained = engine.drain()
+    frontDoor.drain()
+    await drained
     await frontDoor.close()
     await engine.close()
     log.info('drained')

@@ -31,6 +31,7 @@ test('loadConfig() of an empty environment runs the shipped model on the local i
     deadlineMs: 40,
     maxDeadlineMs: 5000,
     maxWindowsPerRequest: 10_000,
+    streamConnections: 1024,
     logLevel: 'info',
     configVersion: '1',
     modelVersion: null,

@@ -39,6 +39,15 @@ export class Access {
     return this.#keyDigests.filter(key => timingSafeEqual(key, presented)).length > 0
   }
 
+  /**
+   * Whether a page of `origin` may open a WebSocket here: to those, browsers apply no CORS. A page of our
+   * own host may, as may what sends no Origin: it is no page.
+   */
+  admits(origin: string, host: string): boolean {
+    if (origin === '' || this.#origins.has('*') || this.#origins.has(origin)) return true
+    return URL.canParse(origin) && new URL(origin).host === host.toLowerCase()
+  }
+
   /** The headers that let a page of `origin` read an answer; none when it may not. */
   corsHeaders(origin: string): Record<string, string> {
     if (!this.usesCors) return {}

@@ -99,9 +99,14 @@ const TYPES = {
   draining: 133,
   gap: 134,
 } as const satisfies Record<keyof typeof HEADS, number>
-const NAMES = new Map(Object.entries(TYPES).map(([name, type]) => [type as number, name as FrameName]))
+const FIRST_SERVER_TYPE = 128
+const FRAME_NAMES = Object.keys(TYPES) as FrameName[]
+const NAMES = new Map(FRAME_NAMES.map(name => [TYPES[name] as number, name]))
 
 export type FrameName = keyof typeof HEADS
+/** Who sends what: the client's frames come in. */
+export const FRAMES_IN = FRAME_NAMES.filter(name => TYPES[name] < FIRST_SERVER_TYPE)
+export const FRAMES_OUT = FRAME_NAMES.filter(name => TYPES[name] >= FIRST_SERVER_TYPE)
 /** The fields of a head, without type and padding. */
 export type Head<Name extends FrameName> = Omit<Parsed<(typeof HEADS)[Name]>, 'type' | 'reserved'>
 

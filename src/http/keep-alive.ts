@@ -14,15 +14,13 @@ const MAX_KEPT = 512
  * and it must never be a handle of a socket that is gone. uWebSockets' filter gives both: a handle of
  * each connection that opens, and a call for each that closes. Which one closes it does not say; but
  * what is written to a closed socket goes nowhere and still counts as sent, and the count shows in the
- * handle that was kept. A connection that becomes a WebSocket is moved, and has to be forgotten before.
+ * handle that was kept.
  */
 export class KeptConnections {
   /** Handles of sockets, in the order in which they came. Not responses: those end with their request. */
   readonly #sockets = new Set<HttpResponse>()
   readonly #timer: NodeJS.Timeout
   #open = 0
-  /** Runs as soon as the connection is known that wants to become a WebSocket. */
-  #upgrade: (() => void) | null = null
 
   constructor(app: TemplatedApp) {
     app.filter((socket, change) => {
@@ -38,23 +36,13 @@ export class KeptConnections {
   }
 
   /**
-   * Called by the handler of an upgrade request. Its connection is forgotten, then `proceed` called, in
-   * another turn of the event loop.
+   * The connection whose request is being handled becomes a WebSocket: uWebSockets moves it, and does not
+   * report its end here. Of it is known that it has sent nothing for this request yet; the few others of
+   * which that is true now are forgotten with it, and fall back to uWebSockets' timeout.
    */
-  beforeUpgrade(proceed: () => void): void {
-    this.#upgrade = () => {
-      this.#upgrade = null
-      this.#open--
-      setImmediate(proceed)
-    }
-    // The first request of a connection is known by the reader that #opened() gave it, which is called
-    // when the handler returns. Of a later one it is known that it has not been answered.
-    setImmediate(() => {
-      for (const socket of this.#upgrade ? this.#sockets : []) {
-        if (socket.getWriteOffset() === 0) this.#sockets.delete(socket)
-      }
-      this.#upgrade?.()
-    })
+  upgrading(): void {
+    this.#open--
+    for (const socket of this.#sockets) if (socket.getWriteOffset() === 0) this.#sockets.delete(socket)
   }
 
   stop(): void {
@@ -65,11 +53,6 @@ export class KeptConnections {
   #opened(socket: HttpResponse): void {
     this.#open++
     this.#sockets.add(socket)
-    socket.onData(() => {
-      if (this.#upgrade === null) return
-      this.#sockets.delete(socket)
-      this.#upgrade()
-    })
     if (this.#sockets.size > MAX_KEPT) {
       const [oldest] = this.#sockets
       this.#sockets.delete(oldest!)

@@ -16,16 +16,20 @@ export type ErrorCode =
   | 'body_too_large'
   | 'unsupported_media_type'
   | 'internal_error'
+  | 'forbidden'
+  | 'upgrade_required'
 
 /** The one place a failure becomes a protocol answer. A missing code does not compile. */
 export const REPLY = {
   invalid_window: { http: 400 },
   invalid_request: { http: 400 },
   unauthorized: { http: 401 },
+  forbidden: { http: 403 },
   not_found: { http: 404 },
   method_not_allowed: { http: 405 },
   body_too_large: { http: 413 },
   unsupported_media_type: { http: 415 },
+  upgrade_required: { http: 426 },
   overloaded: { http: 429 }, // Retry-After is computed from the wait at that moment
   internal_error: { http: 500 },
   model_unavailable: { http: 503 },
@@ -55,6 +59,8 @@ export interface Failure {
   /** What was wrong, with the value, and what is expected. Never echoes what the client sent. */
   readonly detail: string
   readonly headers?: Record<string, string>
+  /** Where it is not the code's own. */
+  readonly status?: number
 }
 
 /** What an error answer needs to know of its request. */
@@ -82,8 +88,8 @@ export function jsonAnswer(status: number, body: unknown, headers: Record<string
 }
 
 /** One shape for every error; as application/problem+json (RFC 9457) when the asker wants that. */
-export function errorAnswer({ code, detail, headers = {} }: Failure, asker: Asker): Answer {
-  const status = REPLY[code].http
+export function errorAnswer(failure: Failure, asker: Asker): Answer {
+  const { code, detail, headers = {}, status = REPLY[code].http } = failure
   const fields = {
     error: code,
     detail,

@@ -14,6 +14,8 @@ import { KeptConnections } from './keep-alive.ts'
 import { type Answer, type Asker, errorAnswer, type Failure, UNAUTHORIZED } from './reply.ts'
 import { requestIdOf } from './request-id.ts'
 import { modelOf, type Service } from './service.ts'
+import { LARGEST_CREDITS } from './session.ts'
+import { STREAM_PATHS, StreamSockets, UPGRADE_REQUIRED } from './socket.ts'
 import { EventLoopTurn } from './turn.ts'
 
 /** Answers a request without a body. */
@@ -51,6 +53,8 @@ export class FrontDoor {
   })
   readonly #gate = new AnswerGate()
   readonly #connections = new KeptConnections(this.#server.uws_instance)
+  readonly #turn = new EventLoopTurn()
+  readonly #sockets: StreamSockets
 
   constructor(service: Service) {
     this.#service = service
@@ -72,6 +76,8 @@ export class FrontDoor {
         return { status: 200, headers: { 'Content-Type': contentType }, body: text }
       },
     }
+    for (const path of STREAM_PATHS) pages[path] = failing(UPGRADE_REQUIRED)
+    this.#sockets = this.#addSockets()
     this.#addOperations(operations)
     this.#addPages(pages)
     this.#addRefusals(operations, pages)
@@ -85,12 +91,17 @@ export class FrontDoor {
     return this.#server.port
   }
 
+  /** Tells those who are connected for long that nothing new is admitted. Call when the engine has begun to drain. */
+  drain(): void {
+    this.#sockets.drain()
+  }
+
   /**
    * Ends the front door after the engine has drained: clients with a connection get a while to ask
    * once more and be told; then the port closes, in a moment in which nobody is connecting anew.
    */
   async close(): Promise<void> {
-    await this.#untilNobodyIsConnected(LINGER_MS)
+    await Promise.all([this.#sockets.close(), this.#untilNobodyIsConnected(LINGER_MS)])
     this.#connections.stop()
     this.#gate.shut()
     await sleep(HOLD_MS)
@@ -122,7 +133,7 @@ export class FrontDoor {
       maxWindowsPerRequest: config.maxWindowsPerRequest,
       resultBytes: (LATENT_DIMS + config.motifCount) * 4,
       metrics,
-      turn: new EventLoopTurn(),
+      turn: this.#turn,
       gate: this.#gate,
     }
     for (const operation of operations) {
@@ -130,6 +141,29 @@ export class FrontDoor {
         new InferenceExchange(response, request, operation, context)
       })
     }
+  }
+
+  #addSockets(): StreamSockets {
+    const { config, model, engine, metrics } = this.#service
+    return new StreamSockets(this.#server.uws_instance, {
+      engine,
+      access: this.#access,
+      metrics,
+      gate: this.#gate,
+      maxConnections: config.streamConnections,
+      session: {
+        engine,
+        backend: config.mode,
+        modelSha256: model.sha256,
+        motifCount: config.motifCount,
+        credits: Math.min(LARGEST_CREDITS, config.workers * config.ringSlots),
+        deadlineMs: config.deadlineMs,
+        maxDeadlineMs: config.maxDeadlineMs,
+        metrics,
+        turn: this.#turn,
+      },
+      onUpgrade: () => this.#connections.upgrading(),
+    })
   }
 
   #addPages(pages: Record<string, Page>): void {

@@ -3,6 +3,7 @@ import type { BackendKind } from '../core/backend.ts'
 import type { Engine } from '../engine/engine.ts'
 import type { Logger } from '../log.ts'
 import type { Model } from '../model.ts'
+import type { FrameName } from './frame.ts'
 import type { ErrorCode } from './reply.ts'
 
 /** Everything the front door tells about: put together in start.ts, changed only by what it holds. */
@@ -35,6 +36,10 @@ export interface FrontDoorMetrics {
   readonly lastInferenceAt: Date | null
   answered(method: string, endpoint: string, status: number, seconds: number): void
   failed(code: ErrorCode): void
+  /** One frame of `/stream` was read or written. */
+  framed(direction: 'in' | 'out', type: FrameName | 'unknown'): void
+  /** So many clients of `/stream` are connected now. */
+  streaming(connections: number): void
   healthChecked(healthy: boolean): void
   scrape(accept: string): Promise<{ contentType: string; text: string }>
 }

@@ -1,0 +1,360 @@
+import { monotonicMs } from '../clock.ts'
+import type { BackendKind } from '../core/backend.ts'
+import type { Outcome } from '../core/outcome.ts'
+import { distance } from '../core/ring.ts'
+import type { Slot } from '../core/slot.ts'
+import { readWindow } from '../core/window.ts'
+import type { Engine } from '../engine/engine.ts'
+import { type InFlight, Stream, type Waiter } from '../engine/stream.ts'
+import { BINARY } from './binary-frames.ts'
+import type { FrameName } from './frame.ts'
+import { JSON_TEXT } from './json-frames.ts'
+import { SampleCutter } from './samples.ts'
+import type { FrontDoorMetrics } from './service.ts'
+import type { ClientFrame, Frame, Gap, Variant, WindowError } from './variant.ts'
+
+/** The largest message that is read: 7,281 samples, or seventy windows' worth. */
+export const MAX_FRAME_BYTES = 256 * 1024
+/** Windows that one connection may have on their way, if there are slots for so many. */
+export const LARGEST_CREDITS = 32
+/** A peer that has so much to read still gets no credits back until it has read. */
+const HIGH_WATER_BYTES = 64 * 1024
+/** A peer that has so much to read still is given up. */
+export const MAX_BUFFERED_BYTES = 1024 * 1024
+/** Refusals of windows without a credit, and gaps, that wait for their turn. More of them are a flood. */
+const MAX_UNPAID = 1024
+const HELLO_MS = 10_000
+const SILENCE_MS = 5 * 60_000
+/** A worker that was lost needs about so long to be replaced. */
+const REOPEN_MS = 1000
+
+/** Close codes of RFC 6455 and of the registry that goes with it. */
+export const CLOSE = {
+  normal: 1000,
+  goingAway: 1001,
+  protocolError: 1002,
+  policy: 1008,
+  tooBig: 1009,
+  restart: 1012,
+} as const
+
+/** The far end of a connection, as a session sees it. */
+export interface Sender {
+  /** Bytes that the peer has not taken yet. */
+  readonly bufferedBytes: number
+  /** Sends all in one write. */
+  send(frames: readonly Frame[]): void
+  /** @param reason at most 123 bytes */
+  close(code: number, reason: string): void
+}
+
+export interface SessionContext {
+  readonly engine: Pick<Engine, 'admit' | 'submit' | 'draining'>
+  readonly backend: BackendKind
+  readonly modelSha256: string
+  readonly motifCount: number
+  /** Windows that a connection may have on their way. */
+  readonly credits: number
+  readonly deadlineMs: number
+  readonly maxDeadlineMs: number
+  readonly metrics: Pick<FrontDoorMetrics, 'failed' | 'framed'>
+  readonly turn: { arrivedMs(): number }
+}
+
+/**
+ * One client's conversation over `/stream`: hello, then windows or samples in and results out.
+ *
+ * Invariant: every window gets one answer, in the order in which the windows came, however they end:
+ * answers queue for those before them. What a client can make the server hold is bounded by its
+ * credits, by MAX_UNPAID and by MAX_BUFFERED_BYTES.
+ */
+export class Session {
+  readonly #sender: Sender
+  readonly #context: SessionContext
+  /** Null before the hello. */
+  #variant: Variant | null = null
+  /** In samples mode alone. */
+  #cutter: SampleCutter | null = null
+  /** In windows mode: of the last window. */
+  #lastSequence = 0
+  /** When the frame that is being read arrived. */
+  #arrivedMs = 0
+  /** Windows that the client may still send. */
+  #credits: number
+  /** Credits of windows that were answered, not given back yet. */
+  #owed = 0
+  readonly #queue: QueuedAnswer[] = []
+  /** Those in the queue that took no credit. */
+  #unpaid = 0
+  /** Goes out before what is in the queue: it is nobody's turn. */
+  #atOnce: Frame[] = []
+  #flushing = false
+  /** How to close once everything is answered. */
+  #lastWords: { readonly code: number; readonly reason: string } | null = null
+  #over = false
+  #timer: NodeJS.Timeout
+
+  constructor(sender: Sender, context: SessionContext) {
+    this.#sender = sender
+    this.#context = context
+    this.#credits = context.credits
+    const reason = `no hello within ${HELLO_MS / 1000} s`
+    this.#timer = setTimeout(() => this.#close(CLOSE.policy, reason), HELLO_MS)
+  }
+
+  /** @param message valid during the call only */
+  receive(message: Uint8Array, isBinary: boolean): void {
+    if (this.#over || this.#lastWords !== null) return
+    if (message.length > MAX_FRAME_BYTES) {
+      this.#context.metrics.framed('in', 'unknown')
+      return this.#close(CLOSE.tooBig, `a frame has at most ${MAX_FRAME_BYTES} bytes`)
+    }
+    this.#arrivedMs = this.#context.turn.arrivedMs()
+    const variant = isBinary ? BINARY : JSON_TEXT
+    const frame = variant.read(message)
+    this.#context.metrics.framed('in', frame.type === 'unreadable' ? frame.name : frame.type)
+    if (this.#variant === null) return this.#greet(variant, frame)
+    this.#timer.refresh()
+    if (this.#variant === variant) this.#take(frame)
+    else this.#complain('Cannot read a frame: the first one chose between binary and JSON for all')
+  }
+
+  /** The peer has read what was buffered. */
+  drained(): void {
+    if (this.#owed > 0) this.#scheduleFlush()
+  }
+
+  /** Tells that nothing new is admitted; it is the engine that refuses. */
+  drain(): void {
+    if (this.#variant !== null) this.#sayAtOnce('draining', this.#variant.draining())
+  }
+
+  /** Closes once everything is answered. What comes from now on is not read. */
+  end(code: number, reason: string): void {
+    this.#lastWords ??= { code, reason }
+    this.#scheduleFlush()
+  }
+
+  /** The connection is no more: what waits in the rings makes room for others. */
+  gone(): void {
+    this.#over = true
+    clearTimeout(this.#timer)
+    for (const { inFlight } of this.#queue) inFlight?.cancel()
+    this.#queue.length = 0
+    this.#atOnce = []
+  }
+
+  #greet(variant: Variant, hello: ClientFrame): void {
+    this.#variant = variant
+    if (hello.type !== 'hello') {
+      const found = hello.type === 'unreadable' ? hello.detail : `The first frame is ${hello.type}`
+      this.#complain(`${found}; a client begins with hello`)
+      this.#flush()
+      return this.#close(CLOSE.protocolError, 'the first frame must be a good hello')
+    }
+    clearTimeout(this.#timer)
+    const reason = `silent for ${SILENCE_MS / 60_000} minutes`
+    this.#timer = setTimeout(() => this.#close(CLOSE.goingAway, reason), SILENCE_MS)
+
+    const { mode, hop, first } = hello
+    this.#lastSequence = (first - 1) | 0
+    if (mode === 'samples') {
+      this.#cutter = new SampleCutter(
+        { hop, first },
+        {
+          window: (sequence, bytes) => this.#submit(sequence, 0, slot => readWindow(bytes, slot)),
+          gap: gap => this.#tellGap(gap),
+        },
+      )
+    }
+    const { backend, modelSha256, motifCount, credits, deadlineMs, engine } = this.#context
+    const welcome = { mode, hop, first, credits, deadlineMs, backend, modelSha256, motifCount }
+    this.#sayAtOnce('welcome', variant.welcome(welcome))
+    if (engine.draining) this.drain()
+  }
+
+  #take(frame: ClientFrame): void {
+    switch (frame.type) {
+      case 'window':
+        return this.#takeWindow(frame)
+      case 'samples':
+        if (this.#cutter === null) return this.#complain('Cannot take samples: the mode is windows')
+        return this.#cutter.push(frame.index, frame.bytes)
+      case 'cancel':
+        return this.#cancel(frame.sequence)
+      case 'bye':
+        return this.end(CLOSE.normal, 'bye')
+      case 'hello':
+        return this.#complain('Cannot take hello: it was said before')
+      case 'unreadable':
+        return this.#complain(frame.detail)
+    }
+  }
+
+  #takeWindow({ sequence, deadlineMs, fill }: Extract<ClientFrame, { type: 'window' }>): void {
+    if (this.#cutter !== null) return this.#complain('Cannot take a window: the mode is samples')
+    if (distance(this.#lastSequence, sequence) > 0) {
+      this.#lastSequence = sequence | 0
+      return this.#submit(sequence, deadlineMs, fill)
+    }
+    // It has no turn any more. The credit that it took comes back with this answer.
+    if (this.#credits > 0) {
+      this.#credits--
+      this.#owed++
+    }
+    const expected = `expected one after ${this.#lastSequence >>> 0}`
+    this.#complain(`Cannot take window: its sequence ${sequence} is not new, ${expected}`, sequence)
+  }
+
+  /** Sends the window on its way, or queues what keeps it from going. */
+  #submit(sequence: number, wantedMs: number, fill: (slot: Slot) => string | null): void {
+    if (this.#over) return
+    const { deadlineMs, maxDeadlineMs, engine } = this.#context
+    const budgetMs = Math.min(wantedMs === 0 ? deadlineMs : wantedMs, maxDeadlineMs)
+    const times = { arrivedMs: this.#arrivedMs, deadlineMs: this.#arrivedMs + budgetMs }
+    const answer = new QueuedAnswer(sequence, this.#credits > 0, (outcome, slot) =>
+      this.#settle(answer, outcome, slot, times),
+    )
+    this.#enqueue(answer)
+    if (!answer.paid) {
+      return this.#refuse(answer, 'overloaded', 'There is no credit left for this window', deadlineMs)
+    }
+    this.#credits--
+    if (!(budgetMs > 0)) {
+      const expected = `expected a number above 0, or 0 for ${deadlineMs}`
+      return this.#refuse(answer, 'invalid_request', `Cannot take a deadline of ${wantedMs} ms, ${expected}`)
+    }
+    const place = engine.admit(times.deadlineMs)
+    if (!(place instanceof Stream)) return this.#refuse(answer, place.code, place.detail, place.retryAfterMs)
+    const fault = fill(place.ring.nextSlot!)
+    if (fault !== null) return this.#refuse(answer, 'invalid_window', fault)
+    answer.inFlight = engine.submit(place, times, answer)
+  }
+
+  #tellGap(gap: Gap): void {
+    const answer = new QueuedAnswer(gap.sequence, false)
+    this.#enqueue(answer)
+    this.#answer(answer, 'gap', this.#variant!.gap(gap))
+  }
+
+  #enqueue(answer: QueuedAnswer): void {
+    this.#queue.push(answer)
+    if (!answer.paid && ++this.#unpaid > MAX_UNPAID) {
+      this.#close(CLOSE.policy, 'too many windows without a credit')
+    }
+  }
+
+  /** A window has ended, maybe before those ahead of it. */
+  #settle(answer: QueuedAnswer, outcome: Outcome, slot: Slot, times: Times): void {
+    if (outcome === 'ok') {
+      // This copies the result out of the slot, which is another window's once this returns.
+      return this.#answer(answer, 'result', this.#variant!.result(answer.sequence, slot))
+    }
+    if (outcome === 'deadline_exceeded') {
+      const spentMs = (monotonicMs() - times.arrivedMs).toFixed(1)
+      const allowedMs = (times.deadlineMs - times.arrivedMs).toFixed(1)
+      const detail = `There is no result after ${spentMs} ms, expected within the deadline of ${allowedMs} ms`
+      return this.#refuse(answer, outcome, detail)
+    }
+    const detail = 'The worker that had this window was lost, or the model gave no usable result for it'
+    this.#refuse(answer, outcome, detail, REOPEN_MS)
+  }
+
+  #cancel(sequence: number): void {
+    const answer = this.#queue.find(answer => answer.sequence === sequence && answer.inFlight !== null)
+    if (answer === undefined) return
+    answer.inFlight!.cancel()
+    this.#refuse(answer, 'cancelled', 'The client has cancelled this window')
+  }
+
+  #refuse(answer: QueuedAnswer, status: WindowError['status'], detail: string, retryAfterMs = 0): void {
+    const { sequence } = answer
+    this.#answer(answer, 'error', this.#errorFrame({ sequence, status, detail, retryAfterMs }))
+  }
+
+  #answer(answer: QueuedAnswer, name: FrameName, frame: Frame): void {
+    answer.inFlight = null
+    answer.frame = frame
+    this.#context.metrics.framed('out', name)
+    if (this.#queue[0] === answer) this.#scheduleFlush()
+  }
+
+  /** About a frame that has no turn. */
+  #complain(detail: string, sequence: number | null = null): void {
+    const error = { sequence, status: 'invalid_request', detail, retryAfterMs: 0 } as const
+    this.#sayAtOnce('error', this.#errorFrame(error))
+  }
+
+  #errorFrame(error: WindowError): Frame {
+    // A cancelled window is no failure, and the engine counts it.
+    if (error.status !== 'cancelled') this.#context.metrics.failed(error.status)
+    return this.#variant!.error({ ...error, retryAfterMs: Math.ceil(error.retryAfterMs) })
+  }
+
+  #sayAtOnce(name: FrameName, frame: Frame): void {
+    this.#atOnce.push(frame)
+    this.#context.metrics.framed('out', name)
+    this.#scheduleFlush()
+  }
+
+  /** Results come out of a ring by the batch: what is ready by the end of it goes out in one write. */
+  #scheduleFlush(): void {
+    if (this.#flushing) return
+    this.#flushing = true
+    queueMicrotask(() => this.#flush())
+  }
+
+  #flush(): void {
+    this.#flushing = false
+    if (this.#over) return
+    const frames = this.#atOnce
+    this.#atOnce = []
+    while (this.#queue.length > 0 && this.#queue[0]!.frame !== null) {
+      const { frame, paid } = this.#queue.shift()!
+      frames.push(frame!)
+      if (paid) this.#owed++
+      else this.#unpaid--
+    }
+    if (this.#owed > 0 && this.#sender.bufferedBytes <= HIGH_WATER_BYTES) {
+      frames.push(this.#variant!.credit(this.#owed))
+      this.#context.metrics.framed('out', 'credit')
+      this.#credits += this.#owed
+      this.#owed = 0
+    }
+    if (frames.length > 0) this.#sender.send(frames)
+    if (this.#sender.bufferedBytes > MAX_BUFFERED_BYTES) {
+      this.#close(CLOSE.policy, 'answers are not read')
+    } else if (this.#lastWords !== null && this.#queue.length === 0) {
+      this.#close(this.#lastWords.code, this.#lastWords.reason)
+    }
+  }
+
+  #close(code: number, reason: string): void {
+    if (this.#over) return
+    this.gone()
+    this.#sender.close(code, reason)
+  }
+}
+
+interface Times {
+  readonly arrivedMs: number
+  readonly deadlineMs: number
+}
+
+/** What one window is answered with, there or to come; or what is told between two of them. */
+class QueuedAnswer implements Waiter {
+  readonly sequence: number
+  /** It took a credit. */
+  readonly paid: boolean
+  readonly settle: Waiter['settle']
+  /** Null once it has ended, and when it never went on its way. */
+  inFlight: InFlight | null = null
+  /** Null while it is to come. */
+  frame: Frame | null = null
+
+  constructor(sequence: number, paid: boolean, settle: Waiter['settle'] = () => {}) {
+    this.sequence = sequence
+    this.paid = paid
+    this.settle = settle
+  }
+}

@@ -1,0 +1,216 @@
+import type { HttpRequest, HttpResponse, TemplatedApp, us_socket_context_t, WebSocket } from 'uWebSockets.js'
+import { setTimeout as sleep } from 'node:timers/promises'
+import { monotonicMs } from '../clock.ts'
+import type { Engine } from '../engine/engine.ts'
+import type { Access } from './access.ts'
+import type { AnswerGate } from './gate.ts'
+import { errorAnswer, type Failure, retryAfter, send, UNAUTHORIZED } from './reply.ts'
+import { requestIdOf } from './request-id.ts'
+import type { FrontDoorMetrics } from './service.ts'
+import {
+  CLOSE,
+  MAX_BUFFERED_BYTES,
+  MAX_FRAME_BYTES,
+  type Sender,
+  Session,
+  type SessionContext,
+} from './session.ts'
+import type { Frame } from './variant.ts'
+
+/** Where clients connect. */
+export const STREAM_PATHS = ['/stream', '/ws/v1/analysis'] as const
+
+/** The subprotocol that browsers name, and beside it one that carries their API key: they can set no headers. */
+const PROTOCOL = 'hailo.v1'
+const KEY_PROTOCOL = /^key\.(.+)$/
+/** uWebSockets asks a silent peer for a sign of life in good time before this. */
+const IDLE_SECONDS = 60
+/** uWebSockets cuts a connection whose message is longer, without a word; up to this we can say why. */
+const HARD_LIMIT_BYTES = 2 * MAX_FRAME_BYTES
+const RETRY_MS = 1000
+/** Once all is answered, so long may clients still send windows and be told "draining". */
+const LINGER_MS = 100
+/** So long the last bytes have to reach the clients. */
+const FLUSH_MS = 100
+
+/** For `GET /stream` by what does not ask for a WebSocket. */
+export const UPGRADE_REQUIRED: Failure = {
+  code: 'upgrade_required',
+  detail: 'This is a WebSocket, expected Upgrade: websocket with Sec-WebSocket-Key and -Version 13',
+  headers: { Upgrade: 'websocket', Connection: 'Upgrade', 'Sec-WebSocket-Version': '13' },
+}
+
+export interface StreamSocketsContext {
+  readonly engine: Engine
+  readonly access: Access
+  readonly session: SessionContext
+  readonly maxConnections: number
+  readonly metrics: FrontDoorMetrics
+  readonly gate: AnswerGate
+  /** The connection of the request being handled is about to leave HTTP: uWebSockets moves it, and does not say so. */
+  onUpgrade(): void
+}
+
+interface UserData {
+  readonly connection: Connection
+}
+
+/** `GET /stream`: lets clients in, and passes what they send to their sessions. All of uWebSockets' WebSockets. */
+export class StreamSockets {
+  readonly #context: StreamSocketsContext
+  readonly #connections = new Set<Connection>()
+
+  constructor(app: TemplatedApp, context: StreamSocketsContext) {
+    this.#context = context
+    for (const path of STREAM_PATHS) {
+      app.ws<UserData>(path, {
+        maxPayloadLength: HARD_LIMIT_BYTES,
+        // A session gives up earlier; this holds what one flush may add.
+        maxBackpressure: 4 * MAX_BUFFERED_BYTES,
+        idleTimeout: IDLE_SECONDS,
+        sendPingsAutomatically: true,
+        upgrade: (response, request, socketContext) => {
+          this.#upgrade(path, response, request, socketContext)
+        },
+        open: socket => this.#open(socket),
+        message: (socket, message, isBinary) => {
+          socket.getUserData().connection.session!.receive(new Uint8Array(message), isBinary)
+        },
+        drain: socket => socket.getUserData().connection.session!.drained(),
+        close: socket => this.#closed(socket),
+      })
+    }
+  }
+
+  /** Tells every client that nothing new is admitted. Call when the engine has begun to drain. */
+  drain(): void {
+    for (const { session } of this.#connections) session!.drain()
+  }
+
+  /**
+   * Ends all connections, once the engine has drained. Those who had not heard of it get a moment for
+   * what they have sent meanwhile. Nobody is waited for longer: a reader may have stalled.
+   */
+  async close(): Promise<void> {
+    if (this.#connections.size === 0) return
+    await sleep(LINGER_MS)
+    for (const { session } of this.#connections) session!.end(CLOSE.restart, 'the server is shutting down')
+    await sleep(FLUSH_MS)
+  }
+
+  #upgrade(
+    path: string,
+    response: HttpResponse,
+    request: HttpRequest,
+    socketContext: us_socket_context_t,
+  ): void {
+    const startedMs = monotonicMs()
+    const { engine, metrics, gate } = this.#context
+    // The request can be read only now: uWebSockets takes it back when this call returns.
+    const key = request.getHeader('sec-websocket-key')
+    const protocols = request.getHeader('sec-websocket-protocol').split(/ *, */)
+    const asker = {
+      requestId: requestIdOf(request.getHeader('x-request-id')),
+      accept: request.getHeader('accept'),
+      modelAvailable: engine.available,
+    }
+    const failure = this.#checkHead(request, protocols)
+    const answered = (status: number) =>
+      metrics.answered('GET', path, status, (monotonicMs() - startedMs) / 1000)
+    if (failure === null) {
+      this.#context.onUpgrade()
+      response.cork(() => {
+        response.writeStatus('101 Switching Protocols')
+        response.writeHeader('X-Request-ID', asker.requestId)
+      })
+      // Outside of the cork, and in the handler: where the socket keeps its address, cork() would go on to treat
+      // it as HTTP and close it at times (uNetworking/uWebSockets#1929).
+      const userData: UserData = { connection: new Connection() }
+      response.upgrade(userData, key, protocols.includes(PROTOCOL) ? PROTOCOL : '', '', socketContext)
+      return answered(101)
+    }
+    let gone = false
+    response.onAborted(() => {
+      gone = true
+    })
+    metrics.failed(failure.code)
+    const { headers, ...answer } = errorAnswer(failure, asker)
+    const refusal = { ...answer, headers: { ...headers, 'X-Request-ID': asker.requestId } }
+    gate.pass(() => {
+      if (!gone) send(response, refusal, () => gone)
+    })
+    answered(answer.status)
+  }
+
+  /** What keeps a client out, null when nothing does. */
+  #checkHead(request: HttpRequest, protocols: readonly string[]): Failure | null {
+    const { access, engine, maxConnections } = this.#context
+    if (
+      !/^websocket$/i.test(request.getHeader('upgrade')) ||
+      request.getHeader('sec-websocket-version') !== '13'
+    ) {
+      return UPGRADE_REQUIRED
+    }
+    if (!access.admits(request.getHeader('origin'), request.getHeader('host'))) {
+      return {
+        code: 'forbidden',
+        detail: 'Pages of this origin may not connect; CORS_ORIGINS lists those of other hosts that may',
+      }
+    }
+    const keyProtocol = protocols
+      .map(protocol => KEY_PROTOCOL.exec(protocol)?.[1])
+      .find(key => key !== undefined)
+    const authorization = request.getHeader('authorization')
+    const apiKey = request.getHeader('x-api-key') || (authorization === '' ? (keyProtocol ?? '') : '')
+    if (!access.allows({ apiKey, authorization })) return UNAUTHORIZED
+    const headers = { 'Retry-After': retryAfter(RETRY_MS) }
+    if (engine.draining) return { code: 'draining', detail: 'The server is shutting down', headers }
+    if (this.#connections.size < maxConnections) return null
+    const detail = `All ${maxConnections} connections that WS_MAX_CONNECTIONS allows are taken`
+    return { code: 'overloaded', status: 503, detail, headers }
+  }
+
+  #open(socket: WebSocket<UserData>): void {
+    const { connection } = socket.getUserData()
+    connection.open(socket, this.#context.session)
+    this.#connections.add(connection)
+    this.#context.metrics.streaming(this.#connections.size)
+  }
+
+  #closed(socket: WebSocket<UserData>): void {
+    const { connection } = socket.getUserData()
+    connection.closed()
+    this.#connections.delete(connection)
+    this.#context.metrics.streaming(this.#connections.size)
+  }
+}
+
+/** One socket, from open to closed: after that, uWebSockets throws when it is touched. */
+class Connection implements Sender {
+  session: Session | null = null
+  #socket: WebSocket<UserData> | null = null
+
+  open(socket: WebSocket<UserData>, context: SessionContext): void {
+    this.#socket = socket
+    this.session = new Session(this, context)
+  }
+
+  closed(): void {
+    this.#socket = null
+    this.session!.gone()
+  }
+
+  get bufferedBytes(): number {
+    return this.#socket?.getBufferedAmount() ?? 0
+  }
+
+  send(frames: readonly Frame[]): void {
+    this.#socket?.cork(() => {
+      for (const frame of frames) this.#socket?.send(frame, typeof frame !== 'string')
+    })
+  }
+
+  close(code: number, reason: string): void {
+    this.#socket?.end(code, reason)
+  }
+}

@@ -1,0 +1,83 @@
+import { setTimeout as sleep } from 'node:timers/promises'
+import { expect, test } from 'vitest'
+import { FAULTS } from './faults/faults.ts'
+import { distinctWindow, metric, startServerForTest, until } from './load.ts'
+import { windowOf } from './windows.ts'
+import { greet, IN_BINARY, IN_JSON, WebSocketClient, wireOf } from './ws-client.ts'
+
+const BLOCKING = distinctWindow(0, FAULTS.block + 290)
+
+test.each([IN_BINARY, IN_JSON])(
+  'SIGTERM: clients are told, what is in flight is answered, then 1012 ($name)',
+  async speech => {
+    const server = await startFaultyServer()
+    const busy = await WebSocketClient.open(server)
+    const idle = await WebSocketClient.open(server)
+    const mute = await WebSocketClient.open(server)
+    await greet(busy, speech)
+    await greet(idle, speech)
+    busy.send(speech.window(0, BLOCKING), speech.window(1, BLOCKING))
+    await until(async () => (await metric(server.port, 'hailo_queue_depth')) === 2)
+    const ended = server.stop('SIGTERM')
+    expect(await busy.next()).toMatchObject({ type: 'draining' })
+    busy.send(speech.window(2, windowOf(2)))
+    const { code, said } = await busy.rest()
+    expect(code).toBe(1012)
+    expect(said.filter(({ type }) => type !== 'credit').map(({ type, seq }) => [type, seq])).toEqual([
+      ['result', 0],
+      ['result', 1],
+      ['error', 2],
+    ])
+    expect(said.find(({ type }) => type === 'error')).toMatchObject({
+      code: 'draining',
+      retry_after_ms: 1000,
+    })
+    expect(await idle.rest()).toMatchObject({ code: 1012, said: [{ type: 'draining' }] })
+    expect(await mute.rest()).toMatchObject({ code: 1012, said: [] })
+    expect(await ended).toBe(0)
+  },
+)
+
+test('a client that says hello while the server drains is told, and a new one is refused 503', async () => {
+  const server = await startFaultyServer()
+  const [busy, late] = [await WebSocketClient.open(server), await WebSocketClient.open(server)]
+  await greet(busy, IN_BINARY)
+  busy.send(IN_BINARY.window(0, BLOCKING))
+  await until(async () => (await metric(server.port, 'hailo_queue_depth')) === 1)
+  const ended = server.stop('SIGTERM')
+  await busy.next()
+  late.send(IN_BINARY.hello())
+  expect(await late.next()).toMatchObject({ type: 'welcome' })
+  expect(await late.next()).toMatchObject({ type: 'draining' })
+  const refused = await WebSocketClient.open(server)
+  expect(refused).toMatchObject({ status: 503, headers: { connection: 'close', 'retry-after': '1' } })
+  await until(() => refused.body.includes('draining'))
+  expect(await ended).toBe(0)
+})
+
+test('clients of /stream do not keep an otherwise idle server from ending soon', async () => {
+  const server = await startFaultyServer()
+  for (let n = 0; n < 5; n++) await greet(await WebSocketClient.open(server), IN_BINARY)
+  const startedMs = performance.now()
+  expect(await server.stop('SIGTERM')).toBe(0)
+  // Less than what HTTP clients get to be told.
+  expect(performance.now() - startedMs).toBeLessThan(900)
+})
+
+test('a reader that has stalled does not keep the server from ending', async () => {
+  const server = await startFaultyServer()
+  const stalled = await WebSocketClient.open(server)
+  await greet(stalled, IN_JSON)
+  stalled.stall()
+  // Error frames fill what the kernel takes, and then some.
+  const burst = Buffer.concat(Array.from({ length: 500 }, () => wireOf('{')))
+  for (let n = 0; n < 40; n++) stalled.socket.write(burst)
+  await sleep(200)
+  const startedMs = performance.now()
+  expect(await server.stop('SIGTERM')).toBe(0)
+  expect(performance.now() - startedMs).toBeLessThan(3000)
+})
+
+function startFaultyServer() {
+  return startServerForTest({ INFER_MODE: 'stub', WORKERS: '1', DEADLINE_MS: '5000' }, { faults: true })
+}

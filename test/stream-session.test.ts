@@ -1,0 +1,255 @@
+import { afterEach, beforeEach, expect, test, vi } from 'vitest'
+import { Stream } from '../src/engine/stream.ts'
+import { type Sender, Session, type SessionContext } from '../src/http/session.ts'
+import { MOTIF_COUNT, windowOf } from './windows.ts'
+import { fromFrame, IN_BINARY, IN_JSON, type Said, type Speech } from './ws-client.ts'
+
+const CREDITS = 4
+const HIGH_WATER_BYTES = 64 * 1024
+
+beforeEach(() => {
+  vi.useFakeTimers({ toFake: ['setTimeout', 'clearTimeout'] })
+})
+afterEach(() => {
+  vi.useRealTimers()
+})
+
+test('Session holds results that come ahead of their turn', async () => {
+  const { session, streams, said } = sessionOn(2)
+  await hear(session, IN_BINARY.hello(), IN_BINARY.window(0, windowOf(0)), IN_BINARY.window(1, windowOf(1)))
+  said.length = 0
+  finish(streams[1]!, 0.25)
+  await turn()
+  expect(said).toEqual([])
+  // The slot is another window's by then.
+  streams[1]!.ring.slot(0).output.fill(9)
+  finish(streams[0]!, 0.5)
+  await turn()
+  expect(said.map(({ type, seq, n }) => [type, seq ?? n])).toEqual([
+    ['result', 0],
+    ['result', 1],
+    ['credit', 2],
+  ])
+  expect(said[0]!.bits.every(value => value === 0.5)).toBe(true)
+  expect(said[1]!.bits.every(value => value === 0.25)).toBe(true)
+})
+
+test('Session sends what one drain of a ring settles in one write, with one credit frame', async () => {
+  const { session, streams, writes, said } = sessionOn(1)
+  await hear(session, IN_BINARY.hello(), ...[0, 1, 2].map(n => IN_BINARY.window(n, windowOf(n))))
+  writes.count = said.length = 0
+  for (let n = 0; n < 3; n++) finish(streams[0]!, 0.5, n < 2)
+  await turn()
+  expect(said.map(({ type }) => type)).toEqual(['result', 'result', 'result', 'credit'])
+  expect(writes.count).toBe(1)
+})
+
+test('Session gives no credit back to a peer that does not read, until it does', async () => {
+  const { session, streams, said, sender } = sessionOn(1)
+  await hear(session, IN_BINARY.hello(), ...[0, 1, 2, 3].map(n => IN_BINARY.window(n, windowOf(n))))
+  said.length = 0
+  sender.bufferedBytes = HIGH_WATER_BYTES + 1
+  for (let n = 0; n < CREDITS; n++) finish(streams[0]!, 0.5)
+  await turn()
+  expect(said.map(({ type }) => type)).toEqual(Array(CREDITS).fill('result'))
+  await hear(session, IN_BINARY.window(4, windowOf(4)))
+  expect(said.at(-1)).toMatchObject({ type: 'error', seq: 4, code: 'overloaded' })
+
+  sender.bufferedBytes = 0
+  session.drained()
+  await turn()
+  expect(said.at(-1)).toMatchObject({ type: 'credit', n: CREDITS })
+  await hear(session, IN_BINARY.window(5, windowOf(5)))
+  expect(streams[0]!.unsettled).toBe(1)
+})
+
+test('Session gives back the credit of a window that it refuses for its sequence', async () => {
+  const { session, streams, said } = sessionOn(1)
+  await hear(session, IN_BINARY.hello({ first: 1 }))
+  for (let n = 0; n < CREDITS; n++) await hear(session, IN_BINARY.window(0, windowOf(0)))
+  expect(said.filter(({ type }) => type === 'credit')).toHaveLength(CREDITS)
+  await hear(session, ...[1, 2, 3, 4].map(n => IN_BINARY.window(n, windowOf(n))))
+  expect(streams[0]!.unsettled).toBe(CREDITS)
+})
+
+test('Session closes with 1008 when more than 1 MiB is not read', async () => {
+  const { session, closes, sender } = sessionOn(1)
+  await hear(session, IN_JSON.hello())
+  sender.bufferedBytes = 1024 * 1024 + 1
+  await hear(session, '{')
+  expect(closes).toEqual([{ code: 1008, reason: 'answers are not read' }])
+})
+
+test('Session bounds the gaps that wait behind a window', async () => {
+  const { session, closes, said } = sessionOn(1)
+  await hear(session, IN_BINARY.hello({ mode: 'samples' }), IN_BINARY.samples(0, windowOf(0)))
+  for (let n = 0; n < 1025; n++)
+    session.receive(bytes(IN_BINARY.samples(1000 + 50 * n, windowOf(0).subarray(0, 9))), true)
+  expect(closes).toEqual([{ code: 1008, reason: 'too many windows without a credit' }])
+  await turn()
+  expect(said.map(({ type }) => type)).toEqual(['welcome'])
+})
+
+test('Session waits 10 s for a hello', async () => {
+  const { closes } = sessionOn(1)
+  vi.advanceTimersByTime(9999)
+  expect(closes).toEqual([])
+  vi.advanceTimersByTime(1)
+  expect(closes).toEqual([{ code: 1008, reason: 'no hello within 10 s' }])
+})
+
+test('Session closes with 1001 after 5 minutes without a frame, and not before', async () => {
+  const { session, closes } = sessionOn(1)
+  await hear(session, IN_BINARY.hello())
+  vi.advanceTimersByTime(299_000)
+  await hear(session, IN_BINARY.cancel(7))
+  vi.advanceTimersByTime(299_999)
+  expect(closes).toEqual([])
+  vi.advanceTimersByTime(1)
+  expect(closes).toEqual([{ code: 1001, reason: 'silent for 5 minutes' }])
+})
+
+test('Session whose peer is gone frees what waits, says nothing and sets no timer', async () => {
+  const { session, streams, said, closes } = sessionOn(1)
+  await hear(session, IN_BINARY.hello(), IN_BINARY.window(0, windowOf(0)), IN_BINARY.window(1, windowOf(1)))
+  said.length = 0
+  session.gone()
+  expect(streams[0]!.unsettled).toBe(0)
+  finish(streams[0]!, 0.5)
+  session.drain()
+  session.end(1012, 'late')
+  await hear(session, IN_BINARY.window(2, windowOf(2)))
+  vi.advanceTimersByTime(600_000)
+  expect(said).toEqual([])
+  expect(closes).toEqual([])
+})
+
+test('Session counts a deadline from the arrival of the frame, and caps it', async () => {
+  const { session, streams } = sessionOn(1)
+  const deadlineOf = (n: number) => streams[0]!.ring.slot(n).deadlineMs
+  await hear(
+    session,
+    IN_BINARY.hello(),
+    IN_BINARY.window(0, windowOf(0)),
+    IN_BINARY.window(1, windowOf(0), 77.5),
+    IN_BINARY.window(2, windowOf(0), Number.POSITIVE_INFINITY),
+  )
+  expect([0, 1, 2].map(deadlineOf)).toEqual([ARRIVED_MS + 40, ARRIVED_MS + 77.5, ARRIVED_MS + 5000])
+  expect(streams[0]!.unsettled).toBe(3)
+})
+
+test.each([Number.NaN, -0.5, Number.NEGATIVE_INFINITY])(
+  'Session refuses a deadline of %d',
+  async deadlineMs => {
+    const { session, streams, said } = sessionOn(1)
+    await hear(session, IN_BINARY.hello(), IN_BINARY.window(0, windowOf(0), deadlineMs))
+    expect(streams[0]!.unsettled).toBe(0)
+    expect(said.slice(1)).toMatchObject([
+      { type: 'error', seq: 0, code: 'invalid_request' },
+      { type: 'credit', n: 1 },
+    ])
+  },
+)
+
+test('Session never throws, whatever it hears, and answers what it was asked afterwards', async () => {
+  const seed = Date.now() % 2 ** 32
+  const random = generator(seed)
+  for (const speech of [IN_BINARY, IN_JSON]) {
+    const { session, streams, said } = sessionOn(1)
+    await hear(session, speech.hello())
+    for (let round = 0; round < 3000; round++) {
+      const good = [
+        speech.window(0, windowOf(0)),
+        speech.samples(0, windowOf(0)),
+        speech.cancel(0),
+        speech.hello(),
+      ]
+      const message = bytes(good[round % good.length]!)
+      const cut = message.slice(0, random() < 0.5 ? Math.floor(random() * 40) : message.length)
+      for (let n = 0; n < 4 && cut.length > 0; n++)
+        cut[Math.floor(random() * Math.min(cut.length, 40))] = random() * 256
+      // Not bye: it would be obeyed.
+      if (speech === IN_BINARY && cut[0] === 5) continue
+      session.receive(cut, speech === IN_BINARY)
+      while (streams[0]!.unsettled > 0) finish(streams[0]!, 0.5)
+      await turn()
+    }
+    said.length = 0
+    await hear(session, speech.cancel(0), '{}')
+    expect(said.at(-1), `seed ${seed}`).toMatchObject({ type: 'error', code: 'invalid_request' })
+  }
+})
+
+const ARRIVED_MS = 2 ** 40
+
+/** A session in front of streams without workers, each of which gets the next window in turn. */
+function sessionOn(streamCount: number) {
+  const observer = { inferenceEnded: () => {}, cancelled: () => {} }
+  const streams = Array.from(
+    { length: streamCount },
+    () => new Stream({ capacity: 16, motifCount: MOTIF_COUNT, observer }),
+  )
+  let admitted = 0
+  const said: Said[] = []
+  const closes: { code: number; reason: string }[] = []
+  const writes = { count: 0 }
+  const sender = {
+    bufferedBytes: 0,
+    send: frames => {
+      writes.count++
+      said.push(...frames.map(fromFrame))
+    },
+    close: (code, reason) => void closes.push({ code, reason }),
+  } satisfies Sender as Sender & { bufferedBytes: number }
+  const context: SessionContext = {
+    engine: {
+      draining: false,
+      admit: () => streams[admitted++ % streamCount]!,
+      submit: (stream, { arrivedMs, deadlineMs }, waiter) => stream.publish(arrivedMs, deadlineMs, waiter),
+    },
+    backend: 'stub',
+    modelSha256: 'stub',
+    motifCount: MOTIF_COUNT,
+    credits: CREDITS,
+    deadlineMs: 40,
+    maxDeadlineMs: 5000,
+    metrics: { failed: () => {}, framed: () => {} },
+    turn: { arrivedMs: () => ARRIVED_MS },
+  }
+  return { session: new Session(sender, context), streams, said, closes, writes, sender }
+}
+
+async function hear(session: Session, ...messages: ReturnType<Speech['bye']>[]): Promise<void> {
+  for (const message of messages) session.receive(bytes(message), typeof message !== 'string')
+  await turn()
+}
+
+/** Does the worker's part for the oldest window. */
+function finish(stream: Stream, value: number, quietly = false): void {
+  const { ring } = stream
+  const sequence = ring.completed
+  const slot = ring.slot(sequence)
+  if (slot.take(0)) {
+    slot.output.fill(value)
+    slot.finish('ok', 'stub', 1)
+  }
+  ring.complete(sequence)
+  if (!quietly) stream.settleCompleted()
+}
+
+/** What was to be done in a microtask is done. */
+async function turn(): Promise<void> {
+  for (let n = 0; n < 3; n++) await Promise.resolve()
+}
+
+function bytes(message: string | Uint8Array): Uint8Array {
+  return Uint8Array.from(Buffer.from(message))
+}
+
+function generator(seed: number): () => number {
+  let state = seed
+  return () => {
+    state = (Math.imul(state, 1664525) + 1013904223) >>> 0
+    return state / 2 ** 32
+  }
+}
