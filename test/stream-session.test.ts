@@ -184,7 +184,7 @@ const ARRIVED_MS = 2 ** 40
 
 /** A session in front of streams without workers, each of which gets the next window in turn. */
 function sessionOn(streamCount: number) {
-  const observer = { inferenceEnded: () => {}, cancelled: () => {} }
+  const observer = { inferenceEnded: () => {}, cancelled: () => {}, settled: () => {} }
   const streams = Array.from(
     { length: streamCount },
     () => new Stream({ capacity: 16, motifCount: MOTIF_COUNT, observer }),
