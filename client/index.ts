@@ -1,4 +1,5 @@
 /** The client of hailo-inference, for Node.js and browsers. */
+export type { StreamFailure, StreamResult } from './backlog.ts'
 export { type ErrorCode, InferenceError } from './error.ts'
 export type { Fetch } from './exchange.ts'
 export type { Failed, Inference } from './inference.ts'
@@ -11,3 +12,6 @@ export {
   type InferOptions,
   type Readiness,
 } from './inference-client.ts'
+export type { Gap } from './sample-backlog.ts'
+export { type SendOptions, StreamClient, type StreamOptions } from './stream-client.ts'
+export type { WebSocketConstructor, WebSocketLike } from './web-socket.ts'
