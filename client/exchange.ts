@@ -45,10 +45,9 @@ export async function exchange(fetch: Fetch, { url, timeoutMs, signal, ...init }
     return { status: response.status, header: name => response.headers.get(name), body }
   } catch (cause) {
     signal?.throwIfAborted()
-    const detail = controller.signal.aborted
-      ? `No answer from ${url} in ${timeoutMs} ms`
-      : `No answer from ${url}`
-    throw new InferenceError('disconnected', detail, { cause })
+    if (controller.signal.aborted)
+      throw new InferenceError('disconnected', `No answer from ${url} in ${timeoutMs} ms`)
+    throw new InferenceError('disconnected', `No answer from ${url}`, { cause })
   } finally {
     clearTimeout(timer)
     signal?.removeEventListener('abort', abort)

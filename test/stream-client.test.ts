@@ -364,6 +364,16 @@ test('a server that falls silent is left while something is due, not when nothin
   expect(settled).toEqual([[0], [1]])
 })
 
+test('a server that says nothing at all to a window is left', async () => {
+  const { stream, fake } = open({ timeoutMs: 1000 })
+  fake.last.welcome(4)
+  watch([stream.send(distinctWindow(0))])
+  await vi.advanceTimersByTimeAsync(999)
+  expect(fake.last.state).toBe('open')
+  await vi.advanceTimersByTimeAsync(1)
+  expect(fake.last.state).toBe('closed')
+})
+
 test('close() sends what waits, says bye, and resolves when the server has answered and closed', async () => {
   const onEnd = vi.fn()
   const { stream, fake } = open({ onEnd })
