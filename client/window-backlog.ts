@@ -53,12 +53,14 @@ export class WindowBacklog implements Backlog {
     }
     const sequence = this.#nextSequence
     this.#nextSequence = (sequence + 1) >>> 0
+    // Once it is sent it is the server's to answer, and that knows the deadline.
+    const expire = () => this.#withdraw(sequence, 'deadline_exceeded', EXPIRED)
     return new Promise((resolve, reject) => {
       this.#waiting.push({
         sequence,
         bytes: new Uint8Array(window.slice().buffer),
         expiresMs: performance.now() + deadlineMs,
-        timer: deadlineMs === Infinity ? undefined : setTimeout(() => this.#expire(sequence), deadlineMs),
+        timer: deadlineMs === Infinity ? undefined : setTimeout(expire, deadlineMs),
         cancelled: false,
         resolve,
         reject,
@@ -120,12 +122,7 @@ export class WindowBacklog implements Backlog {
     this.#waiting = []
   }
 
-  /** What was sent is the server's to answer, and it knows the deadline. */
-  #expire(sequence: number): void {
-    if (!this.#sent.has(sequence)) this.#withdraw(sequence, 'deadline_exceeded', EXPIRED)
-  }
-
-  /** Takes a window back that waits. */
+  /** Takes a window back if it waits. */
   #withdraw(sequence: number, code: ErrorCode, detail: string): void {
     const index = this.#waiting.findIndex(pending => pending.sequence === sequence)
     if (index !== -1) fail(this.#waiting.splice(index, 1)[0]!, code, detail)

@@ -99,7 +99,8 @@ test('the client knows no Node.js: what it is made of runs in browsers', () => {
     ({ file, target }) => parts.has(file) && !isOurs(target) && target !== 'typed-binary',
   )
   expect(foreign.map(inWords)).toEqual([])
-  const nodeOnly = /\b(process|Buffer|NodeJS|setImmediate|__dirname|__filename|require)\b|\bglobal\.|\.unref\(/
+  const nodeOnly =
+    /\b(process|Buffer|NodeJS|setImmediate|__dirname|__filename|require)\b|\bglobal\.|\.unref\(/
   expect([...parts].filter(file => nodeOnly.test(codeOf(file)))).toEqual([])
   expect(parts).toContain('src/http/frame.ts')
 })

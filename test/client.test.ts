@@ -3,6 +3,7 @@ import { once } from 'node:events'
 import { createServer, type IncomingMessage, type ServerResponse } from 'node:http'
 import type { AddressInfo } from 'node:net'
 import { buffer } from 'node:stream/consumers'
+import { setTimeout } from 'node:timers/promises'
 import { promisify } from 'node:util'
 import { expect, onTestFinished, test, vi } from 'vitest'
 import { errorCode } from '../client/error.ts'
@@ -139,6 +140,19 @@ test('infer() given up by its signal rejects with the reason of the signal, also
   const controller = new AbortController()
   const promise = client.infer(distinctWindow(0), { retries: 3, signal: controller.signal })
   await vi.waitFor(() => expect(server.requests).toHaveLength(1))
+  await setTimeout(50) // until the answer is here and the pause has begun
+  const abortedMs = performance.now()
+  controller.abort(reason)
+  await expect(promise).rejects.toBe(reason)
+  expect(performance.now() - abortedMs).toBeLessThan(1000)
+})
+
+test('infer() given up while the server thinks rejects with the reason of the signal', async () => {
+  const server = await startServer(() => {})
+  const controller = new AbortController()
+  const promise = new InferenceClient(server.url).infer(distinctWindow(0), { signal: controller.signal })
+  await vi.waitFor(() => expect(server.requests).toHaveLength(1))
+  const reason = new Error('enough')
   controller.abort(reason)
   await expect(promise).rejects.toBe(reason)
 })

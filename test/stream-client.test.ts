@@ -58,6 +58,7 @@ test('a stream says hello, sends a window with its bytes and deadline, and resol
     queueMs: 1.5,
     inferMs: 0.25,
   })
+  expect(vi.getTimerCount()).toBe(0) // none keeps a process alive
 })
 
 test('a result of another backend than the one configured names no model, and one without a model is the stub', async () => {
@@ -553,6 +554,21 @@ test('skipped samples and samples that do not fit are a hole: no window spans it
   fake.last.drop(1000)
   await vi.advanceTimersByTimeAsync(60_000)
   expect(fake.sockets).toHaveLength(2)
+})
+
+test('samples are kept only while a window needs them: answered ones and those between holes make room', () => {
+  const { stream, fake } = open({ mode: 'samples', hop: 50, capacity: 600 })
+  fake.last.welcome(90)
+  stream.push(recordingOf(0, 600)) // windows 0 to 10
+  expect(() => stream.push(recordingOf(600, 601))).toThrow('queue_full')
+  for (let window = 0; window <= 10; window++) fake.last.result(window, recordingOf(0, 100))
+  stream.push(recordingOf(601, 901))
+  for (let window = 13; window <= 16; window++) fake.last.result(window, recordingOf(0, 100))
+  for (let piece = 0; piece < 20; piece++) {
+    stream.skip(50)
+    stream.push(recordingOf(0, 50))
+  }
+  expect(piecesOf(fake.last).at(-1)).toEqual([2851, 2901])
 })
 
 test('windows that the server cannot cut for a gap of its own are waited for no more', async () => {
