@@ -4,20 +4,29 @@
  * The load is open loop: a window is due when its last sample has been recorded, whatever the server does, and its
  * latency runs from then until its answer is complete. A server that falls behind cannot slow the collar down.
  */
-import { Agent, type IncomingHttpHeaders, type RequestOptions, request } from 'node:http'
-import { buffer } from 'node:stream/consumers'
+import { Agent } from 'node:http'
 import { setImmediate, setTimeout } from 'node:timers/promises'
 import { parseArgs } from 'node:util'
-import { CHANNELS, cutWindows, loadRecording, type RecordedWindow, type Segment } from './recording.ts'
+import {
+  type Health,
+  type Inference,
+  InferenceClient,
+  InferenceError,
+  StreamClient,
+} from '../client/index.ts'
+import { fetchThrough } from './http.ts'
+import { cutWindows, loadRecording, type RecordedWindow, type Segment } from './recording.ts'
 
 const HELP = `Replays the shipped recording against a running server: npm run replay -- [options]
 
   --url URL          the server (http://127.0.0.1:9000)
   --speed N          times real time; at 1, two windows become due per second (1)
-  --connections N    keep-alive connections, one request at a time on each (1)
+  --connections N    connections, over HTTP with one request at a time on each (1)
   --hop N            samples from one window to the next (50)
   --json             JSON both ways (the default)
   --binary           little-endian float32 both ways
+  --stream           over WebSockets: a window is sent when it is due, whether or not the last one is answered
+  --bulk N           N windows per request, as fast as the server takes them, whatever the speed
   --limit N          stop after N windows
   --deadline-ms N    the deadline that each window asks for, as X-Deadline-Ms
   --help             this text
@@ -34,8 +43,7 @@ const LETTERS: Record<string, string> = {
   sitting_down: 'd',
 }
 
-/** What an answer holds, the latent first. */
-const LATENT_LENGTH = 64
+/** Motif scores in an answer, as many as the recording has motifs. */
 const MOTIF_COUNT = 12
 
 /** Bounds every wait for an answer, and gives up idle connections before the server does (after about 10 s). */
@@ -46,7 +54,9 @@ interface Options {
   speed: number
   connections: number
   hop: number
-  binary: boolean
+  encoding: 'JSON' | 'binary' | 'WebSocket'
+  /** Windows per request; null for one request when a window is due. */
+  bulk: number | null
   limit: number
   deadlineMs: number | null
 }
@@ -57,25 +67,20 @@ interface Answer {
   motif: number | null
   /** `200`, or what went wrong: `429 overloaded`, `ECONNRESET`. */
   result: string
-  /** Counted from when the window was due. */
+  /** Counted from when the window was due; in bulk, from when its request was sent. */
   latencyMs: number
   /** X-Inference-Backend and X-Model-Sha256, null when the answer does not say. */
   backend: string | null
   modelSha256: string | null
 }
 
-/** A whole HTTP response. */
-interface Reply {
-  status: number
-  headers: IncomingHttpHeaders
-  body: Buffer
-}
+type Result = Pick<Inference, 'motifScores' | 'backend' | 'modelSha256'>
+
+/** What a window's result is called when its answer holds none. */
+const NO_SCORES = `200 without ${MOTIF_COUNT} motif scores`
 
 /** One per window, at its index; undefined until it has ended. */
 type Answers = (Answer | undefined)[]
-
-/** What is read of the server's JSON, unchecked. */
-type Json = { [field in 'model' | 'version' | 'mode' | 'error' | 'motif_scores']?: unknown }
 
 async function main(args: string[]): Promise<number> {
   let options: Options | 'help'
@@ -92,17 +97,29 @@ async function main(args: string[]): Promise<number> {
 
   const { url, connections } = options
   const agent = new Agent({ keepAlive: true, maxSockets: connections, timeout: ANSWER_TIMEOUT_MS })
-  const health = await exchange(new URL('healthz', url), { agent }).catch(reasonOf)
-  if (typeof health === 'string') {
-    console.error(`Cannot reach ${url.href} (${health}): start the server with npm start, or pass --url.`)
-    return 1
+  const client = new InferenceClient(url, {
+    json: options.encoding === 'JSON',
+    timeoutMs: ANSWER_TIMEOUT_MS,
+    fetch: fetchThrough(agent),
+    ...(options.deadlineMs !== null && { deadlineMs: options.deadlineMs }),
+  })
+  let health: Partial<Health>
+  try {
+    health = await client.health()
+  } catch (error) {
+    if ((error as InferenceError).code === 'disconnected') {
+      const reason = reasonOf(error as InferenceError)
+      console.error(`Cannot reach ${url.href} (${reason}): start the server with npm start, or pass --url.`)
+      return 1
+    }
+    health = {} // whatever answers there may answer windows too
   }
-  const exitCode = await replay(options, parseJson(health.body), agent)
+  const exitCode = await replay(options, health, client)
   agent.destroy() // idle connections would keep the process alive
   return exitCode
 }
 
-async function replay(options: Options, health: Json, agent: Agent): Promise<number> {
+async function replay(options: Options, health: Partial<Health>, client: InferenceClient): Promise<number> {
   const recording = loadRecording()
   const windows = cutWindows(recording, options.hop).slice(0, options.limit)
   const intervalMs = ((options.hop / recording.sampleRateHz) * 1e3) / options.speed
@@ -121,22 +138,63 @@ async function replay(options: Options, health: Json, agent: Agent): Promise<num
   })
   const line = timeline(windows, answers, recording.motifs, screen.print)
   let next = 0
-  const connection = async () => {
+  const record = (index: number, answer: Answer) => {
+    answers[index] = answer
+    line.show(answer)
+  }
+  /** Hands out windows as they become due. */
+  const eachDue = async (send: (index: number, dueMs: number) => Promise<void> | undefined) => {
     while (next < windows.length) {
       const index = next++
-      const body = encode(windows[index]!.input, options.binary)
       const dueMs = startMs + (index + 1) * intervalMs
       await until(dueMs, () => interrupted)
       if (interrupted) return
-      const answer = await ask(body, dueMs, options, agent)
-      answers[index] = answer
-      line.show(answer)
+      await send(index, dueMs)
     }
   }
+  const connections = {
+    async http() {
+      await eachDue(async (index, dueMs) => {
+        record(index, await answerOf(client.infer(windows[index]!.input), dueMs))
+      })
+    },
+    async stream() {
+      const stream = new StreamClient(streamUrl(options.url))
+      const asked: Promise<void>[] = []
+      await eachDue((index, dueMs) => {
+        const deadline = options.deadlineMs === null ? {} : { deadlineMs: options.deadlineMs }
+        const answer = answerOf(stream.send(windows[index]!.input, deadline), dueMs)
+        asked.push(answer.then(answer => record(index, answer)))
+        return undefined // the next one does not wait
+      })
+      await Promise.all(asked)
+      await stream.close()
+    },
+    async bulk() {
+      const windowsPerRequest = options.bulk!
+      while (next < windows.length && !interrupted) {
+        const first = next
+        next += windowsPerRequest
+        const batch = windows.slice(first, next).map(({ input }) => input)
+        const sentMs = performance.now()
+        const { results } = await client
+          .inferMany(batch, { windowsPerRequest })
+          .catch(error => ({ results: batch.map(() => ({ error: reasonOf(error) })) }))
+        const latencyMs = performance.now() - sentMs
+        results.forEach((result, index) => record(first + index, answerFrom(result, latencyMs)))
+      }
+    },
+  }
+  const connection =
+    options.bulk !== null
+      ? connections.bulk
+      : options.encoding === 'WebSocket'
+        ? connections.stream
+        : connections.http
   await Promise.all(Array.from({ length: options.connections }, connection))
 
   screen.close()
-  console.log(summary(windows, answers, performance.now() - startMs, health))
+  console.log(summary(windows, answers, performance.now() - startMs, { health, bulk: options.bulk !== null }))
   if (interrupted) return 130
   return answers.every(answer => answer?.result === '200') ? 0 : 1
 }
@@ -152,95 +210,49 @@ async function until(dueMs: number, stopped: () => boolean): Promise<void> {
   }
 }
 
-/** Posts one window. Never rejects: whatever goes wrong is the window's result. */
-async function ask(
-  body: string | Uint8Array,
-  dueMs: number,
-  { url, binary, deadlineMs }: Options,
-  agent: Agent,
-): Promise<Answer> {
-  const type = binary ? 'application/octet-stream' : 'application/json'
-  const headers = {
-    'Content-Type': type,
-    Accept: type,
-    ...(deadlineMs !== null && { 'X-Deadline-Ms': deadlineMs }),
+/** Never rejects: whatever goes wrong is the window's result. */
+async function answerOf(inference: Promise<Result>, dueMs: number): Promise<Answer> {
+  const result = await inference.catch(error => ({ error: reasonOf(error) }))
+  return answerFrom(result, performance.now() - dueMs)
+}
+
+function answerFrom(result: Result | { error: string }, latencyMs: number): Answer {
+  if ('error' in result) {
+    return { motif: null, result: result.error, latencyMs, backend: null, modelSha256: null }
   }
-  const post = { method: 'POST', headers, agent }
-  const reply = await exchange(new URL('infer', url), post, body).catch(reasonOf)
-  const latencyMs = performance.now() - dueMs
-  if (typeof reply === 'string')
-    return { motif: null, result: reply, latencyMs, backend: null, modelSha256: null }
-
-  const motif = reply.status === 200 ? bestMotif(reply.body, binary) : null
-  return {
-    motif,
-    result: resultOf(reply, motif),
-    latencyMs,
-    backend: reply.headers['x-inference-backend']?.toString() ?? null,
-    modelSha256: reply.headers['x-model-sha256']?.toString() ?? null,
+  const { motifScores, backend, modelSha256 } = result
+  if (motifScores.length !== MOTIF_COUNT) {
+    return { motif: null, result: NO_SCORES, latencyMs, backend, modelSha256 }
   }
+  const motif = motifScores.indexOf(Math.max(...motifScores))
+  return { motif, result: '200', latencyMs, backend, modelSha256 }
 }
 
-function encode(input: Float32Array, binary: boolean): string | Uint8Array {
-  if (binary) return new Uint8Array(input.buffer, input.byteOffset, input.byteLength)
-  const rows = []
-  for (let at = 0; at < input.length; at += CHANNELS) rows.push(Array.from(input.subarray(at, at + CHANNELS)))
-  return JSON.stringify({ x: rows })
+/** `429 overloaded`, `ECONNRESET`, `no answer from …` */
+function reasonOf(error: unknown): string {
+  if (!(error instanceof InferenceError)) throw error
+  const { code, status, detail, cause } = error
+  if (code === 'disconnected') return (cause as NodeJS.ErrnoException | undefined)?.code ?? detail
+  if (code === 'bad_answer') return status === 200 ? NO_SCORES : String(status ?? code)
+  return `${status ?? ''} ${code}`.trim()
 }
 
-/** Index of the highest motif score, null when the body does not hold twelve. */
-function bestMotif(body: Buffer, binary: boolean): number | null {
-  const scores = binary ? binaryScores(body) : parseJson(body).motif_scores
-  if (!Array.isArray(scores) || scores.length !== MOTIF_COUNT || !scores.every(Number.isFinite)) return null
-  return scores.indexOf(Math.max(...scores))
+function streamUrl(url: URL): URL {
+  const stream = new URL('stream', url)
+  stream.protocol = 'ws:'
+  return stream
 }
 
-function binaryScores(body: Buffer): number[] {
-  if (body.length !== (LATENT_LENGTH + MOTIF_COUNT) * 4) return []
-  return Array.from({ length: MOTIF_COUNT }, (_, motif) => body.readFloatLE((LATENT_LENGTH + motif) * 4))
-}
-
-function resultOf({ status, body }: Reply, motif: number | null): string {
-  if (status === 200) return motif === null ? `200 without ${MOTIF_COUNT} motif scores` : '200'
-  return `${status} ${parseJson(body).error ?? ''}`.trim()
-}
-
-/** Resolves with the whole response; rejects when there is none within ANSWER_TIMEOUT_MS. */
-function exchange(url: URL, options: RequestOptions, body?: string | Uint8Array): Promise<Reply> {
-  return new Promise((resolve, reject) => {
-    const outgoing = request(url, { ...options, timeout: ANSWER_TIMEOUT_MS }, incoming => {
-      const { statusCode = 0, headers } = incoming
-      buffer(incoming).then(body => resolve({ status: statusCode, headers, body }), reject)
-    })
-    outgoing.on('timeout', () => outgoing.destroy(new Error(`no answer in ${ANSWER_TIMEOUT_MS} ms`)))
-    outgoing.on('error', reject)
-    outgoing.end(body)
-  })
-}
-
-/** Empty when `body` is not a JSON object. */
-function parseJson(body: Buffer): Json {
-  try {
-    const value = JSON.parse(body.toString())
-    return typeof value === 'object' && value !== null ? value : {}
-  } catch {
-    return {}
-  }
-}
-
-function reasonOf(error: NodeJS.ErrnoException): string {
-  return error.code ?? error.message
-}
-
-function header(options: Options, health: Json, windowCount: number, intervalMs: number): string {
-  const { url, speed, connections, hop, binary } = options
+function header(options: Options, health: Partial<Health>, windowCount: number, intervalMs: number): string {
+  const { url, speed, connections, hop, encoding, bulk } = options
   const { model = 'unknown', version = '?', mode = 'unknown' } = health
   const rate = (1e3 / intervalMs).toFixed(1)
+  const pace = bulk === null ? `speed ${speed} (${rate} windows/s)` : `bulk ${bulk} (windows per request)`
   const legend = Object.entries(LETTERS).map(([motion, letter]) => `${letter} ${motion.replace('_', ' ')}`)
   return `server     ${url.href}
 model      ${model} ${version}, mode ${mode}
 recording  artifacts/replay.f32, ${windowCount} windows, hop ${hop}
-load       speed ${speed} (${rate} windows/s), connections ${connections}, ${binary ? 'binary' : 'JSON'}
+load       ${pace}, connections ${connections}, ${encoding}
 
 ${legend.join('   ')}
 upper case: predicted on the wrong device   !: failed
@@ -308,7 +320,12 @@ function progress(answers: Answers, elapsedMs: number): string {
   return `${percent} %   ${perSecond(ended.length, elapsedMs)} windows/s   failed ${failed.length}`
 }
 
-function summary(windows: RecordedWindow[], answers: Answers, elapsedMs: number, health: Json): string {
+function summary(
+  windows: RecordedWindow[],
+  answers: Answers,
+  elapsedMs: number,
+  { health, bulk }: { health: Partial<Health>; bulk: boolean },
+): string {
   const ended = answers.filter(answer => answer !== undefined)
   const good = ended.filter(({ result }) => result === '200')
   const latencies = good.map(({ latencyMs }) => latencyMs).sort((a, b) => a - b)
@@ -322,7 +339,7 @@ function summary(windows: RecordedWindow[], answers: Answers, elapsedMs: number,
     '',
     `accuracy   ${accuracy(windows, answers)}`,
     `windows/s  ${perSecond(good.length, elapsedMs)}`,
-    `latency    p50 ${p50}   p95 ${p95}   p99 ${p99}   max ${max} ms, due to answered`,
+    `latency    p50 ${p50}   p95 ${p95}   p99 ${p99}   max ${max} ms, ${bulk ? 'sent' : 'due'} to answered`,
   ]
   if (failures.size > 0)
     lines.push(`failed     ${[...failures].map(([result, count]) => `${count} × ${result}`).join(', ')}`)
@@ -376,13 +393,21 @@ function parseOptions(args: string[]): Options | 'help' {
       hop: { type: 'string', default: '50' },
       json: { type: 'boolean', default: false },
       binary: { type: 'boolean', default: false },
+      stream: { type: 'boolean', default: false },
+      bulk: { type: 'string' },
       limit: { type: 'string' },
       'deadline-ms': { type: 'string' },
       help: { type: 'boolean', default: false },
     },
   })
   if (values.help) return 'help'
-  if (values.json && values.binary) throw new TypeError('Cannot use --json and --binary together: choose one')
+  const ways = (['json', 'binary', 'stream', 'bulk'] as const).filter(way => values[way])
+  if (ways.length > 1) {
+    throw new TypeError(`Cannot use ${ways.map(way => `--${way}`).join(' and ')} together: choose one`)
+  }
+  if (values.stream && !('WebSocket' in globalThis)) {
+    throw new TypeError('Cannot use --stream: this Node.js has no WebSocket without --experimental-websocket')
+  }
 
   const bad = (name: string, value: string, expected: string) =>
     new TypeError(`Cannot parse --${name} ${value}: expected ${expected}`)
@@ -401,7 +426,8 @@ function parseOptions(args: string[]): Options | 'help' {
     speed,
     connections: count('connections', values.connections),
     hop: count('hop', values.hop),
-    binary: values.binary,
+    encoding: values.stream ? 'WebSocket' : values.binary || values.bulk ? 'binary' : 'JSON',
+    bulk: values.bulk === undefined ? null : count('bulk', values.bulk),
     limit: values.limit === undefined ? Infinity : count('limit', values.limit),
     deadlineMs: values['deadline-ms'] === undefined ? null : count('deadline-ms', values['deadline-ms']),
   }

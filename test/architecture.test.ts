@@ -52,7 +52,7 @@ const PACKAGES: Record<string, string | string[]> = {
   zod: 'src/',
 }
 
-const FILES = ['src', 'workers', 'native', 'bench'].flatMap(folder =>
+const FILES = ['src', 'workers', 'native', 'bench', 'client'].flatMap(folder =>
   readdirSync(folder, { recursive: true, encoding: 'utf8' })
     .filter(name => name.endsWith('.ts'))
     .map(name => join(folder, name)),
@@ -87,6 +87,22 @@ test('the core knows no Node.js, no clock and no environment', () => {
   expect(astray.map(inWords)).toEqual([])
   const outside = /\b(process|performance|Date|console|setTimeout|setImmediate|Buffer)\b[.(]/
   expect(FILES.filter(file => file.startsWith('src/core/') && outside.test(codeOf(file)))).toEqual([])
+})
+
+test('the client knows no Node.js: what it is made of runs in browsers', () => {
+  const client = FILES.filter(file => file.startsWith('client/'))
+  const parts = new Set([
+    ...client,
+    ...IMPORTS.filter(({ file }) => client.includes(file)).map(({ target }) => target),
+  ])
+  const foreign = IMPORTS.filter(
+    ({ file, target }) => parts.has(file) && !isOurs(target) && target !== 'typed-binary',
+  )
+  expect(foreign.map(inWords)).toEqual([])
+  const nodeOnly =
+    /\b(process|Buffer|NodeJS|setImmediate|__dirname|__filename|require)\b|\bglobal\.|\.unref\(/
+  expect([...parts].filter(file => nodeOnly.test(codeOf(file)))).toEqual([])
+  expect(parts).toContain('src/http/frame.ts')
 })
 
 test('only what is started by a person reads process.env', () => {

@@ -71,6 +71,28 @@ test.each(['json', 'binary'])(
   },
 )
 
+test('replay --bulk posts so many windows in one request, and takes each of their results', async () => {
+  const server = await startServer({ refuse: index => index === 2 })
+  const { code, stdout } = await runReplay(
+    server.url,
+    '--bulk',
+    '25',
+    '--limit',
+    '60',
+    '--deadline-ms',
+    '900',
+  )
+  expect(server.posts.map(({ window }) => window.length / 3600)).toEqual([25, 25, 10])
+  expect(Buffer.concat(server.posts.map(({ window }) => window))).toEqual(
+    Buffer.concat(windowBytes.slice(0, 60)),
+  )
+  expect(server.posts[0]!.headers['x-deadline-ms']).toBe('900')
+  expect(stdout).toMatch(/accuracy .* of 50\)/)
+  expect(stdout).toContain('failed     10 × overloaded\n')
+  expect(stdout).toContain('sent to answered')
+  expect(code).toBe(1)
+})
+
 test('replay --connections 2 has two requests in flight, never more', async () => {
   const server = await startServer({ delayMs: 3 })
   const { code } = await runReplay(server.url, '--connections', '2', '--speed', '2000', '--limit', '60')
@@ -95,6 +117,13 @@ test('replay counts refused windows by their code, shows them as failed and exit
   expect(stdout).toContain('failed     4 × 429 overloaded\n')
   expect(stdout).toMatch(/accuracy .* of 16\)/)
   expect(stdout).toMatch(/predicted {2}(!\w{4}){4}/)
+  expect(code).toBe(1)
+})
+
+test('replay counts an answer without motif scores, and a connection that breaks, as failed', async () => {
+  const { url } = await startServer({ spoil: index => (index % 2 === 0 ? 'scores' : 'connection') })
+  const { code, stdout } = await runReplay(url, '--speed', '2000', '--limit', '4')
+  expect(stdout).toContain('failed     2 × 200 without 12 motif scores, 2 × ECONNRESET\n')
   expect(code).toBe(1)
 })
 
@@ -138,6 +167,8 @@ test.each([
   [['--connections', '0'], 'Cannot parse --connections 0: expected a whole number from 1'],
   [['--url', 'https://127.0.0.1'], 'Cannot parse --url https://127.0.0.1: expected http://host:port'],
   [['--json', '--binary'], 'Cannot use --json and --binary together'],
+  [['--stream', '--bulk', '8'], 'Cannot use --stream and --bulk together'],
+  [['--bulk', '0'], 'Cannot parse --bulk 0: expected a whole number from 1'],
   [['--sped', '2'], "Unknown option '--sped'"],
 ])('replay %j is refused with exit code 2', async (args, message) => {
   const { code, stderr } = await startReplay(...args).ended
@@ -155,6 +186,7 @@ async function startServer({
   backend = 'onnx',
   delayMs = 0,
   refuse = (_index: number): boolean => false,
+  spoil = (_index: number): 'scores' | 'connection' | null => null,
 } = {}) {
   const posts: { window: Buffer; headers: IncomingHttpHeaders }[] = []
   let inFlight = 0
@@ -175,13 +207,23 @@ async function startServer({
     inFlight--
 
     response.setHeader('X-Inference-Backend', backend).setHeader('X-Model-Sha256', '0123456789ab')
-    const motif_scores = new Array<number>(12).fill(0.05)
-    motif_scores[motifOf(window)] = 0.45
     const latent = new Array<number>(64).fill(1)
-    if (refuse(index)) response.writeHead(429).end(JSON.stringify({ error: 'overloaded' }))
+    const scoresOf = (window: Buffer) => {
+      const scores = new Array<number>(12).fill(0.05)
+      scores[motifOf(window)] = 0.45
+      return scores
+    }
+    if (spoil(index) === 'connection') request.socket.destroy()
+    else if (spoil(index) === 'scores') response.end(JSON.stringify({ latent, motif_scores: [] }))
+    else if (refuse(index)) response.writeHead(429).end(JSON.stringify({ error: 'overloaded' }))
     else if (headers.accept !== 'application/octet-stream')
-      response.end(JSON.stringify({ latent, motif_scores }))
-    else response.end(new Uint8Array(Float32Array.of(...latent, ...motif_scores).buffer))
+      response.end(JSON.stringify({ latent, motif_scores: scoresOf(window) }))
+    else {
+      const rows = []
+      for (let at = 0; at < window.length; at += 3600)
+        rows.push(...latent, ...scoresOf(window.subarray(at, at + 3600)))
+      response.end(new Uint8Array(Float32Array.from(rows).buffer))
+    }
   })
   await once(server.listen(0, '127.0.0.1'), 'listening')
   const close = async () => {
