@@ -6,12 +6,14 @@ import { perBackend } from '../core/backend.ts'
 import { LATENT_DIMS } from '../core/window.ts'
 import { Access } from './access.ts'
 import { encodeOperation, root, status, TEST } from './compat.ts'
+import { DOCS_PAGES } from './docs-page.ts'
 import type { InferenceContext } from './exchange.ts'
 import { AnswerGate } from './gate.ts'
 import { healthz, readyz } from './health.ts'
 import { INFER, InferenceExchange, type Operation } from './infer.ts'
 import { KeptConnections } from './keep-alive.ts'
-import { type Answer, type Asker, errorAnswer, type Failure, UNAUTHORIZED } from './reply.ts'
+import { openApiOf } from './openapi.ts'
+import { type Answer, type Asker, errorAnswer, type Failure, jsonAnswer, UNAUTHORIZED } from './reply.ts'
 import { requestIdOf } from './request-id.ts'
 import { modelOf, type Service } from './service.ts'
 import { EventLoopTurn } from './turn.ts'
@@ -31,8 +33,18 @@ const PREFLIGHT_ANSWER: Answer = {
   body: '',
 }
 
-/** Open to everyone, also when an API key is configured: probes, scrapers and preflights carry none. */
-const WITHOUT_KEY = new Set(['/healthz', '/readyz', '/metrics', PREFLIGHT])
+/**
+ * Open to everyone, also when an API key is configured: probes, scrapers and preflights carry none, nor
+ * do browsers that open a page.
+ */
+const WITHOUT_KEY = new Set([
+  '/healthz',
+  '/readyz',
+  '/metrics',
+  '/openapi.json',
+  ...Object.keys(DOCS_PAGES),
+  PREFLIGHT,
+])
 /** What a metric's label may say; a client can send any word. */
 const METHODS = new Set(['GET', 'HEAD', 'POST', 'PUT', 'PATCH', 'DELETE', 'OPTIONS'])
 /** After the last result, so long may clients with an idle connection still ask and be told "draining". */
@@ -51,6 +63,8 @@ export class FrontDoor {
   })
   readonly #gate = new AnswerGate()
   readonly #connections = new KeptConnections(this.#server.uws_instance)
+  /** Made when somebody asks for it: few do. */
+  #openApi: Answer | null = null
 
   constructor(service: Service) {
     this.#service = service
@@ -71,6 +85,8 @@ export class FrontDoor {
         const { contentType, text } = await service.metrics.scrape(accept)
         return { status: 200, headers: { 'Content-Type': contentType }, body: text }
       },
+      '/openapi.json': () => (this.#openApi ??= jsonAnswer(200, openApiOf(service))),
+      ...DOCS_PAGES,
     }
     this.#addOperations(operations)
     this.#addPages(pages)
