@@ -1,3 +1,4 @@
+import { chmod, rm } from 'node:fs/promises'
 import { createServer } from 'node:net'
 import { setTimeout as sleep } from 'node:timers/promises'
 import { type Request, type Response, Server } from 'hyper-express'
@@ -16,7 +17,10 @@ import { openApiOf } from './openapi.ts'
 import { type Answer, type Asker, errorAnswer, type Failure, jsonAnswer, UNAUTHORIZED } from './reply.ts'
 import { requestIdOf } from './request-id.ts'
 import { modelOf, type Service } from './service.ts'
+import { clearSocketPath } from './socket-path.ts'
 import { EventLoopTurn } from './turn.ts'
+
+type ListenSocket = Awaited<ReturnType<Server['listen']>>
 
 /** Answers a request without a body. */
 type Page = (asker: Asker) => Answer | Promise<Answer>
@@ -53,6 +57,9 @@ const LINGER_MS = 1000
 const HOLD_MS = 50
 const FLUSH_MS = 200
 
+/** Of a Unix-domain socket: its owner and its group may connect. */
+const SOCKET_MODE = 0o660
+
 /** The front door: every route, all of hyper-express. */
 export class FrontDoor {
   readonly #service: Service
@@ -63,6 +70,8 @@ export class FrontDoor {
   })
   readonly #gate = new AnswerGate()
   readonly #connections = new KeptConnections(this.#server.uws_instance)
+  readonly #listening: ListenSocket[] = []
+  #socketPath: string | null = null
   /** Made when somebody asks for it: few do. */
   #openApi: Answer | null = null
 
@@ -97,8 +106,19 @@ export class FrontDoor {
   async listen(host: string, port: number): Promise<number> {
     // uWebSockets would share a port that another process of the same user listens on.
     if (port !== 0) await assertFree(host, port)
-    await this.#server.listen(port, host)
+    this.#listening.push(await this.#server.listen(port, host))
     return this.#server.port
+  }
+
+  /** The same routes for processes of this machine. @param path absolute, 107 bytes at most @throws when it is taken */
+  async listenOnPath(path: string): Promise<void> {
+    await clearSocketPath(path)
+    const socket = await this.#server.listen(path).catch(() => {
+      throw new Error('the socket cannot be made, its folder must exist and be writable')
+    })
+    this.#listening.push(socket)
+    this.#socketPath = path
+    await chmod(path, SOCKET_MODE) // until here, nobody but its owner could connect
   }
 
   /**
@@ -109,8 +129,9 @@ export class FrontDoor {
     await this.#untilNobodyIsConnected(LINGER_MS)
     this.#connections.stop()
     this.#gate.shut()
+    if (this.#socketPath !== null) await rm(this.#socketPath, { force: true })
     await sleep(HOLD_MS)
-    this.#server.close()
+    for (const socket of this.#listening) this.#server.close(socket)
     this.#gate.open()
     await this.#untilNobodyIsConnected(FLUSH_MS)
     this.#server.uws_instance.close()
