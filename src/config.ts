@@ -12,6 +12,8 @@ export interface Config {
   readonly host: string
   /** 0: any free port. */
   readonly port: number
+  /** A Unix-domain socket beside the port, absolute. Null: none. */
+  readonly socketPath: string | null
   readonly mode: BackendKind
   /** What answers while the device cannot. Null, and nothing does. */
   readonly fallback: 'onnx' | 'stub' | null
@@ -86,6 +88,9 @@ const PYTHON_LOG_LEVELS = new Map([
 /** A drain lasts as long as the longest deadline, and containers are killed 10 s after they were asked to stop. */
 const LONGEST_DEADLINE_MS = 9000
 
+/** sun_path of Linux has 108 bytes, the last of which is 0; uWebSockets would write beyond them. */
+const LONGEST_SOCKET_PATH_BYTES = 107
+
 const text = z.string().describe('text')
 const decimal = z
   .string()
@@ -96,6 +101,10 @@ const integer = (min: number, max: number) =>
 const milliseconds = decimal
   .pipe(z.number().positive().max(LONGEST_DEADLINE_MS))
   .describe(`a number above 0, at most ${LONGEST_DEADLINE_MS}`)
+const socketPath = z
+  .string()
+  .refine(path => Buffer.byteLength(resolve(path)) <= LONGEST_SOCKET_PATH_BYTES)
+  .describe(`a path of at most ${LONGEST_SOCKET_PATH_BYTES} bytes, counted from /`)
 const toggle = z.stringbool({ truthy: ['true', '1'], falsy: ['false', '0'] }).describe('true or false')
 const list = z
   .union([z.string(), z.array(z.string())])
@@ -116,6 +125,7 @@ const KEYS = {
   SIDECAR_PORT: integer(0, 65_535),
   FASTAPI_PORT: integer(0, 65_535),
   PORT: integer(0, 65_535),
+  SIDECAR_SOCKET: socketPath,
   INFER_MODE: oneOf(BACKENDS),
   USE_REAL_MODEL: toggle,
   FALLBACK: oneOf(['none', 'onnx', 'stub']),
@@ -239,6 +249,7 @@ export function loadConfig(env: Record<string, string | undefined>): Config {
   return Object.freeze({
     host: set.SIDECAR_HOST ?? set.FASTAPI_HOST ?? '127.0.0.1',
     port: set.SIDECAR_PORT ?? set.FASTAPI_PORT ?? set.PORT ?? 9000,
+    socketPath: set.SIDECAR_SOCKET === undefined ? null : resolve(set.SIDECAR_SOCKET),
     mode,
     fallback: mode === 'hailo' ? fallback : null,
     hailo,

@@ -85,6 +85,11 @@ export async function start(env: NodeJS.ProcessEnv, workerUrl = WORKER_URL): Pro
   const port = await frontDoor.listen(config.host, config.port).catch(cause => {
     throw new StartError(`Cannot listen on ${config.host} port ${config.port}: ${reasonOf(cause)}`)
   })
+  if (config.socketPath !== null) {
+    await frontDoor.listenOnPath(config.socketPath).catch(cause => {
+      throw new StartError(`Cannot listen on ${config.socketPath}: ${reasonOf(cause)}`)
+    })
+  }
   drainOnSignal(engine, frontDoor, log)
 
   try {
@@ -188,6 +193,7 @@ function banner(config: Config, model: Model, device: string, port: number): str
     'ring slots': `${config.ringSlots} per worker`,
     deadline: `${config.deadlineMs} ms`,
     url: `http://${host}:${port}`,
+    ...(config.socketPath !== null && { socket: config.socketPath }),
   }
   const lines = Object.entries(rows).map(([name, value]) => `  ${name.padEnd(12)}${value}\n`)
   return `hailo-inference ${VERSION}\n${lines.join('')}`

@@ -19,6 +19,7 @@ test('loadConfig() of an empty environment runs the shipped model on the local i
   expect(config).toEqual({
     host: '127.0.0.1',
     port: 9000,
+    socketPath: null,
     mode: 'onnx',
     fallback: null,
     hailo: null,
@@ -54,6 +55,8 @@ test.each([
   [{ SIDECAR_PORT: '1', FASTAPI_PORT: '2', PORT: '3' }, { port: 1 }],
   [{ FASTAPI_PORT: '2', PORT: '3' }, { port: 2 }],
   [{ PORT: '0' }, { port: 0 }],
+  [{ SIDECAR_SOCKET: 'run/dog.sock' }, { socketPath: resolve('run/dog.sock') }],
+  [{ SIDECAR_SOCKET: `/${'é'.repeat(53)}` }, { socketPath: `/${'é'.repeat(53)}` }],
   [
     { ONNX_PATH: 'models/dog.onnx' },
     { onnxPath: resolve('models/dog.onnx'), manifestPath: resolve('models/model.json') },
@@ -158,6 +161,10 @@ test.each([
   ],
   [{ PORT: '65536' }, 'PORT: 65536 is not valid, expected a whole number from 0 to 65535'],
   [{ PORT: ' ' }, 'PORT:   is not valid, expected a whole number from 0 to 65535'],
+  [
+    { SIDECAR_SOCKET: `//${'é'.repeat(53)}x` },
+    `SIDECAR_SOCKET: //${'é'.repeat(53)}x is not valid, expected a path of at most 107 bytes, counted from /`,
+  ],
   [{ INFER_MODE: 'gpu' }, 'INFER_MODE: gpu is not valid, expected one of hailo onnx stub'],
   [{ USE_REAL_MODEL: 'yes' }, 'USE_REAL_MODEL: yes is not valid, expected true or false'],
   [{ EXPECTED_SHA256: 'abc' }, 'EXPECTED_SHA256: abc is not valid, expected 64 hex digits'],

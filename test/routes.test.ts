@@ -62,7 +62,7 @@ test('GET /healthz tells what runs, whether it is what was expected and whether 
   expect(json.latency_ms).toBeLessThan(2000)
 })
 
-test.each(['/healthz', '/readyz', '/metrics', '/status', '/'])(
+test.each(['/healthz', '/readyz', '/metrics', '/status', '/', '/docs', '/openapi.json'])(
   'HEAD %s is GET without the body',
   async path => {
     const { status, headers, body } = await ask(server, `HEAD ${path}`)
@@ -240,12 +240,15 @@ test.each([
   }
 })
 
-test.each(['/healthz', '/readyz', '/metrics'])('with API_KEY set, GET %s needs no key', async path => {
-  expect((await ask(guarded, `GET ${path}`)).status).toBe(200)
-  expect((await ask(guarded, `HEAD ${path}`)).status).toBe(200)
-})
+test.each(['/healthz', '/readyz', '/metrics', '/docs', '/openapi.json'])(
+  'with API_KEY set, GET %s needs no key',
+  async path => {
+    expect((await ask(guarded, `GET ${path}`)).status).toBe(200)
+    expect((await ask(guarded, `HEAD ${path}`)).status).toBe(200)
+  },
+)
 
-test('with API_KEY set, nobody without a key learns which paths there are', async () => {
+test('with API_KEY set, nobody without a key is told more of any other path', async () => {
   for (const route of ['GET /nowhere', 'GET /infer', 'POST /test']) {
     expect((await ask(guarded, route)).status, route).toBe(401)
   }

@@ -1,5 +1,5 @@
 import { perBackend } from '../core/backend.ts'
-import { LATENT_DIMS, TIMESTEPS } from '../core/window.ts'
+import { CHANNELS, LATENT_DIMS, TIMESTEPS } from '../core/window.ts'
 import type { Operation } from './infer.ts'
 import { type Answer, jsonAnswer } from './reply.ts'
 import { modelOf, type Service } from './service.ts'
@@ -8,6 +8,8 @@ import { modelOf, type Service } from './service.ts'
 
 const API_VERSION = 'v1'
 const GRAVITY = 9.81 // m/s²
+/** One sample of a sensor at rest. */
+export const AT_REST = [0, 0, GRAVITY, 0, 0, 0, 20, 0, 40] as const
 
 /** `GET /` for programs. */
 export function root({ config, model, engine, version }: Service): Answer {
@@ -23,6 +25,8 @@ export function root({ config, model, engine, version }: Service): Answer {
       ready: 'GET /readyz',
       metrics: 'GET /metrics',
       status: 'GET /status',
+      docs: 'GET /docs',
+      openapi: 'GET /openapi.json',
     },
     config: {
       mode: config.mode,
@@ -109,7 +113,7 @@ export const TEST: Operation = {
   binary: false,
   makeWindow: window => {
     window.fill(0)
-    for (let step = 0; step < TIMESTEPS; step++) window.set([0, 0, GRAVITY, 0, 0, 0, 20, 0, 40], step * 9)
+    for (let step = 0; step < TIMESTEPS; step++) window.set(AT_REST, step * CHANNELS)
   },
   encode: (output, slot) => {
     const latent = output.subarray(0, LATENT_DIMS)

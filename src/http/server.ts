@@ -1,3 +1,4 @@
+import { chmod, rm } from 'node:fs/promises'
 import { createServer } from 'node:net'
 import { setTimeout as sleep } from 'node:timers/promises'
 import { type Request, type Response, Server } from 'hyper-express'
@@ -6,17 +7,22 @@ import { perBackend } from '../core/backend.ts'
 import { LATENT_DIMS } from '../core/window.ts'
 import { Access } from './access.ts'
 import { encodeOperation, root, status, TEST } from './compat.ts'
+import { DOCS_PAGES } from './docs-page.ts'
 import type { InferenceContext } from './exchange.ts'
 import { AnswerGate } from './gate.ts'
 import { healthz, readyz } from './health.ts'
 import { INFER, InferenceExchange, type Operation } from './infer.ts'
 import { KeptConnections } from './keep-alive.ts'
-import { type Answer, type Asker, errorAnswer, type Failure, UNAUTHORIZED } from './reply.ts'
+import { openApiOf } from './openapi.ts'
+import { type Answer, type Asker, errorAnswer, type Failure, jsonAnswer, UNAUTHORIZED } from './reply.ts'
 import { requestIdOf } from './request-id.ts'
 import { modelOf, type Service } from './service.ts'
 import { LARGEST_CREDITS } from './session.ts'
 import { STREAM_PATHS, StreamSockets, UPGRADE_REQUIRED } from './socket.ts'
+import { clearSocketPath } from './socket-path.ts'
 import { EventLoopTurn } from './turn.ts'
+
+type ListenSocket = Awaited<ReturnType<Server['listen']>>
 
 /** Answers a request without a body. */
 type Page = (asker: Asker) => Answer | Promise<Answer>
@@ -33,8 +39,18 @@ const PREFLIGHT_ANSWER: Answer = {
   body: '',
 }
 
-/** Open to everyone, also when an API key is configured: probes, scrapers and preflights carry none. */
-const WITHOUT_KEY = new Set(['/healthz', '/readyz', '/metrics', PREFLIGHT])
+/**
+ * Open to everyone, also when an API key is configured: probes, scrapers and preflights carry none, nor
+ * do browsers that open a page.
+ */
+const WITHOUT_KEY = new Set([
+  '/healthz',
+  '/readyz',
+  '/metrics',
+  '/openapi.json',
+  ...Object.keys(DOCS_PAGES),
+  PREFLIGHT,
+])
 /** What a metric's label may say; a client can send any word. */
 const METHODS = new Set(['GET', 'HEAD', 'POST', 'PUT', 'PATCH', 'DELETE', 'OPTIONS'])
 /** After the last result, so long may clients with an idle connection still ask and be told "draining". */
@@ -42,6 +58,9 @@ const LINGER_MS = 1000
 /** So long answers are held while the port closes, and so long they have afterwards to reach the clients. */
 const HOLD_MS = 50
 const FLUSH_MS = 200
+
+/** Of a Unix-domain socket: its owner and its group may connect. */
+const SOCKET_MODE = 0o660
 
 /** The front door: every route, all of hyper-express. */
 export class FrontDoor {
@@ -55,6 +74,10 @@ export class FrontDoor {
   readonly #connections = new KeptConnections(this.#server.uws_instance)
   readonly #turn = new EventLoopTurn()
   readonly #sockets: StreamSockets
+  readonly #listening: ListenSocket[] = []
+  #socketPath: string | null = null
+  /** Made when somebody asks for it: few do. */
+  #openApi: Answer | null = null
 
   constructor(service: Service) {
     this.#service = service
@@ -75,6 +98,8 @@ export class FrontDoor {
         const { contentType, text } = await service.metrics.scrape(accept)
         return { status: 200, headers: { 'Content-Type': contentType }, body: text }
       },
+      '/openapi.json': () => (this.#openApi ??= jsonAnswer(200, openApiOf(service))),
+      ...DOCS_PAGES,
     }
     for (const path of STREAM_PATHS) pages[path] = failing(UPGRADE_REQUIRED)
     this.#sockets = this.#addSockets()
@@ -87,13 +112,24 @@ export class FrontDoor {
   async listen(host: string, port: number): Promise<number> {
     // uWebSockets would share a port that another process of the same user listens on.
     if (port !== 0) await assertFree(host, port)
-    await this.#server.listen(port, host)
+    this.#listening.push(await this.#server.listen(port, host))
     return this.#server.port
   }
 
   /** Tells those who are connected for long that nothing new is admitted. Call when the engine has begun to drain. */
   drain(): void {
     this.#sockets.drain()
+  }
+
+  /** The same routes for processes of this machine. @param path absolute, 107 bytes at most @throws when it is taken */
+  async listenOnPath(path: string): Promise<void> {
+    await clearSocketPath(path)
+    const socket = await this.#server.listen(path).catch(() => {
+      throw new Error('the socket cannot be made, its folder must exist and be writable')
+    })
+    this.#listening.push(socket)
+    this.#socketPath = path
+    await chmod(path, SOCKET_MODE) // until here, nobody but its owner could connect
   }
 
   /**
@@ -104,8 +140,9 @@ export class FrontDoor {
     await Promise.all([this.#sockets.close(), this.#untilNobodyIsConnected(LINGER_MS)])
     this.#connections.stop()
     this.#gate.shut()
+    if (this.#socketPath !== null) await rm(this.#socketPath, { force: true })
     await sleep(HOLD_MS)
-    this.#server.close()
+    for (const socket of this.#listening) this.#server.close(socket)
     this.#gate.open()
     await this.#untilNobodyIsConnected(FLUSH_MS)
     this.#server.uws_instance.close()

@@ -1,0 +1,451 @@
+import uWebSockets, { type TemplatedApp } from 'uWebSockets.js'
+import { readFileSync } from 'node:fs'
+import { createRequire } from 'node:module'
+import { join } from 'node:path'
+import { setTimeout as sleep } from 'node:timers/promises'
+import { afterAll, beforeAll, expect, onTestFinished, test, vi } from 'vitest'
+import { z } from 'zod'
+import { loadConfig } from '../src/config.ts'
+import { CHANNELS, parseWindow, SENSORS, TIMESTEPS, WINDOW_BYTES, WINDOW_VALUES } from '../src/core/window.ts'
+import type { Engine } from '../src/engine/engine.ts'
+import { openApiOf } from '../src/http/openapi.ts'
+import { REPLY } from '../src/http/reply.ts'
+import { WindowSchema } from '../src/http/schema.ts'
+import { FrontDoor } from '../src/http/server.ts'
+import type { FrontDoorMetrics, Service } from '../src/http/service.ts'
+import { loadModel } from '../src/model.ts'
+import { PROJECT_FOLDER, VERSION } from '../src/project.ts'
+import { FAULTS } from './faults/faults.ts'
+import {
+  type Answer,
+  ask,
+  bytesOf,
+  Connection,
+  headOf,
+  JSON_TYPE,
+  OCTET_STREAM,
+  rowsOf,
+} from './http-client.ts'
+import { startServer, type TestServer } from './server.ts'
+import { windowOf } from './windows.ts'
+
+const PROBLEM = 'application/problem+json'
+const OPENMETRICS = 'application/openmetrics-text; version=1.0.0'
+/** Described, but not there yet. */
+const AWAITED = ['GET /stream', 'GET /ws/v1/analysis']
+
+let server: TestServer
+/** Wants a key, has no model of its own and gives eight scores. */
+let guarded: TestServer
+let document: Document
+let guardedDocument: Document
+beforeAll(async () => {
+  const patient = { WORKERS: '1', DEADLINE_MS: '2000', MAX_WINDOWS_PER_REQUEST: '100' }
+  const started = await Promise.all([
+    startServer(patient),
+    startServer({
+      ...patient,
+      INFER_MODE: 'stub',
+      NUM_MOTIFS: '8',
+      API_KEY: 'alpha',
+      ENABLE_TEST_ENDPOINTS: 'false',
+    }),
+  ])
+  ;[server, guarded] = started
+  document = (await ask(server, 'GET /openapi.json')).json
+  guardedDocument = (await ask(guarded, 'GET /openapi.json')).json
+})
+afterAll(() => Promise.all([server, guarded].map(each => each.stop())))
+
+test('GET /openapi.json is OpenAPI 3.1 of this version, and all that it refers to is in it', () => {
+  expect(document.openapi).toMatch(/^3\.1\./)
+  expect(document.info.version).toBe(VERSION)
+  expect(document.servers).toEqual([{ url: '/' }])
+  const text = JSON.stringify(document)
+  const references = [...text.matchAll(/"\$ref":"([^"]+)"/g)].map(([, reference]) => reference!)
+  expect(references.length).toBeGreaterThan(50)
+  for (const reference of references) expect(resolved({ $ref: reference }), reference).toBeDefined()
+  const operations = Object.values(document.paths).flatMap(path => Object.values(path))
+  const ids = operations.map(({ operationId }) => operationId)
+  expect(new Set(ids).size).toBe(ids.length)
+})
+
+test('every route that the front door registers is in the document, and every other way round', async () => {
+  const { routes, documented } = await registeredRoutes({})
+  expect(routes).toContain('POST /infer')
+  expect(documented.filter(route => !routes.includes(route)).sort()).toEqual(AWAITED)
+  expect(routes.filter(route => !documented.includes(route))).toEqual([])
+})
+
+test('ENABLE_TEST_ENDPOINTS=false takes POST /test out of the document too', async () => {
+  const { routes, documented } = await registeredRoutes({ ENABLE_TEST_ENDPOINTS: 'false' })
+  expect(routes).not.toContain('POST /test')
+  expect(documented.filter(route => !routes.includes(route)).sort()).toEqual(AWAITED)
+})
+
+test('the document tells every error code, and with which status it comes', () => {
+  const told = new Set<string>()
+  const responses = Object.values(guardedDocument.paths).flatMap(path =>
+    Object.values(path).flatMap(({ responses }) => Object.entries(responses)),
+  )
+  const { NotFound, MethodNotAllowed } = guardedDocument.components.responses
+  for (const [status, { description, content = {} }] of [
+    ...responses,
+    ['404', NotFound!] as const,
+    ['405', MethodNotAllowed!] as const,
+  ]) {
+    const codes: string[] = content[JSON_TYPE]?.schema?.allOf?.[1]?.properties?.error?.enum ?? []
+    for (const code of codes) {
+      expect(REPLY[code as keyof typeof REPLY].http).toBe(Number(status))
+      expect(description).toContain(`\`${code}\`: `)
+      told.add(code)
+    }
+  }
+  expect([...told].sort()).toEqual(Object.keys(REPLY).sort())
+})
+
+test('a key is asked for in the document where the server asks for one, and nowhere else', async () => {
+  expect(JSON.stringify(document.paths)).not.toContain('"security"')
+  for (const [path, operations] of Object.entries(guardedDocument.paths)) {
+    for (const [method, { security, responses }] of Object.entries(operations)) {
+      const route = `${method.toUpperCase()} ${path}`
+      if (AWAITED.includes(route)) continue
+      const { status } = await ask(guarded, route)
+      expect(security, route).toEqual(status === 401 ? [{ apiKey: [] }, { bearer: [] }] : undefined)
+      expect('401' in responses, route).toBe(status === 401)
+    }
+  }
+  expect(Object.keys(guardedDocument.components.securitySchemes)).toEqual(['apiKey', 'bearer'])
+})
+
+const { SEED = Date.now() % 2 ** 31 } = process.env
+test(`WindowSchema, and what the document makes of it, take the windows that parseWindow() takes (SEED=${SEED})`, () => {
+  const random = randomFrom(Number(SEED))
+  const target = new Float32Array(WINDOW_VALUES)
+  const inDocument = schemaOf({ $ref: '#/components/schemas/Window' }, document)
+  let taken = 0
+  for (let round = 0; round < 3000; round++) {
+    const rows = mutated(rowsOf(windowOf(round % 64)), random)
+    const good = parseWindow(rows, target) === null
+    if (good) taken++
+    expect(WindowSchema.safeParse(rows).success, `round ${round} of SEED=${SEED}`).toBe(good)
+    expect(inDocument.safeParse(rows).success, `round ${round} of SEED=${SEED}`).toBe(good)
+  }
+  // Both kinds come up often, whatever the seed.
+  expect(taken).toBeGreaterThan(500)
+  expect(taken).toBeLessThan(2500)
+})
+
+test('every example of a request in the document is answered 200', async () => {
+  let tried = 0
+  for (const [path, { post }] of Object.entries(document.paths)) {
+    const json = post?.requestBody?.content[JSON_TYPE]
+    for (const { value } of Object.values(json?.examples ?? {})) {
+      tried++
+      expect(schemaOf(json!.schema!, document).safeParse(value).error, path).toBeUndefined()
+      const { status } = await ask(server, `POST ${path}`, { body: JSON.stringify(value) })
+      expect(status, path).toBe(200)
+    }
+  }
+  expect(tried).toBe(4)
+})
+
+const ROWS = rowsOf(windowOf(0))
+const BAD = ROWS.slice(1)
+const ONE = JSON.stringify({ x: ROWS })
+const SEVERAL = JSON.stringify({ windows: [ROWS, BAD, ROWS] })
+const BINARY = { 'Content-Type': OCTET_STREAM }
+/** Both windows have a result but the one between them: its first value is no number. */
+const SEVERAL_BYTES = Buffer.concat([windowOf(0), windowOf(1), windowOf(2)].map(bytesOf))
+SEVERAL_BYTES.writeFloatLE(Number.NaN, WINDOW_BYTES)
+
+type Ask = { headers?: Record<string, string>; body?: string | Uint8Array }
+const ASKED: [route: string, status: number, asked?: Ask][] = [
+  ...['/infer', '/infer/infer', '/'].flatMap((path): [string, number, Ask?][] => [
+    [`POST ${path}`, 200, { body: ONE }],
+    [`POST ${path}`, 200, { body: ONE, headers: { Accept: OCTET_STREAM, 'X-Correlation-ID': 'walk-7' } }],
+    [`POST ${path}`, 200, { body: bytesOf(windowOf(0)), headers: BINARY }],
+    [`POST ${path}`, 200, { body: SEVERAL }],
+    [`POST ${path}`, 200, { body: SEVERAL, headers: { Accept: OCTET_STREAM } }],
+    [`POST ${path}`, 200, { body: SEVERAL_BYTES, headers: BINARY }],
+    [`POST ${path}`, 200, { body: SEVERAL_BYTES, headers: { ...BINARY, Accept: OCTET_STREAM } }],
+    [`POST ${path}`, 400, { body: JSON.stringify({ windows: [BAD, BAD] }) }],
+    [`POST ${path}`, 400, { body: '{}' }],
+    [`POST ${path}`, 400, { body: ONE, headers: { 'X-Deadline-Ms': 'soon' } }],
+    [`POST ${path}`, 413, { body: Buffer.alloc(101 * WINDOW_BYTES), headers: BINARY }],
+    [`POST ${path}`, 415, { body: ONE, headers: { 'Content-Type': 'text/plain' } }],
+    [`PUT ${path}`, 405],
+  ]),
+  ['POST /encode', 200, { body: ONE }],
+  ['POST /encode', 400, { body: '{}' }],
+  ['POST /encode', 413, { body: ' '.repeat(300_000) }],
+  ['POST /encode', 415, { body: ONE, headers: { 'Content-Type': 'text/plain' } }],
+  ['GET /encode', 405],
+  ['POST /test', 200],
+  ['POST /test', 400, { headers: { 'X-Deadline-Ms': '0' } }],
+  ['POST /test', 413, { body: ' '.repeat(300_000) }],
+  ...['/healthz', '/readyz', '/status', '/', '/metrics', '/docs', '/openapi.json'].flatMap(
+    (path): [string, number, Ask?][] => [
+      [`GET ${path}`, 200],
+      [`HEAD ${path}`, 200],
+    ],
+  ),
+  ['GET /metrics', 200, { headers: { Accept: OPENMETRICS } }],
+  ['DELETE /healthz', 405],
+  ['GET /nowhere', 404],
+]
+
+test.each(ASKED)('%s is answered %d as the document says (%#)', async (route, status, asked) => {
+  const answer = await ask(server, route, asked)
+  expect(answer.status).toBe(status)
+  expectAsDocumented(route, answer, document)
+  if (status < 400) return
+  const problem = await ask(server, route, { ...asked, headers: { ...asked?.headers, Accept: PROBLEM } })
+  expect(problem.headers['content-type']).toBe(PROBLEM)
+  expectAsDocumented(route, problem, document)
+})
+
+test('a server that wants a key and gives eight scores answers as its own document says', async () => {
+  const headers = { 'X-API-Key': 'alpha' }
+  for (const [route, asked] of [
+    ['POST /infer', { body: ONE, headers }],
+    ['POST /infer', { body: ONE }],
+    ['POST /encode', { body: ONE, headers }],
+    ['GET /status', { headers }],
+    ['GET /status', {}],
+    ['GET /', { headers }],
+    ['GET /healthz', {}],
+  ] as [string, Ask][]) {
+    expectAsDocumented(route, await ask(guarded, route, asked), guardedDocument)
+  }
+})
+
+test('refusals, losses and lateness are answered as the document says', async () => {
+  const faulty = await startServer(
+    { INFER_MODE: 'stub', WORKERS: '1', RING_SLOTS: '2', DEADLINE_MS: '2000' },
+    { faults: true },
+  )
+  onTestFinished(() => void faulty.process.kill('SIGKILL'))
+  const { json } = await ask(faulty, 'GET /openapi.json')
+  const order = async (ax: number, headers = {}) => {
+    const window = windowOf(0).slice().fill(ax, 0, 1)
+    const answer = await ask(faulty, 'POST /infer', {
+      body: bytesOf(window),
+      headers: { ...BINARY, ...headers },
+    })
+    expectAsDocumented('POST /infer', answer, json)
+    return [answer.status, answer.status === 200 ? 'ok' : answer.json.error]
+  }
+  const block = FAULTS.block + 250
+  expect(await order(block, { 'X-Deadline-Ms': '100' })).toEqual([504, 'deadline_exceeded'])
+  await sleep(300)
+  const together = await Promise.all([order(block), order(block), order(block)])
+  expect(together).toContainEqual([429, 'overloaded'])
+  expect(await order(FAULTS.exit)).toEqual([503, 'model_unavailable'])
+  const readiness = await ask(faulty, 'GET /readyz')
+  expect(readiness.status).toBe(503)
+  expectAsDocumented('GET /readyz', readiness, json)
+
+  while ((await ask(faulty, 'GET /readyz')).status !== 200) await sleep(20)
+  const last = order(block)
+  await sleep(50)
+  faulty.process.kill()
+  await sleep(20)
+  expect(await order(0)).toEqual([503, 'draining'])
+  expect(await last).toEqual([200, 'ok'])
+})
+
+test('GET /docs and what it loads come from this server alone, and work without a script in the page', async () => {
+  const page = await ask(server, 'GET /docs')
+  const html = String(page.body)
+  expect(page.headers['content-type']).toBe('text/html; charset=utf-8')
+  expect(page.headers['content-security-policy']).toMatch(
+    /^default-src 'self'; style-src 'self' 'unsafe-inline'; /,
+  )
+  expect(page.headers['content-security-policy']).not.toContain('script-src')
+  expect(html).not.toMatch(/\/\/|<script>|\son\w+=/)
+  const loaded = [...html.matchAll(/(?:src|href)="(?!data:)([^"]+)"/g)].map(([, address]) => address!)
+  expect(loaded).toEqual(['docs/swagger-ui.css', 'docs/swagger-ui-bundle.js', 'docs/start.js'])
+  for (const address of loaded) {
+    const part = await ask(server, `GET /${address}`)
+    expect(part.status, address).toBe(200)
+    expect(part.headers['content-type']).toMatch(address.endsWith('css') ? /^text\/css/ : /^text\/javascript/)
+    expect(part.headers['x-content-type-options']).toBe('nosniff')
+    expect(part.headers['cache-control']).toBeDefined()
+  }
+  const start = String((await ask(server, 'GET /docs/start.js')).body)
+  expect(start).toMatch(/url: 'openapi.json'/)
+  expect(start).toMatch(/validatorUrl: null/)
+  // The very bytes of the library, of which uWebSockets sends as many at a time as the reader takes.
+  const library = createRequire(join(PROJECT_FOLDER, 'dist/src/http/')).resolve(
+    'swagger-ui-dist/swagger-ui-bundle.js',
+  )
+  expect((await ask(server, 'GET /docs/swagger-ui-bundle.js')).body.equals(readFileSync(library))).toBe(true)
+  expect((await ask(guarded, 'GET /docs')).status).toBe(200)
+})
+
+test.each([
+  '/docs/',
+  '/docs/package.json',
+  '/docs/swagger-ui.css/',
+  '/docs/../package.json',
+  '/docs/..%2fpackage.json',
+  '/docs/%2e%2e/%2e%2e/package.json',
+  '/docs//etc/passwd',
+])('GET %s is no file', async path => {
+  const connection = await Connection.open(server)
+  connection.send(headOf(`GET ${path}`))
+  expect((await connection.answer()).status).toBe(404)
+})
+
+/** What the tests need to know of an OpenAPI document. */
+interface Document {
+  readonly openapi: string
+  readonly info: { readonly version: string }
+  readonly servers: unknown
+  readonly paths: Record<string, Record<string, DocumentedOperation>>
+  readonly components: {
+    readonly schemas: Record<string, JsonSchema>
+    readonly headers: Record<string, Header>
+    readonly responses: Record<string, DocumentedResponse>
+    readonly securitySchemes: object
+  }
+}
+interface DocumentedOperation {
+  readonly operationId: string
+  readonly security?: unknown
+  readonly requestBody?: { readonly content: Content }
+  readonly responses: Record<string, DocumentedResponse>
+}
+interface DocumentedResponse {
+  readonly description: string
+  readonly headers?: Record<string, { $ref: string }>
+  readonly content?: Content
+}
+type Content = Record<string, { schema?: JsonSchema; examples?: Record<string, { value: unknown }> }>
+type Header = { required: boolean; schema: JsonSchema }
+// biome-ignore lint/suspicious/noExplicitAny: a JSON Schema may be anything, and is read by zod
+type JsonSchema = any
+
+/** Holds status, headers, type and body of an answer against what the document says of the route. */
+function expectAsDocumented(route: string, { status, headers, body }: Answer, document: Document): void {
+  const [method, path] = route.split(' ') as [string, string]
+  const { NotFound, MethodNotAllowed } = document.components.responses
+  const response =
+    status === 404
+      ? NotFound
+      : status === 405
+        ? MethodNotAllowed
+        : document.paths[path]?.[method.toLowerCase()]?.responses[status]
+  expect(response, `${route} is answered ${status}, which the document does not know`).toBeDefined()
+
+  for (const [name, reference] of Object.entries(response!.headers ?? {})) {
+    const { required, schema } = resolved(reference, document) as Header
+    const value = headers[name.toLowerCase()]
+    if (value === undefined) expect(required, `${route} ${status} lacks ${name}`).toBe(false)
+    else expect(schemaOf(schema, document).safeParse(value).error, `${name}: ${value}`).toBeUndefined()
+  }
+  if (method === 'HEAD') return expect(body).toHaveLength(0)
+  const type = headers['content-type']!.split(';')[0]!
+  const content = response!.content?.[type]
+  expect(content, `${route} ${status} is ${type}, which the document does not know`).toBeDefined()
+  if (!type.endsWith('json')) return
+  const { error } = schemaOf(content!.schema, document).safeParse(JSON.parse(String(body)))
+  expect(error, `${route} ${status}: ${body.subarray(0, 300)}`).toBeUndefined()
+}
+
+/** Validates as the document says, and also that an object has no field that the document does not know. */
+function schemaOf(schema: JsonSchema, document: Document): z.ZodType {
+  const $defs = Object.fromEntries(
+    Object.entries(document.components.schemas).map(([name, component]) => [name, closed(component)]),
+  )
+  const text = JSON.stringify({ ...schema, $defs })
+  return z.fromJSONSchema(JSON.parse(text.replaceAll('#/components/schemas/', '#/$defs/')))
+}
+
+function closed(schema: JsonSchema): JsonSchema {
+  if (typeof schema !== 'object' || schema === null) return schema
+  if (Array.isArray(schema)) return schema.map(closed)
+  const parts = Object.fromEntries(Object.entries(schema).map(([key, part]) => [key, closed(part)]))
+  return schema.properties && !('additionalProperties' in schema)
+    ? { ...parts, additionalProperties: false }
+    : parts
+}
+
+function resolved({ $ref }: { $ref: string }, within = document): unknown {
+  const keys = $ref.replace(/^#\//, '').split('/')
+  return keys.reduce<unknown>((part, key) => (part as Record<string, unknown> | undefined)?.[key], within)
+}
+
+/** What is handed to uWebSockets when a front door is built, whoever hands it over, and what the document says of it. */
+async function registeredRoutes(env: Record<string, string>) {
+  const routes = new Set<string>()
+  const { App } = uWebSockets
+  vi.spyOn(uWebSockets, 'App').mockImplementation(options => {
+    const app: TemplatedApp = App(options)
+    for (const method of ['get', 'head', 'post', 'put', 'patch', 'del', 'ws'] as const) {
+      const register = app[method] as (...route: unknown[]) => TemplatedApp
+      vi.spyOn(app, method as 'get').mockImplementation((...route) => {
+        const name = { ws: 'GET', del: 'DELETE' }[method as string] ?? method.toUpperCase()
+        routes.add(`${name} ${route[0]}`)
+        return register.apply(app, route)
+      })
+    }
+    return app
+  })
+  onTestFinished(() => void vi.restoreAllMocks())
+
+  const config = loadConfig({ INFER_MODE: 'stub', ...env })
+  const service = { config, model: loadModel(config), fallback: null, version: VERSION } as Service
+  const frontDoor = new FrontDoor({ ...service, engine: {} as Engine, metrics: {} as FrontDoorMetrics })
+  await frontDoor.listen('127.0.0.1', 0)
+  await frontDoor.close()
+
+  const documented = Object.entries(openApiOf(service).paths).flatMap(([path, operations]) =>
+    Object.keys(operations).map(method => `${method.toUpperCase()} ${path}`),
+  )
+  const inDocument = [...routes]
+    .map(route => route.replaceAll(/:(\w+)/g, '{$1}'))
+    .filter(route => !/^\w+ \/docs\//.test(route)) // the parts of a page
+  return { routes: inDocument, documented }
+}
+
+/** A window that is right, or wrong in one of many ways. */
+function mutated(rows: unknown[][], random: () => number): unknown {
+  const pick = <Value>(values: readonly Value[]): Value => values[Math.floor(random() * values.length)]!
+  const step = Math.floor(random() * TIMESTEPS)
+  const channel = Math.floor(random() * CHANNELS)
+  const limit = SENSORS[Math.floor(channel / 3)]!.limit
+  const sign = pick([1, -1])
+  const set = (value: unknown) => {
+    rows[step]![channel] = value
+    return rows
+  }
+  return pick<() => unknown>([
+    () => rows,
+    () => set(sign * limit),
+    () => set(sign * limit * random()),
+    () => set(sign * limit * (1 + Number.EPSILON)),
+    () => set(sign * (limit + random())),
+    () => set(pick([0, -0, Number.MIN_VALUE])),
+    () => set(pick([Number.NaN, Infinity, -Infinity, 1e308])),
+    () => set(pick(['1', true, null, undefined, [1], {}, 1n])),
+    () => rows.slice(pick([0, 1, 50])),
+    () => [...rows, pick([rows[0], [], null])],
+    () =>
+      rows.with(step, pick([rows[0]!.slice(1), [...rows[0]!, 0], [], null, 7, {}] as unknown[]) as unknown[]),
+    () => pick([null, undefined, [], {}, '', 900, rows.flat(), [rows], { ...rows }, Array(TIMESTEPS)]),
+    () => rows.map(row => row.map(value => Number(value) * random())),
+  ])()
+}
+
+/** mulberry32: numbers from 0 to 1 that are the same for the same seed. */
+function randomFrom(seed: number): () => number {
+  let state = seed
+  return () => {
+    state = (state + 0x6d2b79f5) | 0
+    let mixed = Math.imul(state ^ (state >>> 15), 1 | state)
+    mixed = (mixed + Math.imul(mixed ^ (mixed >>> 7), 61 | mixed)) ^ mixed
+    return ((mixed ^ (mixed >>> 14)) >>> 0) / 2 ** 32
+  }
+}
