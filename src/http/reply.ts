@@ -15,6 +15,7 @@ export type ErrorCode =
   | 'body_too_large'
   | 'unsupported_media_type'
   | 'internal_error'
+  | 'unload_not_allowed'
 
 /** The one place a failure becomes a protocol answer. A missing code does not compile. */
 export const REPLY = {
@@ -23,6 +24,7 @@ export const REPLY = {
   unauthorized: { http: 401 },
   not_found: { http: 404 },
   method_not_allowed: { http: 405 },
+  unload_not_allowed: { http: 409 },
   body_too_large: { http: 413 },
   unsupported_media_type: { http: 415 },
   overloaded: { http: 429 }, // Retry-After is computed from the wait at that moment

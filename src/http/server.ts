@@ -13,6 +13,7 @@ import { type Answer, type Asker, errorAnswer, type Failure, UNAUTHORIZED } from
 import { requestIdOf } from './request-id.ts'
 import { modelOf, type Service } from './service.ts'
 import { EventLoopTurn } from './turn.ts'
+import { V2Routes } from './v2/routes.ts'
 
 /** Answers a request without a body. */
 type Page = (asker: Asker) => Answer | Promise<Answer>
@@ -23,7 +24,7 @@ const PREFLIGHT_ANSWER: Answer = {
   headers: {
     'Access-Control-Allow-Methods': 'GET, POST',
     'Access-Control-Allow-Headers':
-      'Authorization, Content-Type, X-API-Key, X-Correlation-ID, X-Deadline-Ms, X-Request-ID',
+      'Authorization, Content-Encoding, Content-Type, Inference-Header-Content-Length, X-API-Key, X-Correlation-ID, X-Deadline-Ms, X-Request-ID',
     'Access-Control-Max-Age': '600',
   },
   body: '',
@@ -125,6 +126,7 @@ export class FrontDoor {
       turn: new EventLoopTurn(),
       gate: this.#gate,
     }
+    new V2Routes(this.#service, context).addTo(this.#server.uws_instance)
     for (const operation of operations) {
       this.#server.uws_instance.post(operation.endpoint, (response, request) => {
         new InferenceExchange(response, request, operation, context)
