@@ -10,7 +10,7 @@ import { type V2Context, V2Exchange } from './infer.ts'
 import { modelConfig, modelMetadata, ready, serverMetadata } from './model.ts'
 import { emptyAnswer, v2Error } from './reply.ts'
 import { loadModel, repositoryIndex, unloadModel } from './repository.ts'
-import { MAX_BATCH } from './schema.ts'
+import { MAX_BATCH, MODEL_NAME } from './schema.ts'
 import { Statistics } from './statistics.ts'
 
 /** Answers a request that infers nothing. @param body empty with GET, for the length of the call only */
@@ -38,11 +38,10 @@ export class V2Routes {
   readonly #context: V2Context
 
   constructor(service: Service, context: InferenceContext) {
-    const { model, config } = service
+    const { config } = service
     this.#service = service
     this.#context = {
       ...context,
-      modelName: model.name,
       modelVersions: perBackend(backend => modelOf(service, backend).version),
       maxBatch: Math.min(MAX_BATCH, config.workers * config.ringSlots),
       statistics: new Statistics(),
@@ -105,10 +104,10 @@ export class V2Routes {
 
   /** What the path names and this server does not have. */
   #unknownIn(pattern: string, request: HttpRequest): Failure | null {
-    const { name, version } = this.#service.model
+    const { version } = this.#service.model
     const known = pattern.split('/').filter(part => part.startsWith(':'))
     for (const [index, parameter] of known.entries()) {
-      const expected = parameter === ':model' ? name : version
+      const expected = parameter === ':model' ? MODEL_NAME : version
       if (decoded(request.getParameter(index) ?? '') === expected) continue
       const what = parameter === ':model' ? 'model' : 'version of the model'
       return { code: 'not_found', detail: `There is no such ${what} here, only ${expected}` }

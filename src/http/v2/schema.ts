@@ -6,6 +6,8 @@ import { CHANNELS, TIMESTEPS } from '../../core/window.ts'
 /** Windows in one request. A server whose rings hold fewer takes fewer. */
 export const MAX_BATCH = 64
 
+/** What clients call the model, whatever its manifest calls it and whichever backend runs it: it is in their URLs. */
+export const MODEL_NAME = 'tcn_encoder'
 export const INPUT_NAME = 'imu_window'
 export const OUTPUT_NAMES = ['latent', 'motif_scores'] as const
 export type OutputName = (typeof OUTPUT_NAMES)[number]
