@@ -48,6 +48,8 @@ export interface Config {
   readonly modelVersion: string | null
   readonly modelAccuracy: number | null
   readonly testEndpoints: boolean
+  /** Whether a client may close the only model to everybody. */
+  readonly allowModelUnload: boolean
   /** Secrets, never to be logged. Empty: clients need no key. */
   readonly apiKeys: readonly string[]
   /** Origins whose pages may call us, or `*`. Empty: none. */
@@ -153,6 +155,7 @@ const KEYS = {
   MODEL_VERSION: headerValue,
   MODEL_ACCURACY: decimal.pipe(z.number().max(1)).describe('a number from 0 to 1'),
   ENABLE_TEST_ENDPOINTS: toggle,
+  ALLOW_MODEL_UNLOAD: toggle,
   HAILO_DEVICE_ID: text,
   HAILORT_LIB: text,
   HAILO_IO: oneOf(['async', 'vstream']),
@@ -269,6 +272,7 @@ export function loadConfig(env: Record<string, string | undefined>): Config {
     modelVersion: set.MODEL_VERSION ?? null,
     modelAccuracy: set.MODEL_ACCURACY ?? null,
     testEndpoints: set.ENABLE_TEST_ENDPOINTS ?? true,
+    allowModelUnload: set.ALLOW_MODEL_UNLOAD ?? false,
     apiKeys: Object.freeze(set.API_KEY ?? []),
     corsOrigins: Object.freeze(set.CORS_ORIGINS ?? []),
     unused: Object.freeze(unused),

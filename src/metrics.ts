@@ -80,7 +80,11 @@ export class Metrics implements Observer {
     [],
   )
   readonly #rejected = this.#counter('hailo_rejected_total', 'Windows not admitted, by reason', ['reason'])
-  readonly #cancelled = this.#counter('hailo_cancelled_total', 'Windows whose client went away first', [])
+  readonly #cancelled = this.#counter(
+    'hailo_cancelled_total',
+    'Windows given up before they ended: their client went away, or another window of their request failed',
+    [],
+  )
   readonly #restarts = this.#counter('hailo_worker_restarts_total', 'Workers replaced, by cause', [
     'worker',
     'cause',

@@ -38,6 +38,7 @@ test('loadConfig() of an empty environment runs the shipped model on the local i
     modelVersion: null,
     modelAccuracy: null,
     testEndpoints: true,
+    allowModelUnload: false,
     apiKeys: [],
     corsOrigins: [],
     unused: [],
@@ -90,6 +91,7 @@ test.each([
   [{ MODEL_ACCURACY: '0.9' }, { modelAccuracy: 0.9 }],
   [{ ENABLE_TEST_ENDPOINTS: 'False' }, { testEndpoints: false }],
   [{ ENABLE_TEST_ENDPOINTS: '1' }, { testEndpoints: true }],
+  [{ ALLOW_MODEL_UNLOAD: 'true' }, { allowModelUnload: true }],
   [{ API_KEY: ' one, two ,,' }, { apiKeys: ['one', 'two'] }],
   [{ CORS_ORIGINS: '*' }, { corsOrigins: ['*'] }],
   [{ INFER_MODE: 'stub' }, { mode: 'stub' }],
@@ -207,6 +209,7 @@ test.each([
   ],
   [{ MODEL_ACCURACY: '90' }, 'MODEL_ACCURACY: 90 is not valid, expected a number from 0 to 1'],
   [{ ENABLE_TEST_ENDPOINTS: 'off' }, 'ENABLE_TEST_ENDPOINTS: off is not valid, expected true or false'],
+  [{ ALLOW_MODEL_UNLOAD: 'yes' }, 'ALLOW_MODEL_UNLOAD: yes is not valid, expected true or false'],
   [{ FALLBACK: 'cpu' }, 'FALLBACK: cpu is not valid, expected one of none onnx stub'],
   [
     { FALLBACK: 'stub' },

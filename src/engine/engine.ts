@@ -57,6 +57,8 @@ export class Engine {
   /** Open to clients: false until the model has shown that it answers rightly. */
   #open = false
   #draining = false
+  /** Closed to clients by one of them. The workers keep their backends open. */
+  #unloaded = false
   #shedAtMs = Number.NEGATIVE_INFINITY
   #expiry: NodeJS.Timeout | undefined
   #expiryAtMs = Number.POSITIVE_INFINITY
@@ -106,9 +108,22 @@ export class Engine {
     return this.#draining
   }
 
+  /** Admits nothing more until load(); what is admitted is answered. */
+  unload(): void {
+    this.#unloaded = true
+  }
+
+  load(): void {
+    this.#unloaded = false
+  }
+
+  get unloaded(): boolean {
+    return this.#unloaded
+  }
+
   /** At least one worker has a model and answers. */
   get available(): boolean {
-    return this.#open && this.streams.some(({ ring }) => ring.serving !== null)
+    return this.#open && !this.#unloaded && this.streams.some(({ ring }) => ring.serving !== null)
   }
 
   /** What answers, and why it is not what was configured. */
@@ -133,11 +148,19 @@ export class Engine {
   /** What every window is refused with at the moment, whatever it is; null while clients are let in. */
   refuseAll(): Refused | null {
     if (this.#draining) return this.#refuse('draining', 'draining', 'The server is shutting down', REOPEN_MS)
-    if (this.#open) return null
+    if (!this.#open) {
+      return this.#refuse(
+        'model_unavailable',
+        'starting',
+        'The model is not ready; GET /readyz says why',
+        REOPEN_MS,
+      )
+    }
+    if (!this.#unloaded) return null
     return this.#refuse(
       'model_unavailable',
-      'starting',
-      'The model is not ready; GET /readyz says why',
+      'unloaded',
+      'The model was unloaded; POST /v2/repository/models/<name>/load brings it back',
       REOPEN_MS,
     )
   }

@@ -51,6 +51,13 @@ export type DeviceChange = 'found' | 'lost' | 'throttled' | 'no longer throttled
 export type RefusalCode = 'overloaded' | 'draining' | 'model_unavailable'
 
 /** What exactly made it refuse. */
-export const REFUSAL_REASONS = ['ring_full', 'wait_too_long', 'draining', 'starting', 'no_worker'] as const
+export const REFUSAL_REASONS = [
+  'ring_full',
+  'wait_too_long',
+  'draining',
+  'starting',
+  'no_worker',
+  'unloaded',
+] as const
 
 export type RefusalReason = (typeof REFUSAL_REASONS)[number]

@@ -9,7 +9,7 @@ export interface Credentials {
 /** What a page may read beside the body. */
 const EXPOSED = {
   'Access-Control-Expose-Headers':
-    'Retry-After, Server-Timing, X-Config-Version, X-Correlation-ID, X-Inference-Backend, X-Model-Sha256, X-Request-ID',
+    'Inference-Header-Content-Length, Retry-After, Server-Timing, X-Config-Version, X-Correlation-ID, X-Inference-Backend, X-Model-Sha256, X-Request-ID, X-Windows-Failed',
 }
 
 /** Decides who may call, and which web pages may read the answers. */

@@ -14,6 +14,9 @@ const STALLED_AFTER_MS = 7000
 /** What a row of a window without a result holds, 76 times: a quiet NaN that carries the window's status. */
 const QUIET_NAN = 0x7fc00000
 
+/** What another try may mend. */
+const COMES_BACK: ReadonlySet<Status> = new Set(['overloaded', 'model_unavailable', 'draining'])
+
 type Status = Extract<WindowStatus, ErrorCode>
 
 /** Who takes the answer of an upload: its HTTP exchange. */
@@ -204,7 +207,7 @@ export class BulkUpload implements BulkSource {
       return this.#owner.fail({
         code: status,
         detail: none,
-        headers: status === 'overloaded' || status === 'model_unavailable' ? { 'Retry-After': '1' } : {},
+        headers: COMES_BACK.has(status) ? { 'Retry-After': '1' } : {},
       })
     }
     const headers = {

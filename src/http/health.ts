@@ -47,16 +47,23 @@ export function healthz(service: Service): Answer {
 }
 
 /** `GET /readyz`: 200 when clients should be sent here, also to a fallback, else 503 with the reasons. */
-export function readyz({ engine, readiness }: Service): Answer {
+export function readyz(service: Service): Answer {
+  const reasons = reasonsNotReady(service)
+  return jsonAnswer(reasons.length === 0 ? 200 : 503, { ready: reasons.length === 0, reasons })
+}
+
+/** In words; none when clients should be sent here. */
+export function reasonsNotReady({ engine, readiness }: Service): string[] {
   const { answering, fault } = engine.backends
   const reasons: string[] = []
   if (engine.draining) reasons.push('draining')
   if (readiness.phase === 'golden_check_failed') reasons.push('golden check failed')
   else if (readiness.phase !== 'ready') reasons.push('warming')
+  if (engine.unloaded) reasons.push('unloaded')
   if (answering.length === 0) {
     reasons.push(fault === null ? 'no worker' : `no worker: ${fault.cause}: ${fault.detail}`)
   }
-  return jsonAnswer(reasons.length === 0 ? 200 : 503, { ready: reasons.length === 0, reasons })
+  return reasons
 }
 
 /** Starting the process again would not help. */

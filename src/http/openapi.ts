@@ -35,6 +35,9 @@ const MEANINGS: Record<ErrorCode, string> = {
   model_unavailable: 'no worker has a model, or the worker was lost with the window',
   draining: 'the server is about to end; the connection closes',
   deadline_exceeded: 'the deadline passed before there was a result',
+  forbidden: 'a page of another origin, which CORS_ORIGINS does not list, wants to connect',
+  upgrade_required: 'the path is for WebSockets, and the request asks for no upgrade',
+  unload_not_allowed: 'ALLOW_MODEL_UNLOAD is not set, and this is the only model',
 }
 
 const COMES_BACK: ReadonlySet<ErrorCode> = new Set(['overloaded', 'model_unavailable', 'draining'])

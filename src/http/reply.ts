@@ -18,6 +18,7 @@ export type ErrorCode =
   | 'internal_error'
   | 'forbidden'
   | 'upgrade_required'
+  | 'unload_not_allowed'
 
 /** The one place a failure becomes a protocol answer. A missing code does not compile. */
 export const REPLY = {
@@ -27,6 +28,7 @@ export const REPLY = {
   forbidden: { http: 403 },
   not_found: { http: 404 },
   method_not_allowed: { http: 405 },
+  unload_not_allowed: { http: 409 },
   body_too_large: { http: 413 },
   unsupported_media_type: { http: 415 },
   upgrade_required: { http: 426 },

@@ -21,6 +21,7 @@ import { LARGEST_CREDITS } from './session.ts'
 import { STREAM_PATHS, StreamSockets, UPGRADE_REQUIRED } from './socket.ts'
 import { clearSocketPath } from './socket-path.ts'
 import { EventLoopTurn } from './turn.ts'
+import { V2Routes } from './v2/routes.ts'
 
 type ListenSocket = Awaited<ReturnType<Server['listen']>>
 
@@ -33,7 +34,7 @@ const PREFLIGHT_ANSWER: Answer = {
   headers: {
     'Access-Control-Allow-Methods': 'GET, POST',
     'Access-Control-Allow-Headers':
-      'Authorization, Content-Type, X-API-Key, X-Correlation-ID, X-Deadline-Ms, X-Request-ID',
+      'Authorization, Content-Encoding, Content-Type, Inference-Header-Content-Length, X-API-Key, X-Correlation-ID, X-Deadline-Ms, X-Request-ID',
     'Access-Control-Max-Age': '600',
   },
   body: '',
@@ -173,6 +174,7 @@ export class FrontDoor {
       turn: this.#turn,
       gate: this.#gate,
     }
+    new V2Routes(this.#service, context).addTo(this.#server.uws_instance)
     for (const operation of operations) {
       this.#server.uws_instance.post(operation.endpoint, (response, request) => {
         new InferenceExchange(response, request, operation, context)
