@@ -140,7 +140,7 @@ export class V2Routes {
       const close = answer.close || engine.draining || head
       const whole = { ...answer, headers: { ...answer.headers, ...headers }, close }
       gate.pass(() => {
-        if (!gone) send(response, head ? { ...whole, body: '' } : whole)
+        if (!gone) send(response, head ? { ...whole, body: '' } : whole, () => gone)
       })
       const seconds = (monotonicMs() - startedMs) / 1000
       metrics.answered(METHODS.has(method) ? method : 'other', pattern, answer.status, seconds)
