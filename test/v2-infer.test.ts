@@ -1,5 +1,8 @@
 import { afterAll, beforeAll, describe, expect, test } from 'vitest'
+import { z } from 'zod'
+import * as schemas from '../src/http/v2/schema.ts'
 import { ask, bytesOf, Connection, rowsOf } from './http-client.ts'
+import { metric } from './load.ts'
 import { startServer, type TestServer } from './server.ts'
 import {
   binaryRequestOf,
@@ -255,19 +258,32 @@ describe('what is refused with 400', () => {
   )
 
   test.each([inferJson, inferBinary])(
-    '%o tells which window of a batch is bad, and infers none',
+    '%o tells which window of a batch is bad, and submits none',
     async infer => {
       const bad = Float32Array.from(windowOf(1))
       bad[0] = 501
-      const before = await ask(server, 'GET /v2/models/stats')
-      const { status, json } = await infer(server, [windowOf(0), windowOf(1), bad])
+      const givenUp = await metric(server.port, 'hailo_cancelled_total')
+      const { status, json } = await infer(server, [...batchOf(20), bad])
       expect(status).toBe(400)
-      expect(json.error).toMatch(/^Window 2 of 3: .*row 0 channel 0 \(ax\) is 501/)
-      const after = await ask(server, 'GET /v2/models/stats')
-      const countOf = ({ json }: typeof after) => json.model_stats[0].inference_count
-      expect(countOf(after)).toBe(countOf(before))
+      expect(json.error).toMatch(/^Window 20 of 21: .*row 0 channel 0 \(ax\) is 501/)
+      expect(await metric(server.port, 'hailo_cancelled_total')).toBe(givenUp)
     },
   )
+})
+
+test('every body has a JSON schema, and what the server answers fits its own', async () => {
+  const all = Object.values(schemas).filter(value => value instanceof z.ZodType)
+  expect(all.length).toBeGreaterThan(10)
+  for (const schema of all) expect(z.toJSONSchema(schema, { io: 'input' })).toHaveProperty('type')
+
+  const answered = async (route: string) => (await ask(server, route)).json
+  schemas.InferResponse.strict().parse((await inferJson(server, batchOf(2))).json)
+  schemas.ErrorResponse.strict().parse((await inferJson(server, [])).json)
+  schemas.ServerMetadata.strict().parse(await answered('GET /v2'))
+  schemas.ModelMetadata.strict().parse(await answered(`GET ${MODEL}`))
+  schemas.ModelConfig.strict().parse(await answered(`GET ${MODEL}/config`))
+  schemas.ModelStatistics.strict().parse(await answered('GET /v2/models/stats'))
+  schemas.RepositoryIndex.parse(await answered('POST /v2/repository/index'))
 })
 
 test('a batch never holds more windows than the rings do', async () => {

@@ -164,6 +164,19 @@ test('priority 2 gives the same values', async () => {
   expect(outputsOf(answer)).toEqual(await inferredAlone(server, windows))
 })
 
+test('priority 2 keeps a window whose body came in one piece until there is room', async () => {
+  const server = await startFaultyServer({ RING_SLOTS: '2' })
+  const expected = await inferredAlone(server, [windowOf(7)])
+  const blocking = await block(server.port)
+  const parameters = { ...PATIENT, priority: 2 }
+  const waiting = inferBinary(server, [windowOf(7)], { request: { parameters } })
+  await sleep(50)
+  // Nothing else was let in: a live window still finds the other slot.
+  expect((await inferBinary(server, batchOf(1))).status).toBe(200)
+  expect(outputsOf(await waiting)).toEqual(expected)
+  await blocking.over
+})
+
 test('priority 2 without room by its deadline is 504, and a bad window of it is 400', async () => {
   const server = await startFaultyServer()
   const blocking = await block(server.port)
