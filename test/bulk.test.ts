@@ -308,6 +308,20 @@ describe('uploads beside others', () => {
     await Promise.all(live)
   })
 
+  test('so many uploads at once, and no more: the next is told when to come back', async () => {
+    const { port } = await startServerForTest({ INFER_MODE: 'stub' })
+    const head = headOf('POST /infer', { ...BINARY, 'Content-Length': 2 * WINDOW_BYTES })
+    const uploads = await Promise.all(Array.from({ length: 32 }, () => Connection.open({ port })))
+    for (const upload of uploads) upload.send(head, golden(1))
+    await until(async () => (await metric(port, 'hailo_batch_size_sum')) === 32)
+    const refused = await ask({ port }, 'POST /infer', { headers: BINARY, body: golden(2) })
+    expect(refused.status).toBe(429)
+    expect(refused.headers['retry-after']).toBe('1')
+    for (const upload of uploads) upload.send(golden(1))
+    for (const upload of uploads) expect((await upload.answer()).status).toBe(200)
+    expect((await ask({ port }, 'POST /infer', { headers: BINARY, body: golden(2) })).status).toBe(200)
+  })
+
   test('a server that drains answers what an upload has in flight, and fails the rest in words', async () => {
     const draining = await startServerForTest({ INFER_MODE: 'stub', WORKERS: '1' }, { faults: true })
     const { port } = draining

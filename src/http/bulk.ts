@@ -56,6 +56,7 @@ export class BulkUpload implements BulkSource {
     this.#reader = reader
     this.#results = results
     this.#context = context
+    context.uploads.add(this)
     if (owner.deadlineMs < Number.POSITIVE_INFINITY) {
       const leftMs = Math.max(1, owner.deadlineMs - monotonicMs())
       this.#deadline = setTimeout(() => this.#giveUp('deadline_exceeded', 'The deadline has passed'), leftMs)
@@ -232,6 +233,7 @@ export class BulkUpload implements BulkSource {
 
   #end(): void {
     this.#over = true
+    this.#context.uploads.delete(this)
     clearTimeout(this.#deadline)
     clearTimeout(this.#patience)
     this.#context.engine.bulk.withdraw(this)
@@ -257,26 +259,44 @@ class BulkWindow implements Waiter {
   }
 }
 
-/** Collects the results of an upload, in the order of its windows whatever the order in which they come. */
+/**
+ * Collects the results of an upload, a row of float32[64 + motifs] per window, in the order of the windows
+ * whatever the order in which they end. What is kept is 304 bytes a window; JSON is made of it as it is sent.
+ */
 export abstract class Results {
   abstract readonly contentType: string
   readonly backends = new Set<BackendKind>()
   failures = 0
+  protected readonly rowBytes: number
+  #rows: Uint8Array
   #results = 0
   #queueMs = 0
   #inferMs = 0
+
+  /** @param expected windows, as far as that is known: room for more is made as they come */
+  constructor(rowBytes: number, expected: number) {
+    this.rowBytes = rowBytes
+    this.#rows = new Uint8Array(rowBytes * Math.max(16, expected))
+  }
 
   ok(index: number, slot: Slot): void {
     this.#results++
     this.#queueMs += slot.queueWaitMs
     this.#inferMs += slot.inferenceMs
     this.backends.add(slot.backend)
-    this.put(index, slot)
+    this.#makeRoom(index)
+    this.row(index).set(slot.outputBytes)
   }
 
-  failed(index: number, status: Status, detail: string): void {
+  /** The row of a window without a result carries its status, see QUIET_NAN. */
+  failed(index: number, status: Status, _detail: string): void {
     this.failures++
-    this.putFailure(index, status, detail)
+    this.#makeRoom(index)
+    const row = this.row(index)
+    const words = new DataView(row.buffer, row.byteOffset, row.byteLength)
+    for (let at = 0; at < row.length; at += 4) {
+      words.setUint32(at, QUIET_NAN | WINDOW_STATUSES.indexOf(status), true)
+    }
   }
 
   get meanQueueMs(): number {
@@ -287,94 +307,82 @@ export abstract class Results {
     return this.#inferMs / Math.max(1, this.#results)
   }
 
-  protected abstract put(index: number, slot: Slot): void
-  protected abstract putFailure(index: number, status: Status, detail: string): void
-  /** @param count windows in all, each put or failed once */
+  /** @param count windows in all, each of which has ended */
   abstract body(count: number): LongBody
+
+  protected row(index: number): Uint8Array {
+    return this.#rows.subarray(index * this.rowBytes, (index + 1) * this.rowBytes)
+  }
+
+  #makeRoom(index: number): void {
+    const end = (index + 1) * this.rowBytes
+    if (end <= this.#rows.length) return
+    const longer = new Uint8Array(Math.max(end, 2 * this.#rows.length))
+    longer.set(this.#rows)
+    this.#rows = longer
+  }
 }
 
-/** One row of float32[64 + motifs] per window. */
+/** How many rows of a long answer are sent at a time: some 20 KB of bytes, or 130 KB of JSON. */
+const ROWS_PER_PIECE = 64
+
+/** The rows as they are. */
 export class BinaryResults extends Results {
   readonly contentType = 'application/octet-stream'
-  readonly #rowBytes: number
-  #rows: Uint8Array
-
-  /** @param expected windows, as far as that is known: room for more is made as they come */
-  constructor(rowBytes: number, expected: number) {
-    super()
-    this.#rowBytes = rowBytes
-    this.#rows = new Uint8Array(rowBytes * Math.max(16, expected))
-  }
-
-  protected override put(index: number, slot: Slot): void {
-    this.#row(index).set(slot.outputBytes)
-  }
-
-  protected override putFailure(index: number, status: Status): void {
-    const row = this.#row(index)
-    const words = new DataView(row.buffer, row.byteOffset, row.byteLength)
-    for (let at = 0; at < row.length; at += 4) {
-      words.setUint32(at, QUIET_NAN | WINDOW_STATUSES.indexOf(status), true)
-    }
-  }
 
   override body(count: number): LongBody {
-    const rows = this.#rows.subarray(0, count * this.#rowBytes)
-    return {
-      bytes: rows.length,
-      *pieces() {
-        for (let at = 0; at < rows.length; at += PIECE_BYTES) yield rows.subarray(at, at + PIECE_BYTES)
-      },
+    const pieceOf = (first: number) => {
+      const rows = Math.min(ROWS_PER_PIECE, count - first)
+      return Buffer.concat(Array.from({ length: rows }, (_, at) => this.row(first + at)))
     }
-  }
-
-  #row(index: number): Uint8Array {
-    const end = (index + 1) * this.#rowBytes
-    if (end > this.#rows.length) {
-      const longer = new Uint8Array(Math.max(end, 2 * this.#rows.length))
-      longer.set(this.#rows)
-      this.#rows = longer
-    }
-    return this.#rows.subarray(end - this.#rowBytes, end)
+    return { bytes: count * this.rowBytes, pieces: () => piecesOf(count, pieceOf) }
   }
 }
 
-/** `{"results": [one object per window], "failed": n}` */
+/** Characters of a float32 in JSON, the longest, and the comma behind it. */
+const LONGEST_NUMBER = 25
+/** Of a detail; and what stands around numbers or detail. */
+const LONGEST_DETAIL = 400
+const AROUND = 100
+
+/**
+ * `{"results": [one object per window], "failed": n}`. Each object has a line of its own, filled up with
+ * blanks to one width: so the length of the whole is known before any of it is made.
+ */
 export class JsonResults extends Results {
   readonly contentType = 'application/json'
-  readonly #texts: string[] = []
-  #bytes = 0
+  readonly #failures = new Map<number, string>()
 
-  protected override put(index: number, { output }: Slot): void {
-    this.#texts[index] = encodeResult(output)
-    this.#bytes += this.#texts[index]!.length
-  }
-
-  protected override putFailure(index: number, status: Status, detail: string): void {
-    this.#texts[index] = JSON.stringify({ error: status, detail })
-    this.#bytes += Buffer.byteLength(this.#texts[index]!)
+  override failed(index: number, status: Status, detail: string): void {
+    super.failed(index, status, detail)
+    this.#failures.set(index, JSON.stringify({ error: status, detail: detail.slice(0, LONGEST_DETAIL) }))
   }
 
   override body(count: number): LongBody {
-    const head = '{"results":['
+    const width = Math.max((this.rowBytes / 4) * LONGEST_NUMBER, 2 * LONGEST_DETAIL) + AROUND
+    const head = '{"results":[\n'
     const tail = `],"failed":${this.failures}}`
-    const texts = this.#texts
-    return {
-      bytes: head.length + this.#bytes + Math.max(0, count - 1) + tail.length,
-      *pieces() {
-        for (let at = 0; at < count; at += TEXTS_PER_PIECE) {
-          const some = texts.slice(at, at + TEXTS_PER_PIECE).join()
-          const isLast = at + TEXTS_PER_PIECE >= count
-          yield Buffer.from(`${at === 0 ? head : ','}${some}${isLast ? tail : ''}`)
-        }
-      },
+    const lineOf = (index: number) => {
+      const line = Buffer.alloc(width, ' ')
+      line.write(this.#failures.get(index) ?? encodeResult(new Float32Array(this.row(index).slice().buffer)))
+      line.write(index === count - 1 ? ' \n' : ',\n', width - 2)
+      return line
     }
+    const pieceOf = (first: number) => {
+      const rows = Math.min(ROWS_PER_PIECE, count - first)
+      const lines = Array.from({ length: rows }, (_, at) => lineOf(first + at))
+      if (first === 0) lines.unshift(Buffer.from(head))
+      if (first + rows === count) lines.push(Buffer.from(tail))
+      return Buffer.concat(lines)
+    }
+    const bytes = head.length + count * width + tail.length
+    return { bytes, pieces: () => piecesOf(count, pieceOf) }
   }
 }
 
-/** How much of a long answer is made at a time: some 64 KB of bytes, some 90 KB of JSON. */
-const PIECE_BYTES = 64 * 1024
-const TEXTS_PER_PIECE = 64
+function* piecesOf(count: number, pieceOf: (first: number) => Uint8Array): Iterable<Uint8Array> {
+  for (let first = 0; first < count; first += ROWS_PER_PIECE) yield pieceOf(first)
+}
 
 export function tooManyWindows(limit: number): Failure {
   return {

@@ -30,6 +30,8 @@ export interface InferenceContext {
   readonly maxWindowsPerRequest: number
   /** Of one result, float32[64 + motifs]. */
   readonly resultBytes: number
+  /** Requests of several windows that are being answered. */
+  readonly uploads: Set<object>
   readonly metrics: FrontDoorMetrics
   readonly turn: EventLoopTurn
   readonly gate: AnswerGate

@@ -13,6 +13,9 @@ import { BinaryWindowReader, JsonWindowReader } from './window-readers.ts'
 const MAX_BODY_BYTES = 256 * 1024
 /** Of several, on average; one alone may have more. */
 const MAX_WINDOW_JSON_BYTES = 64 * 1024
+const TYPICAL_WINDOW_JSON_BYTES = 16 * 1024
+/** Requests of several windows at once: what is kept of their results bounds the memory. */
+const MAX_UPLOADS = 32
 
 /** What one route does with a window: where it finds it in a JSON body, and how it tells the result. */
 export interface Operation {
@@ -114,6 +117,14 @@ export class InferenceExchange extends Exchange implements Waiter {
   /** Several windows in one request: too many to wait for each other. */
   #receiveMany(parts: readonly Uint8Array[], isLast: boolean): void {
     const { response } = this
+    const { uploads, resultBytes, maxWindowsPerRequest } = this.context
+    if (uploads.size >= MAX_UPLOADS) {
+      return this.fail({
+        code: 'overloaded',
+        detail: `${MAX_UPLOADS} requests of several windows are being answered, expected no more at once`,
+        headers: { 'Retry-After': '1' },
+      })
+    }
     const owner: UploadOwner = {
       deadlineMs: this.namesDeadline ? this.deadlineMs : Number.POSITIVE_INFINITY,
       pause: () => void response.pause(),
@@ -123,10 +134,10 @@ export class InferenceExchange extends Exchange implements Waiter {
       answer: answer => this.answer(answer),
       fail: failure => this.fail(failure),
     }
-    const expected = Math.min(this.#declaredBytes / WINDOW_BYTES || 0, this.context.maxWindowsPerRequest)
-    const results = prefersOctetStream(this.accept)
-      ? new BinaryResults(this.context.resultBytes, expected)
-      : new JsonResults()
+    const bytesPerWindow = this.#isOctetStream ? WINDOW_BYTES : TYPICAL_WINDOW_JSON_BYTES
+    const expected = Math.ceil(Math.min(this.#declaredBytes / bytesPerWindow || 0, maxWindowsPerRequest))
+    const ResultsAs = prefersOctetStream(this.accept) ? BinaryResults : JsonResults
+    const results = new ResultsAs(resultBytes, expected)
     const reader = this.#isOctetStream ? new BinaryWindowReader() : new JsonWindowReader()
     const upload = new BulkUpload(owner, reader, results, this.context)
     this.#upload = upload

@@ -170,6 +170,7 @@ export class FrontDoor {
       maxDeadlineMs: config.maxDeadlineMs,
       maxWindowsPerRequest: config.maxWindowsPerRequest,
       resultBytes: (LATENT_DIMS + config.motifCount) * 4,
+      uploads: new Set(),
       metrics,
       turn: this.#turn,
       gate: this.#gate,
