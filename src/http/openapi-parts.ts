@@ -88,8 +88,9 @@ export function errorResponses(
 /** @param meanings of the codes that it may have */
 export function errorResponse(meanings: Partial<Record<ErrorCode, string>>, headers: Part): Part {
   const codes = Object.keys(meanings) as ErrorCode[]
+  // With its type: without one, validators may pass over the properties.
   const narrowed = (name: string) => ({
-    schema: { allOf: [ref(name), { properties: { error: { enum: codes } } }] },
+    schema: { allOf: [ref(name), { type: 'object', properties: { error: { enum: codes } } }] },
   })
   return {
     description: codes.map(code => `\`${code}\`: ${meanings[code]}.`).join('\n\n'),
