@@ -3,13 +3,15 @@ import { readFileSync } from 'node:fs'
 import { createRequire } from 'node:module'
 import { join } from 'node:path'
 import { setTimeout as sleep } from 'node:timers/promises'
+import { gzipSync } from 'node:zlib'
 import { afterAll, beforeAll, expect, onTestFinished, test, vi } from 'vitest'
 import { z } from 'zod'
 import { loadConfig } from '../src/config.ts'
 import { CHANNELS, parseWindow, SENSORS, TIMESTEPS, WINDOW_BYTES, WINDOW_VALUES } from '../src/core/window.ts'
 import type { Engine } from '../src/engine/engine.ts'
 import { openApiOf } from '../src/http/openapi.ts'
-import { REPLY } from '../src/http/reply.ts'
+import { MEANINGS } from '../src/http/openapi-parts.ts'
+import { type ErrorCode, REPLY } from '../src/http/reply.ts'
 import { WindowSchema } from '../src/http/schema.ts'
 import { FrontDoor } from '../src/http/server.ts'
 import type { FrontDoorMetrics, Service } from '../src/http/service.ts'
@@ -26,16 +28,18 @@ import {
   OCTET_STREAM,
   rowsOf,
 } from './http-client.ts'
+import { startServerForTest } from './load.ts'
 import { startServer, type TestServer } from './server.ts'
+import { binaryRequestOf, HEADER_LENGTH, jsonRequestOf, MODEL } from './v2.ts'
 import { windowOf } from './windows.ts'
+import { WebSocketClient } from './ws-client.ts'
 
 const PROBLEM = 'application/problem+json'
 const OPENMETRICS = 'application/openmetrics-text; version=1.0.0'
-/** Described, but not there yet. */
-const AWAITED = ['GET /stream', 'GET /ws/v1/analysis']
+const CODES = Object.keys(REPLY) as ErrorCode[]
 
 let server: TestServer
-/** Wants a key, has no model of its own and gives eight scores. */
+/** Wants a key, has no model of its own, gives eight scores and lets its model be unloaded. */
 let guarded: TestServer
 let document: Document
 let guardedDocument: Document
@@ -49,6 +53,7 @@ beforeAll(async () => {
       NUM_MOTIFS: '8',
       API_KEY: 'alpha',
       ENABLE_TEST_ENDPOINTS: 'false',
+      ALLOW_MODEL_UNLOAD: 'true',
     }),
   ])
   ;[server, guarded] = started
@@ -72,47 +77,50 @@ test('GET /openapi.json is OpenAPI 3.1 of this version, and all that it refers t
 
 test('every route that the front door registers is in the document, and every other way round', async () => {
   const { routes, documented } = await registeredRoutes({})
-  expect(routes).toContain('POST /infer')
-  expect(documented.filter(route => !routes.includes(route)).sort()).toEqual(AWAITED)
-  expect(routes.filter(route => !documented.includes(route))).toEqual([])
+  for (const route of ['POST /infer', 'GET /stream', 'POST /v2/models/{model}/versions/{version}/infer']) {
+    expect(routes).toContain(route)
+  }
+  expect(documented.sort()).toEqual(routes.sort())
 })
 
 test('ENABLE_TEST_ENDPOINTS=false takes POST /test out of the document too', async () => {
   const { routes, documented } = await registeredRoutes({ ENABLE_TEST_ENDPOINTS: 'false' })
   expect(routes).not.toContain('POST /test')
-  expect(documented.filter(route => !routes.includes(route)).sort()).toEqual(AWAITED)
+  expect(documented.sort()).toEqual(routes.sort())
 })
 
 test('the document tells every error code, and with which status it comes', () => {
-  const told = new Set<string>()
-  const responses = Object.values(guardedDocument.paths).flatMap(path =>
-    Object.values(path).flatMap(({ responses }) => Object.entries(responses)),
-  )
-  const { NotFound, MethodNotAllowed } = guardedDocument.components.responses
-  for (const [status, { description, content = {} }] of [
-    ...responses,
-    ['404', NotFound!] as const,
-    ['405', MethodNotAllowed!] as const,
-  ]) {
-    const codes: string[] = content[JSON_TYPE]?.schema?.allOf?.[1]?.properties?.error?.enum ?? []
-    for (const code of codes) {
-      expect(REPLY[code as keyof typeof REPLY].http).toBe(Number(status))
+  /** By a code in the body; or, where the body is the text of /v2, by what the code means. */
+  const told = { codes: new Set<string>(), meanings: new Set<string>() }
+  for (const [route, status, { description, content = {} }] of responsesOf(guardedDocument)) {
+    const schema = content[JSON_TYPE]?.schema
+    for (const code of (schema?.allOf?.[1]?.properties?.error?.enum ?? []) as ErrorCode[]) {
+      // A stream refuses connections, not windows: whoever comes back later may get in.
+      const overfull = code === 'overloaded' && ['GET /stream', 'GET /ws/v1/analysis'].includes(route)
+      expect(status, `${route} ${code}`).toBe(overfull ? 503 : REPLY[code].http)
       expect(description).toContain(`\`${code}\`: `)
-      told.add(code)
+      told.codes.add(code)
+    }
+    if (schema?.$ref !== '#/components/schemas/V2Error') continue
+    const meant = CODES.filter(code => description.includes(MEANINGS[code]))
+    expect(meant, `${route} ${status}: ${description}`).not.toEqual([])
+    for (const code of meant) {
+      expect(status, `${route} ${code}`).toBe(REPLY[code].http)
+      told.meanings.add(code)
     }
   }
-  expect([...told].sort()).toEqual(Object.keys(REPLY).sort())
+  expect(CODES.filter(code => !told.codes.has(code))).toEqual(['unload_not_allowed'])
+  expect(told.meanings).toContain('unload_not_allowed')
 })
 
 test('a key is asked for in the document where the server asks for one, and nowhere else', async () => {
   expect(JSON.stringify(document.paths)).not.toContain('"security"')
   for (const [path, operations] of Object.entries(guardedDocument.paths)) {
-    for (const [method, { security, responses }] of Object.entries(operations)) {
+    for (const [method, operation] of Object.entries(operations)) {
       const route = `${method.toUpperCase()} ${path}`
-      if (AWAITED.includes(route)) continue
-      const { status } = await ask(guarded, route)
-      expect(security, route).toEqual(status === 401 ? [{ apiKey: [] }, { bearer: [] }] : undefined)
-      expect('401' in responses, route).toBe(status === 401)
+      const { status } = await ask(guarded, filledIn(route, guardedDocument))
+      expect(operation.security, route).toEqual(status === 401 ? [{ apiKey: [] }, { bearer: [] }] : undefined)
+      expect('401' in operation.responses, route).toBe(status === 401)
     }
   }
   expect(Object.keys(guardedDocument.components.securitySchemes)).toEqual(['apiKey', 'bearer'])
@@ -143,11 +151,12 @@ test('every example of a request in the document is answered 200', async () => {
     for (const { value } of Object.values(json?.examples ?? {})) {
       tried++
       expect(schemaOf(json!.schema!, document).safeParse(value).error, path).toBeUndefined()
-      const { status } = await ask(server, `POST ${path}`, { body: JSON.stringify(value) })
+      const route = filledIn(`POST ${path}`, document)
+      const { status } = await ask(server, route, { body: JSON.stringify(value) })
       expect(status, path).toBe(200)
     }
   }
-  expect(tried).toBe(4)
+  expect(tried).toBe(6)
 })
 
 const ROWS = rowsOf(windowOf(0))
@@ -158,6 +167,20 @@ const BINARY = { 'Content-Type': OCTET_STREAM }
 /** Both windows have a result but the one between them: its first value is no number. */
 const SEVERAL_BYTES = Buffer.concat([windowOf(0), windowOf(1), windowOf(2)].map(bytesOf))
 SEVERAL_BYTES.writeFloatLE(Number.NaN, WINDOW_BYTES)
+const UPGRADE = {
+  Connection: 'Upgrade',
+  Upgrade: 'websocket',
+  'Sec-WebSocket-Key': 'AAAAAAAAAAAAAAAAAAAAAA==',
+  'Sec-WebSocket-Version': '13',
+}
+const REPOSITORY = '/v2/repository/models/tcn_encoder'
+const TWO = [windowOf(0), windowOf(1)]
+/** Both outputs in binary; the scores alone, and latents beside them as JSON. */
+const IN_BINARY = { parameters: { binary_data_output: true } }
+const IN_BOTH = {
+  outputs: [{ name: 'motif_scores', parameters: { binary_data: true } }, { name: 'latent' }],
+}
+const GZIPPED = binaryRequestOf(TWO, { id: '7' })
 
 type Ask = { headers?: Record<string, string>; body?: string | Uint8Array }
 const ASKED: [route: string, status: number, asked?: Ask][] = [
@@ -191,6 +214,63 @@ const ASKED: [route: string, status: number, asked?: Ask][] = [
     ],
   ),
   ['GET /metrics', 200, { headers: { Accept: OPENMETRICS } }],
+  ...['/stream', '/ws/v1/analysis'].flatMap((path): [string, number, Ask?][] => [
+    [`GET ${path}`, 426],
+    [`HEAD ${path}`, 426],
+    [`GET ${path}`, 426, { headers: { ...UPGRADE, 'Sec-WebSocket-Version': '8' } }],
+    [`GET ${path}`, 403, { headers: { ...UPGRADE, Origin: 'https://cats.example' } }],
+    [`POST ${path}`, 405],
+  ]),
+  ...['/v2', '/v2/health/live', '/v2/health/ready', '/v2/models/stats'].flatMap(
+    (path): [string, number, Ask?][] => [
+      [`GET ${path}`, 200],
+      [`HEAD ${path}`, 405],
+      [`POST ${path}`, 405],
+    ],
+  ),
+  ...[MODEL, `${MODEL}/versions/1.0.0`].flatMap((path): [string, number, Ask?][] => [
+    ...['', '/ready', '/config', '/stats'].flatMap((page): [string, number, Ask?][] => [
+      [`GET ${path}${page}`, 200],
+      [`GET ${path.replace('tcn', 'cnn')}${page}`, 404],
+      [`DELETE ${path}${page}`, 405],
+    ]),
+    [`POST ${path}/infer`, 200, { body: jsonRequestOf(TWO) }],
+    [`POST ${path}/infer`, 200, { body: jsonRequestOf(TWO, { id: '7', ...IN_BOTH }) }],
+    [`POST ${path}/infer`, 200, binaryRequestOf(TWO, IN_BINARY)],
+    [`POST ${path}/infer`, 200, { body: bytesOf(windowOf(0)), headers: { [HEADER_LENGTH]: '0' } }],
+    [
+      `POST ${path}/infer`,
+      200,
+      {
+        body: gzipSync(GZIPPED.body),
+        headers: { ...GZIPPED.headers, 'Content-Encoding': 'gzip', 'X-Correlation-ID': 'walk-7' },
+      },
+    ],
+    [`POST ${path}/infer`, 400, { body: '{}' }],
+    [`POST ${path}/infer`, 400, { body: bytesOf(windowOf(0)), headers: { [HEADER_LENGTH]: 'all' } }],
+    [`POST ${path}/infer`, 400, { body: jsonRequestOf(TWO), headers: { 'X-Deadline-Ms': 'soon' } }],
+    [`POST ${path.replace('tcn', 'cnn')}/infer`, 404, { body: jsonRequestOf(TWO) }],
+    [`GET ${path}/infer`, 405],
+    [`POST ${path}/infer`, 413, { body: Buffer.alloc(4 * 1024 * 1024 + 1) }],
+    [`POST ${path}/infer`, 415, { body: jsonRequestOf(TWO), headers: { 'Content-Encoding': 'br' } }],
+    [`POST ${path}/infer`, 504, { body: jsonRequestOf(TWO, { parameters: { timeout: 1 } }) }],
+  ]),
+  [`GET ${MODEL}/versions/0`, 404],
+  ['POST /v2/repository/index', 200],
+  ['POST /v2/repository/index', 200, { body: '{"ready":true}' }],
+  ...['/v2/repository/index', `${REPOSITORY}/load`, `${REPOSITORY}/unload`].flatMap(
+    (path): [string, number, Ask?][] => [
+      [`POST ${path}`, 400, { body: 'no JSON' }],
+      [`GET ${path}`, 405],
+      [`POST ${path}`, 413, { body: ' '.repeat(100_000) }],
+    ],
+  ),
+  [`POST ${REPOSITORY}/load`, 200],
+  [`POST ${REPOSITORY}/load`, 400, { body: '{"parameters":{"config":"{}"}}' }],
+  [`POST ${REPOSITORY}/unload`, 409],
+  ['POST /v2/repository/models/dog/load', 404],
+  ['POST /v2/repository/models/dog/unload', 404],
+  ['GET /v2/nowhere', 404],
   ['DELETE /healthz', 405],
   ['GET /nowhere', 404],
 ]
@@ -201,8 +281,68 @@ test.each(ASKED)('%s is answered %d as the document says (%#)', async (route, st
   expectAsDocumented(route, answer, document)
   if (status < 400) return
   const problem = await ask(server, route, { ...asked, headers: { ...asked?.headers, Accept: PROBLEM } })
-  expect(problem.headers['content-type']).toBe(PROBLEM)
+  expect(problem.headers['content-type']).toBe(isOfV2(route) ? JSON_TYPE : PROBLEM)
   expectAsDocumented(route, problem, document)
+})
+
+test('every answer that the document knows of /v2 and of the streams was given above, but for those below', () => {
+  const given = new Set(ASKED.map(([route, status]) => `${templateOf(route, document)} ${status}`))
+  const known = responsesOf(document).map(([route, status]) => `${route} ${status}`)
+  const missing = known.filter(answer => / \/(v2|stream|ws)/.test(answer) && !given.has(answer))
+  const infer = ['/v2/models/{model}/infer', '/v2/models/{model}/versions/{version}/infer']
+  const ready = [
+    '/v2/health/ready',
+    '/v2/models/{model}/ready',
+    '/v2/models/{model}/versions/{version}/ready',
+  ]
+  expect(missing.sort()).toEqual(
+    [
+      ...infer.flatMap(path => [429, 503].map(status => `POST ${path} ${status}`)),
+      ...ready.map(path => `GET ${path} 503`),
+      ...['/stream', '/ws/v1/analysis'].flatMap(path => [101, 503].map(status => `GET ${path} ${status}`)),
+      'POST /v2/repository/models/{model}/unload 200',
+    ].sort(),
+  )
+})
+
+test.each(['/stream', '/ws/v1/analysis'])('GET %s upgrades as the document says', async path => {
+  const headers = { 'Sec-WebSocket-Protocol': 'hailo.v1' }
+  for (const options of [{ path }, { path, headers }]) {
+    const client = await WebSocketClient.open(server, options)
+    expect(client.status).toBe(101)
+    expectAsDocumented(`GET ${path}`, { ...client, body: Buffer.alloc(0) }, document)
+  }
+})
+
+test.each(['/stream', '/ws/v1/analysis'])(
+  'GET %s is refused as the document says when all connections are taken',
+  async path => {
+    const full = await startServerForTest({ INFER_MODE: 'stub', WORKERS: '1', WS_MAX_CONNECTIONS: '1' })
+    await WebSocketClient.open(full, { path })
+    const refused = await ask(full, `GET ${path}`, { headers: UPGRADE })
+    expect([refused.status, refused.json.error]).toEqual([503, 'overloaded'])
+    expectAsDocumented(`GET ${path}`, refused, (await ask(full, 'GET /openapi.json')).json)
+  },
+)
+
+test('a model that was unloaded is told of as the document says', async () => {
+  const headers = { 'X-API-Key': 'alpha' }
+  const version = filledIn('/v2/models/{model}/versions/{version}', guardedDocument)
+  const asked = async (route: string, status: number, body = '') => {
+    const answer = await ask(guarded, route, { headers, body })
+    expect(answer.status, route).toBe(status)
+    expectAsDocumented(route, answer, guardedDocument)
+    return answer
+  }
+  await asked(`POST ${REPOSITORY}/unload`, 200)
+  for (const path of ['/v2/health/ready', `${MODEL}/ready`, `${version}/ready`])
+    await asked(`GET ${path}`, 503)
+  for (const path of [MODEL, version]) await asked(`POST ${path}/infer`, 503, jsonRequestOf(TWO))
+  expect((await asked('POST /v2/repository/index', 200)).json[0].state).toBe('UNAVAILABLE')
+  await asked(`POST ${REPOSITORY}/load`, 200)
+  for (const path of ['/v2/health/ready', `${MODEL}/ready`, `${version}/ready`])
+    await asked(`GET ${path}`, 200)
+  for (const path of [MODEL, version]) await asked(`POST ${path}/infer`, 200, jsonRequestOf(TWO))
 })
 
 test('a server that wants a key and gives eight scores answers as its own document says', async () => {
@@ -215,45 +355,68 @@ test('a server that wants a key and gives eight scores answers as its own docume
     ['GET /status', {}],
     ['GET /', { headers }],
     ['GET /healthz', {}],
+    ['GET /stream', {}],
+    ['GET /stream', { headers: UPGRADE }],
+    ['GET /v2', {}],
+    ['GET /v2', { headers }],
+    [`GET ${MODEL}/config`, { headers }],
+    [`POST ${MODEL}/infer`, {}],
+    [`POST ${MODEL}/infer`, { headers, body: jsonRequestOf(TWO) }],
+    ['POST /v2/repository/index', {}],
   ] as [string, Ask][]) {
     expectAsDocumented(route, await ask(guarded, route, asked), guardedDocument)
   }
 })
 
-test('refusals, losses and lateness are answered as the document says', async () => {
-  const faulty = await startServer(
-    { INFER_MODE: 'stub', WORKERS: '1', RING_SLOTS: '2', DEADLINE_MS: '2000' },
-    { faults: true },
-  )
-  onTestFinished(() => void faulty.process.kill('SIGKILL'))
-  const { json } = await ask(faulty, 'GET /openapi.json')
-  const order = async (ax: number, headers = {}) => {
-    const window = windowOf(0).slice().fill(ax, 0, 1)
-    const answer = await ask(faulty, 'POST /infer', {
-      body: bytesOf(window),
-      headers: { ...BINARY, ...headers },
-    })
-    expectAsDocumented('POST /infer', answer, json)
-    return [answer.status, answer.status === 200 ? 'ok' : answer.json.error]
-  }
-  const block = FAULTS.block + 250
-  expect(await order(block, { 'X-Deadline-Ms': '100' })).toEqual([504, 'deadline_exceeded'])
-  await sleep(300)
-  const together = await Promise.all([order(block), order(block), order(block)])
-  expect(together).toContainEqual([429, 'overloaded'])
-  expect(await order(FAULTS.exit)).toEqual([503, 'model_unavailable'])
-  const readiness = await ask(faulty, 'GET /readyz')
-  expect(readiness.status).toBe(503)
-  expectAsDocumented('GET /readyz', readiness, json)
+test.each(['/infer', `${MODEL}/infer`])(
+  'refusals, losses and lateness of POST %s are answered as the document says',
+  async path => {
+    const faulty = await startServer(
+      { INFER_MODE: 'stub', WORKERS: '1', RING_SLOTS: '2', DEADLINE_MS: '2000' },
+      { faults: true },
+    )
+    onTestFinished(() => void faulty.process.kill('SIGKILL'))
+    const { json } = await ask(faulty, 'GET /openapi.json')
+    const order = async (ax: number, headers = {}) => {
+      const window = windowOf(0).slice().fill(ax, 0, 1)
+      const answer = await ask(faulty, `POST ${path}`, {
+        body: bytesOf(window),
+        headers: { ...BINARY, [HEADER_LENGTH]: '0', ...headers },
+      })
+      expectAsDocumented(`POST ${path}`, answer, json)
+      return [answer.status, answer.status === 200 ? 'ok' : answer.json.error]
+    }
+    /** /v2 tells no code. */
+    const told = (code: string) => (isOfV2(path) ? expect.stringMatching(/ /) : code)
+    const block = FAULTS.block + 250
+    expect(await order(block, { 'X-Deadline-Ms': '100' })).toEqual([504, told('deadline_exceeded')])
+    await sleep(300)
+    const together = await Promise.all([order(block), order(block), order(block)])
+    expect(together).toContainEqual([429, told('overloaded')])
+    expect(await order(FAULTS.exit)).toEqual([503, told('model_unavailable')])
+    for (const page of ['/readyz', '/v2/health/ready']) {
+      const readiness = await ask(faulty, `GET ${page}`)
+      expect(readiness.status).toBe(503)
+      expectAsDocumented(`GET ${page}`, readiness, json)
+    }
 
-  while ((await ask(faulty, 'GET /readyz')).status !== 200) await sleep(20)
-  const last = order(block)
-  await sleep(50)
-  faulty.process.kill()
-  await sleep(20)
-  expect(await order(0)).toEqual([503, 'draining'])
-  expect(await last).toEqual([200, 'ok'])
-})
+    while ((await ask(faulty, 'GET /readyz')).status !== 200) await sleep(20)
+    const last = order(block)
+    await sleep(50)
+    faulty.process.kill()
+    await sleep(20)
+    expect(await order(0)).toEqual([503, told('draining')])
+    for (const [page, headers] of [
+      ['/v2/health/ready', {}],
+      ['/stream', UPGRADE],
+    ] as const) {
+      const refused = await ask(faulty, `GET ${page}`, { headers })
+      expect(refused.status).toBe(503)
+      expectAsDocumented(`GET ${page}`, refused, json)
+    }
+    expect(await last).toEqual([200, 'ok'])
+  },
+)
 
 test('GET /docs and what it loads come from this server alone, and work without a script in the page', async () => {
   const page = await ask(server, 'GET /docs')
@@ -314,6 +477,7 @@ interface Document {
 interface DocumentedOperation {
   readonly operationId: string
   readonly security?: unknown
+  readonly parameters?: { name: string; in: string; required: boolean; schema: JsonSchema }[]
   readonly requestBody?: { readonly content: Content }
   readonly responses: Record<string, DocumentedResponse>
 }
@@ -328,15 +492,12 @@ type Header = { required: boolean; schema: JsonSchema }
 type JsonSchema = any
 
 /** Holds status, headers, type and body of an answer against what the document says of the route. */
-function expectAsDocumented(route: string, { status, headers, body }: Answer, document: Document): void {
-  const [method, path] = route.split(' ') as [string, string]
-  const { NotFound, MethodNotAllowed } = document.components.responses
-  const response =
-    status === 404
-      ? NotFound
-      : status === 405
-        ? MethodNotAllowed
-        : document.paths[path]?.[method.toLowerCase()]?.responses[status]
+function expectAsDocumented(
+  route: string,
+  { status, headers, body }: Pick<Answer, 'status' | 'headers' | 'body'>,
+  document: Document,
+): void {
+  const response = responseOf(route, status, document)
   expect(response, `${route} is answered ${status}, which the document does not know`).toBeDefined()
 
   for (const [name, reference] of Object.entries(response!.headers ?? {})) {
@@ -345,13 +506,75 @@ function expectAsDocumented(route: string, { status, headers, body }: Answer, do
     if (value === undefined) expect(required, `${route} ${status} lacks ${name}`).toBe(false)
     else expect(schemaOf(schema, document).safeParse(value).error, `${name}: ${value}`).toBeUndefined()
   }
-  if (method === 'HEAD') return expect(body).toHaveLength(0)
+  for (const name of ['allow', 'retry-after', 'www-authenticate', HEADER_LENGTH.toLowerCase()]) {
+    const known = Object.keys(response!.headers ?? {}).some(header => header.toLowerCase() === name)
+    if (headers[name] !== undefined) expect(known, `${route} ${status} has ${name}`).toBe(true)
+  }
+  if (route.startsWith('HEAD') || response!.content === undefined) return expect(body).toHaveLength(0)
   const type = headers['content-type']!.split(';')[0]!
-  const content = response!.content?.[type]
+  const content = response!.content[type]
   expect(content, `${route} ${status} is ${type}, which the document does not know`).toBeDefined()
-  if (!type.endsWith('json')) return
-  const { error } = schemaOf(content!.schema, document).safeParse(JSON.parse(String(body)))
-  expect(error, `${route} ${status}: ${body.subarray(0, 300)}`).toBeUndefined()
+  const jsonBytes = headers[HEADER_LENGTH.toLowerCase()]
+  if (!type.endsWith('json') && jsonBytes === undefined) return
+  // Binary tensors lie behind the JSON that would else be the whole body.
+  const { schema } = jsonBytes === undefined ? content! : response!.content[JSON_TYPE]!
+  const json = jsonBytes === undefined ? body : body.subarray(0, Number(jsonBytes))
+  const { error } = schemaOf(schema, document).safeParse(JSON.parse(String(json)))
+  expect(error, `${route} ${status}: ${json.subarray(0, 300)}`).toBeUndefined()
+}
+
+/** What the document says of one status; of those that a path need not tell, what it says of all paths. */
+function responseOf(route: string, status: number, document: Document): DocumentedResponse | undefined {
+  const [method, path] = templateOf(route, document).split(' ') as [string, string]
+  const { NotFound, MethodNotAllowed, V2NotFound, V2MethodNotAllowed } = document.components.responses
+  const ofAll: Record<number, DocumentedResponse | undefined> = isOfV2(route)
+    ? { 404: V2NotFound, 405: V2MethodNotAllowed }
+    : { 404: NotFound, 405: MethodNotAllowed }
+  return document.paths[path]?.[method.toLowerCase()]?.responses[status] ?? ofAll[status]
+}
+
+/** Every response, with its route and status; those of no route alone last. */
+function responsesOf({ paths, components }: Document): [route: string, status: number, DocumentedResponse][] {
+  const { NotFound, MethodNotAllowed, V2NotFound, V2MethodNotAllowed } = components.responses
+  return [
+    ...Object.entries(paths).flatMap(([path, operations]) =>
+      Object.entries(operations).flatMap(([method, { responses }]) =>
+        Object.entries(responses).map(([status, response]): [string, number, DocumentedResponse] => [
+          `${method.toUpperCase()} ${path}`,
+          Number(status),
+          response,
+        ]),
+      ),
+    ),
+    ['', 404, NotFound!],
+    ['', 405, MethodNotAllowed!],
+    ['', 404, V2NotFound!],
+    ['', 405, V2MethodNotAllowed!],
+  ]
+}
+
+function isOfV2(route: string): boolean {
+  return /^(\w+ )?\/v2(\/|$)/.test(route)
+}
+
+/** The route as the document writes it: a path that is there word by word comes before one with parameters. */
+function templateOf(route: string, { paths }: Document): string {
+  const [method, path] = route.split(' ') as [string, string]
+  const fits = (template: string) => new RegExp(`^${template.replaceAll(/\{\w+\}/g, '[^/]+')}$`).test(path)
+  const template = path in paths ? path : Object.keys(paths).find(fits)
+  return `${method} ${template ?? path}`
+}
+
+/** The parameters of a path have one value each, which the document tells. */
+function filledIn(route: string, { paths }: Document): string {
+  const path = route.split(' ').at(-1)!
+  const [operation] = Object.values(paths[path]!)
+  return route.replaceAll(/\{(\w+)\}/g, (_, name) => {
+    const parameter = operation!.parameters!.find(each => each.in === 'path' && each.name === name)!
+    expect(parameter.required).toBe(true)
+    expect(parameter.schema.enum).toHaveLength(1)
+    return parameter.schema.enum[0]
+  })
 }
 
 /** Validates as the document says, and also that an object has no field that the document does not know. */

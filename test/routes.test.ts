@@ -89,10 +89,26 @@ test('GET / lists the endpoints that there are and the configuration', async () 
     model_ready: true,
     config: { mode: 'onnx', model_sha256: MODEL_SHA256, workers: 1, deadline_ms: 2000, num_motifs: 12 },
   })
+  expect(json.config.max_windows_per_request).toBeGreaterThan(1)
   expect(json.config.motif_labels).toHaveLength(12)
+  expect(json.endpoints).toEqual({
+    infer: 'POST /infer',
+    encode: 'POST /encode',
+    test: 'POST /test',
+    health: 'GET /healthz',
+    ready: 'GET /readyz',
+    metrics: 'GET /metrics',
+    status: 'GET /status',
+    docs: 'GET /docs',
+    openapi: 'GET /openapi.json',
+    stream: 'GET /stream',
+    v2: 'GET /v2',
+    v2_infer: 'POST /v2/models/tcn_encoder/infer',
+  })
   for (const endpoint of Object.values<string>(json.endpoints)) {
     const { status } = await ask(server, endpoint, { body: endpoint.startsWith('GET') ? '' : '{}' })
-    expect([200, 400], endpoint).toContain(status)
+    // 426: what a WebSocket says to those who do not ask for one.
+    expect(endpoint === 'GET /stream' ? [426] : [200, 400], endpoint).toContain(status)
   }
 })
 

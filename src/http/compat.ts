@@ -3,6 +3,7 @@ import { CHANNELS, LATENT_DIMS, TIMESTEPS } from '../core/window.ts'
 import type { Operation } from './infer.ts'
 import { type Answer, jsonAnswer } from './reply.ts'
 import { modelOf, type Service } from './service.ts'
+import { MODEL_NAME } from './v2/schema.ts'
 
 /** The routes of the sidecar that this engine replaces, beside `/infer` and health. */
 
@@ -27,6 +28,9 @@ export function root({ config, model, engine, version }: Service): Answer {
       status: 'GET /status',
       docs: 'GET /docs',
       openapi: 'GET /openapi.json',
+      stream: 'GET /stream',
+      v2: 'GET /v2',
+      v2_infer: `POST /v2/models/${MODEL_NAME}/infer`,
     },
     config: {
       mode: config.mode,
@@ -38,6 +42,7 @@ export function root({ config, model, engine, version }: Service): Answer {
       ring_slots: config.ringSlots,
       deadline_ms: config.deadlineMs,
       max_deadline_ms: config.maxDeadlineMs,
+      max_windows_per_request: config.maxWindowsPerRequest,
       num_motifs: config.motifCount,
       motif_labels: model.motifLabels,
       config_version: config.configVersion,

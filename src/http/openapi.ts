@@ -1,57 +1,32 @@
 import { z } from 'zod'
 import { BACKENDS } from '../core/backend.ts'
-import { LATENT_DIMS, TIMESTEPS, WINDOW_BYTES } from '../core/window.ts'
-import { AT_REST } from './compat.ts'
+import { LATENT_DIMS, WINDOW_BYTES } from '../core/window.ts'
 import { WINDOW_STATUSES } from './frame.ts'
-import { type ErrorCode, REPLY } from './reply.ts'
+import {
+  atRest,
+  binary,
+  type DocumentedOperation,
+  errorResponse,
+  errorResponses,
+  type Guard,
+  guardOf,
+  header,
+  headers,
+  INFERENCE_ERRORS,
+  INFERENCE_HEADERS,
+  INFERENCE_PARAMETERS,
+  jsonResponse,
+  MEANINGS,
+  OCTET_STREAM,
+  PAGE_HEADERS,
+  type Part,
+  type Paths,
+  parameter,
+  ref,
+} from './openapi-parts.ts'
 import { schemasOf } from './schema.ts'
 import type { Service } from './service.ts'
-
-/** An object of the OpenAPI document: it has its own rules, and a test that knows them. */
-export type Part = Record<string, unknown>
-export interface DocumentedOperation {
-  readonly operationId: string
-  readonly summary: string
-  readonly tags: readonly string[]
-  readonly responses: Readonly<Record<string, Part>>
-  readonly [field: string]: unknown
-}
-/** Operations by path and, in lower case, method. */
-export type Paths = Record<string, Record<string, DocumentedOperation>>
-
-const OCTET_STREAM = 'application/octet-stream'
-
-/** What each error code means. One without a meaning does not compile. */
-const MEANINGS: Record<ErrorCode, string> = {
-  invalid_window: 'a window of a wrong shape, type or range, or a body that has none',
-  invalid_request: 'something else in the request cannot be understood, for example X-Deadline-Ms',
-  unauthorized: 'no API key, or a wrong one',
-  not_found: 'there is no such path',
-  method_not_allowed: 'the path answers to other methods, see Allow',
-  body_too_large: 'more bytes, or more windows, than one request may have',
-  unsupported_media_type: 'a Content-Type that this path does not read',
-  overloaded: 'the window would have to wait longer than its deadline; no device time was spent',
-  internal_error: 'the server failed; its log says how',
-  model_unavailable: 'no worker has a model, or the worker was lost with the window',
-  draining: 'the server is about to end; the connection closes',
-  deadline_exceeded: 'the deadline passed before there was a result',
-  forbidden: 'a page of another origin, which CORS_ORIGINS does not list, wants to connect',
-  upgrade_required: 'the path is for WebSockets, and the request asks for no upgrade',
-  unload_not_allowed: 'ALLOW_MODEL_UNLOAD is not set, and this is the only model',
-}
-
-const COMES_BACK: ReadonlySet<ErrorCode> = new Set(['overloaded', 'model_unavailable', 'draining'])
-
-const INFERENCE_ERRORS: readonly ErrorCode[] = [
-  'invalid_window',
-  'invalid_request',
-  'body_too_large',
-  'unsupported_media_type',
-  'overloaded',
-  'model_unavailable',
-  'draining',
-  'deadline_exceeded',
-]
+import { V2_HEADERS, V2_PARAMETERS, V2_RESPONSES, V2_SCHEMAS, v2Paths } from './v2/openapi.ts'
 
 const HEADERS: Record<string, Part> = {
   'X-Request-ID': header("The client's own, or one that was made.", { type: 'string' }),
@@ -76,23 +51,19 @@ const HEADERS: Record<string, Part> = {
   'Retry-After': header('Seconds.', { type: 'string', pattern: '^[1-9][0-9]*$' }),
   'WWW-Authenticate': header('How to send a key.', { const: 'Bearer' }),
   Allow: header('The methods that the path answers to.', { type: 'string' }),
+  Upgrade: header('What the connection is, or has to become.', { const: 'websocket' }),
+  'Sec-WebSocket-Accept': header('Proves that the key was understood.', { type: 'string' }),
+  'Sec-WebSocket-Version': header('The only version that is spoken.', { const: '13' }),
+  'Sec-WebSocket-Protocol': {
+    ...header('Comes back to those who have named it.', { const: 'hailo.v1' }),
+    required: false,
+  },
+  ...V2_HEADERS,
 }
-const INFERENCE_PARAMETERS = ['X-Deadline-Ms', 'X-Request-ID', 'X-Correlation-ID'].map(name =>
-  ref(name, 'parameters'),
-)
-const PAGE_HEADERS = headers('X-Request-ID')
-const INFERENCE_HEADERS = headers(
-  'X-Request-ID',
-  'X-Correlation-ID',
-  'X-Inference-Backend',
-  'X-Model-Sha256',
-  'X-Config-Version',
-  'Server-Timing',
-)
 
 /** The description of this very server, in OpenAPI 3.1: as it is configured, with the routes that it has. */
-export function openApiOf({ config, version }: Service): Part & { paths: Paths } {
-  const guard = guardOf(config.apiKeys.length > 0)
+export function openApiOf({ config, model, version }: Service): Part & { paths: Paths } {
+  const guard = guardOf(config.apiKeys.length > 0, errorResponses(['unauthorized']))
   return {
     openapi: '3.1.1',
     info: {
@@ -101,7 +72,7 @@ export function openApiOf({ config, version }: Service): Part & { paths: Paths }
       license: { name: 'Apache-2.0', identifier: 'Apache-2.0' },
       description: [
         'Windows of IMU samples go in, their latent and motif scores come out.',
-        `Every error is one JSON shape, \`Error\`, or \`Problem\` for those who accept \`application/problem+json\`. An unknown path is answered 404 \`not_found\`, a known path with another method 405 \`method_not_allowed\`. Answers may gain fields.`,
+        `Every error is one JSON shape, \`Error\`, or \`Problem\` for those who accept \`application/problem+json\`. An unknown path is answered 404 \`not_found\`, a known path with another method 405 \`method_not_allowed\`. Below \`/v2\` every error is \`V2Error\`: text without a code, as the protocol has it. Answers may gain fields.`,
         `The deadline counts from the first byte of a request: ${config.deadlineMs} ms, unless \`X-Deadline-Ms\` says otherwise.`,
       ].join('\n\n'),
     },
@@ -110,6 +81,7 @@ export function openApiOf({ config, version }: Service): Part & { paths: Paths }
       { name: 'inference' },
       { name: 'health', description: 'For probes, scrapers and people.' },
       { name: 'stream', description: 'WebSocket.' },
+      { name: 'v2', description: 'The Open Inference Protocol, which KServe and Triton speak.' },
       { name: 'documentation' },
     ],
     paths: mergePaths(
@@ -117,15 +89,16 @@ export function openApiOf({ config, version }: Service): Part & { paths: Paths }
       healthPaths(guard),
       streamPaths(guard),
       documentationPaths(),
-      // The Open Inference Protocol's paths belong here.
+      v2Paths(config, model),
     ),
     components: {
-      schemas: componentsOf(schemasOf(config)),
+      schemas: componentsOf({ ...schemasOf(config), ...V2_SCHEMAS }),
       headers: HEADERS,
       parameters: parametersOf(config),
       responses: {
         NotFound: errorResponses(['not_found'])['404'],
         MethodNotAllowed: errorResponses(['method_not_allowed'])['405'],
+        ...V2_RESPONSES,
       },
       securitySchemes: {
         apiKey: { type: 'apiKey', in: 'header', name: 'X-API-Key' },
@@ -158,18 +131,6 @@ export function componentsOf(schemas: Record<string, z.ZodType>): Record<string,
   return Object.fromEntries(
     Object.entries(documents.schemas).map(([id, { $schema, $id, ...schema }]) => [id, schema]),
   )
-}
-
-/** Adds to an operation what a caller without a key is told, where one is needed. */
-type Guard = (operation: DocumentedOperation) => DocumentedOperation
-
-function guardOf(needsKey: boolean): Guard {
-  if (!needsKey) return operation => operation
-  return operation => ({
-    ...operation,
-    security: [{ apiKey: [] }, { bearer: [] }],
-    responses: { ...operation.responses, ...errorResponses(['unauthorized']) },
-  })
 }
 
 function inferencePaths(config: Service['config'], guard: Guard): Paths {
@@ -315,27 +276,57 @@ function healthPaths(guard: Guard): Paths {
 }
 
 function streamPaths(guard: Guard): Paths {
-  const stream = (operationId: string, summary: string) =>
-    guard({
+  const refusal = {
+    426: errorResponse(
+      { upgrade_required: MEANINGS.upgrade_required },
+      { ...PAGE_HEADERS, ...headers('Upgrade', 'Sec-WebSocket-Version') },
+    ),
+  }
+  const stream = (operationId: string, summary: string) => {
+    const get = guard({
       operationId,
       summary,
       tags: ['stream'],
       description:
-        'Frames are binary and little-endian; docs/stream.md draws them. The client says hello and is told how many windows it may have under way, its credits; each window gets exactly one answer, in the order of its sequence.',
+        'Frames are binary and little-endian, or JSON; docs/stream.md draws them. The client says hello and is told how many windows it may have under way, its credits; each window gets exactly one answer, in the order of its sequence.',
       parameters: [
         { name: 'Upgrade', in: 'header', required: true, schema: { const: 'websocket' } },
         { name: 'Sec-WebSocket-Key', in: 'header', required: true, schema: { type: 'string' } },
         { name: 'Sec-WebSocket-Version', in: 'header', required: true, schema: { const: '13' } },
+        {
+          name: 'Sec-WebSocket-Protocol',
+          in: 'header',
+          description:
+            '`hailo.v1`. A browser, which can set no other header, may name its API key here too: `hailo.v1, key.…`.',
+          schema: { type: 'string' },
+        },
       ],
       responses: {
-        101: { description: 'The connection is a WebSocket from here on.' },
-        426: { description: 'The request asks for no upgrade.' },
-        ...errorResponses(['draining'], PAGE_HEADERS),
+        101: {
+          description: 'The connection is a WebSocket from here on.',
+          headers: {
+            ...PAGE_HEADERS,
+            ...headers('Upgrade', 'Sec-WebSocket-Accept', 'Sec-WebSocket-Protocol'),
+          },
+        },
+        ...errorResponses(['forbidden']),
+        ...refusal,
+        503: errorResponse(
+          {
+            overloaded: 'all connections that WS_MAX_CONNECTIONS allows are taken',
+            draining: MEANINGS.draining,
+          },
+          PAGE_HEADERS,
+        ),
       },
     })
+    const refused = guard({ operationId, summary, tags: ['stream'], responses: refusal })
+    const head = { ...bodiless(refused), summary: 'Refused: a WebSocket begins with GET' }
+    return { get, head }
+  }
   return {
-    '/stream': { get: stream('stream', 'Windows and results over a WebSocket') },
-    '/ws/v1/analysis': { get: stream('streamAnalysis', 'The same as GET /stream') },
+    '/stream': stream('stream', 'Windows and results over a WebSocket'),
+    '/ws/v1/analysis': stream('streamAnalysis', 'The same as GET /stream'),
   }
 }
 
@@ -371,55 +362,20 @@ function documentationPaths(): Paths {
 }
 
 /** GET, and HEAD beside it, which has the same answers without their bodies. */
-function page(get: DocumentedOperation): Record<'get' | 'head', DocumentedOperation> {
-  const responses = { ...get.responses, ...errorResponses(['internal_error']) }
-  const bodiless = Object.entries(responses).map(([status, { content, ...rest }]) => [status, rest])
+function page(operation: DocumentedOperation): Record<'get' | 'head', DocumentedOperation> {
+  const get = { ...operation, responses: { ...operation.responses, ...errorResponses(['internal_error']) } }
+  return { get, head: bodiless(get) }
+}
+
+/** HEAD in place of GET. */
+function bodiless(get: DocumentedOperation): DocumentedOperation {
+  const responses = Object.entries(get.responses).map(([status, { content, ...rest }]) => [status, rest])
   return {
-    get: { ...get, responses },
-    head: {
-      ...get,
-      operationId: `${get.operationId}Head`,
-      summary: `${get.summary}, without the body`,
-      responses: Object.fromEntries(bodiless),
-    },
+    ...get,
+    operationId: `${get.operationId}Head`,
+    summary: `${get.summary}, without the body`,
+    responses: Object.fromEntries(responses),
   }
-}
-
-/** One response per status; several codes may share one. */
-function errorResponses(all: readonly ErrorCode[], headers: Part = PAGE_HEADERS): Record<string, Part> {
-  const responses: Record<string, Part> = {}
-  for (const status of new Set(all.map(code => REPLY[code].http))) {
-    const codes = all.filter(code => REPLY[code].http === status)
-    const narrowed = (name: string) => ({
-      schema: { allOf: [ref(name), { properties: { error: { enum: codes } } }] },
-    })
-    responses[status] = {
-      description: codes.map(code => `\`${code}\`: ${MEANINGS[code]}.`).join('\n\n'),
-      headers: {
-        ...headers,
-        ...(codes.some(code => COMES_BACK.has(code)) && { 'Retry-After': ref('Retry-After', 'headers') }),
-        ...(status === 401 && { 'WWW-Authenticate': ref('WWW-Authenticate', 'headers') }),
-        ...(status === 405 && { Allow: ref('Allow', 'headers') }),
-      },
-      content: {
-        'application/json': narrowed('Error'),
-        'application/problem+json': narrowed('Problem'),
-      },
-    }
-  }
-  return responses
-}
-
-function jsonResponse(description: string, schema: string, headers: Part = PAGE_HEADERS): Part {
-  return { description, headers, content: { 'application/json': { schema: ref(schema) } } }
-}
-
-function binary(description: string): Part {
-  return { schema: { type: 'string', format: 'binary', description } }
-}
-
-function header(description: string, schema: Part): Part {
-  return { description, required: true, schema }
 }
 
 /** Many windows may have their results from two backends. */
@@ -427,14 +383,7 @@ function listOf(word: string): string {
   return `^(${word})(, (${word}))*$`
 }
 
-function headers(...names: string[]): Part {
-  return Object.fromEntries(names.map(name => [name, ref(name, 'headers')]))
-}
-
 function parametersOf({ deadlineMs, maxDeadlineMs }: Service['config']): Record<string, Part> {
-  const parameter = (name: string, description: string, schema: Part) => ({
-    [name]: { name, in: 'header', description, schema },
-  })
   return {
     ...parameter(
       'X-Deadline-Ms',
@@ -445,17 +394,10 @@ function parametersOf({ deadlineMs, maxDeadlineMs }: Service['config']): Record<
       type: 'string',
     }),
     ...parameter('X-Correlation-ID', 'The same.', { type: 'string' }),
+    ...V2_PARAMETERS,
   }
-}
-
-function ref(name: string, kind: 'schemas' | 'headers' | 'parameters' = 'schemas'): Part {
-  return { $ref: `#/components/${kind}/${name}` }
 }
 
 function resultBytesOf(motifCount: number): number {
   return (LATENT_DIMS + motifCount) * 4
-}
-
-function atRest(): number[][] {
-  return Array.from({ length: TIMESTEPS }, () => [...AT_REST])
 }

@@ -169,6 +169,7 @@ const RootSchema = z.object({
     ring_slots: z.int().positive(),
     deadline_ms: z.number().positive(),
     max_deadline_ms: z.number().positive(),
+    max_windows_per_request: z.int().positive().describe('In one POST /infer.'),
     num_motifs: z.int().positive(),
     motif_labels: z.array(z.string()),
     config_version: z.string(),

@@ -10,7 +10,7 @@ import { type V2Context, V2Exchange } from './infer.ts'
 import { modelConfig, modelMetadata, ready, serverMetadata } from './model.ts'
 import { emptyAnswer, v2Error } from './reply.ts'
 import { loadModel, repositoryIndex, unloadModel } from './repository.ts'
-import { MAX_BATCH, MODEL_NAME } from './schema.ts'
+import { MODEL_NAME, maxBatchOf } from './schema.ts'
 import { Statistics } from './statistics.ts'
 
 /** Answers a request that infers nothing. @param body empty with GET, for the length of the call only */
@@ -43,7 +43,7 @@ export class V2Routes {
     this.#context = {
       ...context,
       modelVersions: perBackend(backend => modelOf(service, backend).version),
-      maxBatch: Math.min(MAX_BATCH, config.workers * config.ringSlots),
+      maxBatch: maxBatchOf(config),
       statistics: new Statistics(),
     }
   }

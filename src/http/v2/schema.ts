@@ -1,10 +1,16 @@
 import { z } from 'zod'
+import type { Config } from '../../config.ts'
 import { CHANNELS, TIMESTEPS } from '../../core/window.ts'
 
 /** The bodies of the Open Inference Protocol. Descriptions end the sentence "… is not valid, expected …". */
 
-/** Windows in one request. A server whose rings hold fewer takes fewer. */
+/** Windows in one request. A server whose rings hold fewer takes fewer, see maxBatchOf(). */
 export const MAX_BATCH = 64
+
+/** Windows in one request to this very server: never more than all rings hold together. */
+export function maxBatchOf({ workers, ringSlots }: Pick<Config, 'workers' | 'ringSlots'>): number {
+  return Math.min(MAX_BATCH, workers * ringSlots)
+}
 
 /** What clients call the model, whatever its manifest calls it and whichever backend runs it: it is in their URLs. */
 export const MODEL_NAME = 'tcn_encoder'
@@ -82,21 +88,24 @@ export type InferRequest = z.infer<typeof InferRequest>
 export const OutputTensor = z.object({
   name: z.enum(OUTPUT_NAMES),
   datatype: z.literal('FP32'),
-  shape: z.tuple([z.int(), z.int()]),
-  parameters: z.object({ binary_data_size: z.int() }).optional(),
-  data: z.array(z.number()).optional(),
+  shape: z.tuple([z.int().positive(), z.int().positive()]).describe('Windows, and values of each'),
+  parameters: z
+    .object({ binary_data_size: z.int().positive() })
+    .optional()
+    .describe('In binary: how many bytes lie behind the JSON'),
+  data: z.array(z.number()).optional().describe('Flat, row-major. Absent when it is binary'),
 })
 
 export const InferResponse = z.object({
   model_name: z.string(),
   model_version: z.string(),
   id: z.string().optional(),
-  parameters: z.object({ inference_backend: z.string() }),
+  parameters: z.object({ inference_backend: z.string().describe('Who answered; two after a fallback') }),
   outputs: z.array(OutputTensor),
 })
 export type InferResponse = z.infer<typeof InferResponse>
 
-export const ErrorResponse = z.object({ error: z.string() })
+export const ErrorResponse = z.object({ error: z.string().min(1).describe('For people') })
 
 export const ServerMetadata = z.object({
   name: z.string(),
@@ -124,7 +133,7 @@ export const ModelConfig = z.object({
   name: z.string(),
   platform: z.string(),
   backend: z.string(),
-  max_batch_size: z.int(),
+  max_batch_size: z.int().positive(),
   input: z.array(TensorConfig),
   output: z.array(TensorConfig),
   dynamic_batching: z.object({}),
@@ -132,8 +141,8 @@ export const ModelConfig = z.object({
 })
 
 const Duration = z.object({
-  count: z.int().describe('How often'),
-  ns: z.int().describe('Nanoseconds in all'),
+  count: z.int().nonnegative().describe('How often'),
+  ns: z.int().nonnegative().describe('Nanoseconds in all'),
 })
 
 export const ModelStatistics = z.object({
@@ -141,9 +150,9 @@ export const ModelStatistics = z.object({
     z.object({
       name: z.string(),
       version: z.string(),
-      last_inference: z.int().describe('Unix time in ms, 0 before the first'),
-      inference_count: z.int().describe('Windows that got a result, over all doors'),
-      execution_count: z.int().describe('Runs of the model, each of one batch, over all doors'),
+      last_inference: z.int().nonnegative().describe('Unix time in ms, 0 before the first'),
+      inference_count: z.int().nonnegative().describe('Windows that got a result, over all doors'),
+      execution_count: z.int().nonnegative().describe('Runs of the model, each of one batch, over all doors'),
       inference_stats: z.object({
         success: Duration,
         fail: Duration,
