@@ -10,6 +10,7 @@ import { Agent, request } from 'node:http'
 import { connect, type Socket } from 'node:net'
 import { cpus, release } from 'node:os'
 import { join } from 'node:path'
+import { env } from 'node:process'
 import { buffer } from 'node:stream/consumers'
 import { setTimeout as sleep } from 'node:timers/promises'
 import { parseArgs } from 'node:util'
@@ -217,7 +218,7 @@ async function main(): Promise<number> {
   if (!(seconds > 0 && streams >= 0)) throw new TypeError('Cannot soak: expected numbers above 0')
 
   const server = spawn(process.execPath, [join(PROJECT_FOLDER, 'dist/src/main.js')], {
-    env: { LOG_LEVEL: 'error', ...process.env, SIDECAR_PORT: '0' },
+    env: { LOG_LEVEL: 'error', ...env, SIDECAR_PORT: '0' },
     stdio: ['ignore', 'pipe', 'inherit'],
   })
   let printed = ''

@@ -14,6 +14,8 @@ import { type Hef, type HefStream, readHef } from './hef/hef.ts'
 /** What a backend needs to know of the model, verified against its manifest. Frozen. */
 export interface Model {
   readonly name: string
+  /** What clients of the Open Inference Protocol call it, in their URLs. */
+  readonly servedName: string
   readonly version: string
   /** 64 lower-case hex digits of the artifact, `stub` for the stub. */
   readonly sha256: string
@@ -144,6 +146,7 @@ function describe({ path, bytes, manifest, manifestPath, config }: Artifact) {
   }
   return {
     name: manifest.name,
+    servedName: manifest.served_name ?? manifest.name,
     version: config.modelVersion ?? manifest.version,
     sha256,
     path,
@@ -248,9 +251,13 @@ function readMotifHead(manifest: Manifest, manifestPath: string): MotifHead {
   return Object.freeze({ weights, bias: values.slice(motifs * LATENT_DIMS) })
 }
 
+/** The name that the Open Inference Protocol's clients of this family use. */
+const SERVED_NAME = 'tcn_encoder'
+
 function stub(config: Config): Model {
   return Object.freeze({
     name: 'stub',
+    servedName: SERVED_NAME,
     version: config.modelVersion ?? '0',
     sha256: 'stub',
     path: null,
@@ -269,6 +276,10 @@ const exactly = (expected: readonly string[]) =>
 /** The parts of a manifest that the engine acts on. Whatever else it says is for people. */
 const Manifest = z.object({
   name: z.string().min(1),
+  served_name: z
+    .string()
+    .regex(/^[\w.-]{1,128}$/)
+    .optional(),
   version: z.string().min(1),
   input: z.object({
     name: z.string().min(1),

@@ -21,6 +21,7 @@ test('loadModel() describes the shipped model as its manifest does', () => {
   const { golden, plan, ...model } = loadModel(loadConfig({}))
   expect(model).toEqual({
     name: 'tcn-vae-motion-12',
+    servedName: 'tcn_encoder',
     version: '1.0.0',
     sha256: SHA256,
     path: loadConfig({}).onnxPath,
@@ -70,6 +71,7 @@ test('loadModel() in stub mode opens no file', () => {
   }
   expect(loadModel(loadConfig(env))).toEqual({
     name: 'stub',
+    servedName: 'tcn_encoder',
     version: '0',
     sha256: 'stub',
     path: null,
@@ -244,6 +246,7 @@ describe('loadModel() of a HEF', () => {
     const model = loadModel(loadConfig({ HEF_PATH: hefPath, HAILO_SCHEDULER: 'none', ...env }))
     expect(model).toMatchObject({
       name: 'tcn-vae-motion-12',
+      servedName: 'tcn_encoder',
       sha256,
       path: hefPath,
       normalisation: NORMALISATION,

@@ -37,16 +37,16 @@ export function refusal(load: StreamLoad, budgetMs: number): Refusal | null {
   return lateMs > 0 ? { reason: 'wait_too_long', retryAfterMs: lateMs } : null
 }
 
-/** So long a live window may have to wait behind bulk that was let in before it, ms: a quarter of what EdgeInfer grants. */
+/** Bulk is let in as long as a live window behind it would be answered within this, ms: a quarter of EdgeInfer's patience. */
 const BULK_AHEAD_MS = 10
 
 /**
- * Whether a bulk window may go into this ring now: at most half of the slots, and only as much ahead
- * as a live window that comes next can afford to wait behind.
+ * Whether a bulk window may go into this ring now: into half of the slots, and only as far ahead as a live
+ * window that comes next can afford to wait behind. Where everything is slow, that is one at a time.
  */
-export function hasRoomForBulk({ inFlight, capacity, serviceMs, stalledMs }: StreamLoad): boolean {
-  if (inFlight === 0) return true
-  return inFlight < capacity / 2 && inFlight * serviceMs + stalledMs <= BULK_AHEAD_MS
+export function hasRoomForBulk(load: StreamLoad): boolean {
+  if (load.inFlight === 0) return true
+  return load.inFlight < load.capacity / 2 && predictedWaitMs(load) <= BULK_AHEAD_MS
 }
 
 /** A first guess, ms per window, until the warm-up has measured it. */

@@ -3,7 +3,6 @@ import { CHANNELS, LATENT_DIMS, TIMESTEPS } from '../core/window.ts'
 import type { Operation } from './infer.ts'
 import { type Answer, jsonAnswer } from './reply.ts'
 import { modelOf, type Service } from './service.ts'
-import { MODEL_NAME } from './v2/schema.ts'
 
 /** The routes of the sidecar that this engine replaces, beside `/infer` and health. */
 
@@ -30,7 +29,7 @@ export function root({ config, model, engine, version }: Service): Answer {
       openapi: 'GET /openapi.json',
       stream: 'GET /stream',
       v2: 'GET /v2',
-      v2_infer: `POST /v2/models/${MODEL_NAME}/infer`,
+      v2_infer: `POST /v2/models/${model.servedName}/infer`,
     },
     config: {
       mode: config.mode,

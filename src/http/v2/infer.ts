@@ -10,7 +10,7 @@ import { Exchange, type InferenceContext, lostFailure, refusedFailure } from '..
 import type { Answer, Failure } from '../reply.ts'
 import { encodingOf, inflateBody } from './inflate.ts'
 import { v2Error } from './reply.ts'
-import { MAX_BATCH, MODEL_NAME } from './schema.ts'
+import { MAX_BATCH } from './schema.ts'
 import type { Statistics } from './statistics.ts'
 import {
   badWindow,
@@ -29,6 +29,7 @@ const BULK_PRIORITY = 2
 
 /** The model as this protocol tells of it. */
 export interface V2Context extends InferenceContext {
+  readonly modelName: string
   readonly modelVersions: Record<BackendKind, string>
   /** Windows that one request may bring: never more than all rings hold together. */
   readonly maxBatch: number
@@ -201,10 +202,10 @@ export class V2Exchange extends Exchange implements BulkSource {
   /** @param last where the last result was: the request waited for it, so its times are the request's */
   #reply(request: DecodedRequest, results: Float32Array, last: Slot): void {
     clearTimeout(this.#patience)
-    const { modelVersions, statistics } = this.context
+    const { modelName, modelVersions, statistics } = this.context
     const startedMs = monotonicMs()
     const head = {
-      model_name: MODEL_NAME,
+      model_name: modelName,
       model_version: modelVersions[last.backend],
       id: request.id,
       parameters: { inference_backend: [...this.#answeredBy].join() },

@@ -4,7 +4,7 @@ import { reasonsNotReady } from '../health.ts'
 import { type Answer, jsonAnswer } from '../reply.ts'
 import type { Service } from '../service.ts'
 import { emptyAnswer, v2Error } from './reply.ts'
-import { INPUT_NAME, MODEL_NAME } from './schema.ts'
+import { INPUT_NAME } from './schema.ts'
 
 /** What the protocol tells of this server and its one model. */
 
@@ -31,7 +31,7 @@ export function serverMetadata({ version }: Service): Answer {
 export function modelMetadata({ model, config }: Service): Answer {
   const tensor = (name: string, ...shape: number[]) => ({ name, datatype: 'FP32', shape: [-1, ...shape] })
   return jsonAnswer(200, {
-    name: MODEL_NAME,
+    name: model.servedName,
     versions: [model.version],
     platform: PLATFORMS[config.mode].platform,
     inputs: [tensor(INPUT_NAME, TIMESTEPS, CHANNELS)],
@@ -40,10 +40,10 @@ export function modelMetadata({ model, config }: Service): Answer {
 }
 
 /** `GET /v2/models/M/config` */
-export function modelConfig({ config }: Service, maxBatch: number): Answer {
+export function modelConfig({ config, model }: Service, maxBatch: number): Answer {
   const tensor = (name: string, ...dims: number[]) => ({ name, data_type: 'TYPE_FP32', dims })
   return jsonAnswer(200, {
-    name: MODEL_NAME,
+    name: model.servedName,
     ...PLATFORMS[config.mode],
     max_batch_size: maxBatch,
     input: [tensor(INPUT_NAME, TIMESTEPS, CHANNELS)],

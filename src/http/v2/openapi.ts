@@ -31,7 +31,6 @@ import {
   InferRequest,
   InferResponse,
   LoadRequest,
-  MODEL_NAME,
   ModelConfig,
   ModelMetadata,
   ModelStatistics,
@@ -162,7 +161,7 @@ export function v2Paths(config: Config, model: Model): Paths {
     }),
   })
 
-  const modelName = pathParameter('model', 'The one model that there is.', MODEL_NAME)
+  const modelName = pathParameter('model', 'The one model that there is.', model.servedName)
   const version = pathParameter('version', 'The version of the model.', model.version)
   const repositoryPath = '/v2/repository/models/{model}'
   return {

@@ -3,7 +3,7 @@ import { reasonsNotReady } from '../health.ts'
 import { type Answer, type Failure, jsonAnswer } from '../reply.ts'
 import type { Service } from '../service.ts'
 import { emptyAnswer, v2Error } from './reply.ts'
-import { faultIn, IndexRequest, LoadRequest, MODEL_NAME } from './schema.ts'
+import { faultIn, IndexRequest, LoadRequest } from './schema.ts'
 
 /** `POST /v2/repository/index` @param body may be empty */
 export function repositoryIndex(service: Service, body: Uint8Array): Answer {
@@ -11,9 +11,9 @@ export function repositoryIndex(service: Service, body: Uint8Array): Answer {
   if ('code' in asked) return v2Error(asked)
   const reasons = reasonsNotReady(service)
   if (asked.document.ready && reasons.length > 0) return jsonAnswer(200, [])
-  const { version } = service.model
+  const { servedName, version } = service.model
   const state = reasons.length === 0 ? 'READY' : 'UNAVAILABLE'
-  return jsonAnswer(200, [{ name: MODEL_NAME, version, state, reason: reasons.join('; ') }])
+  return jsonAnswer(200, [{ name: servedName, version, state, reason: reasons.join('; ') }])
 }
 
 /** `POST /v2/repository/models/M/load`: lets clients in again. There is one model, and it stays as it was started. */

@@ -10,7 +10,7 @@ import { type V2Context, V2Exchange } from './infer.ts'
 import { modelConfig, modelMetadata, ready, serverMetadata } from './model.ts'
 import { emptyAnswer, v2Error } from './reply.ts'
 import { loadModel, repositoryIndex, unloadModel } from './repository.ts'
-import { MODEL_NAME, maxBatchOf } from './schema.ts'
+import { maxBatchOf } from './schema.ts'
 import { Statistics } from './statistics.ts'
 
 /** Answers a request that infers nothing. @param body empty with GET, for the length of the call only */
@@ -42,6 +42,7 @@ export class V2Routes {
     this.#service = service
     this.#context = {
       ...context,
+      modelName: service.model.servedName,
       modelVersions: perBackend(backend => modelOf(service, backend).version),
       maxBatch: maxBatchOf(config),
       statistics: new Statistics(),
@@ -104,10 +105,10 @@ export class V2Routes {
 
   /** What the path names and this server does not have. */
   #unknownIn(pattern: string, request: HttpRequest): Failure | null {
-    const { version } = this.#service.model
+    const { servedName, version } = this.#service.model
     const known = pattern.split('/').filter(part => part.startsWith(':'))
     for (const [index, parameter] of known.entries()) {
-      const expected = parameter === ':model' ? MODEL_NAME : version
+      const expected = parameter === ':model' ? servedName : version
       if (decoded(request.getParameter(index) ?? '') === expected) continue
       const what = parameter === ':model' ? 'model' : 'version of the model'
       return { code: 'not_found', detail: `There is no such ${what} here, only ${expected}` }

@@ -12,8 +12,6 @@ export function maxBatchOf({ workers, ringSlots }: Pick<Config, 'workers' | 'rin
   return Math.min(MAX_BATCH, workers * ringSlots)
 }
 
-/** What clients call the model, whatever its manifest calls it and whichever backend runs it: it is in their URLs. */
-export const MODEL_NAME = 'tcn_encoder'
 export const INPUT_NAME = 'imu_window'
 export const OUTPUT_NAMES = ['latent', 'motif_scores'] as const
 export type OutputName = (typeof OUTPUT_NAMES)[number]

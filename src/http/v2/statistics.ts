@@ -1,5 +1,5 @@
 import type { Service } from '../service.ts'
-import { MODEL_NAME, type ModelStatistics } from './schema.ts'
+import type { ModelStatistics } from './schema.ts'
 
 type Duration = { count: number; ns: number }
 type InferenceStats = ModelStatistics['model_stats'][number]['inference_stats']
@@ -44,7 +44,7 @@ export class Statistics {
     return {
       model_stats: [
         {
-          name: MODEL_NAME,
+          name: model.servedName,
           version: model.version,
           last_inference: metrics.lastInferenceAt?.getTime() ?? 0,
           inference_count: counters.reduce((sum, { inferred }) => sum + inferred, 0),
