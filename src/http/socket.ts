@@ -3,6 +3,7 @@ import { setTimeout as sleep } from 'node:timers/promises'
 import { monotonicMs } from '../clock.ts'
 import type { Engine } from '../engine/engine.ts'
 import type { Access } from './access.ts'
+import { refusedFailure } from './exchange.ts'
 import type { AnswerGate } from './gate.ts'
 import { errorAnswer, type Failure, retryAfter, send, UNAUTHORIZED } from './reply.ts'
 import { requestIdOf } from './request-id.ts'
@@ -164,7 +165,9 @@ export class StreamSockets {
     const apiKey = request.getHeader('x-api-key') || (authorization === '' ? (keyProtocol ?? '') : '')
     if (!access.allows({ apiKey, authorization })) return UNAUTHORIZED
     const headers = { 'Retry-After': retryAfter(RETRY_MS) }
-    if (engine.draining) return { code: 'draining', detail: 'The server is shutting down', headers }
+    // Not let in either while no window would be: a client that sends what it has would only lose it.
+    const refused = engine.refuseAll()
+    if (refused !== null) return refusedFailure(refused)
     if (this.#connections.size < maxConnections) return null
     const detail = `All ${maxConnections} connections that WS_MAX_CONNECTIONS allows are taken`
     return { code: 'overloaded', status: 503, detail, headers }
