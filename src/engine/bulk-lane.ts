@@ -12,7 +12,9 @@ export interface BulkSource {
 }
 
 /** Looked again so often while nothing is in flight that could make room, ms. */
-const RETRY_MS = 5
+const RETRY_MS = 2
+/** So long at a time windows are let in, ms: live requests come in between. */
+const TURN_MS = 2
 /** After so long without any room, bulk gets ... */
 const STARVED_MS = 100
 /** ... so many windows in between live traffic. */
@@ -58,11 +60,12 @@ export class BulkLane {
     if (this.#pumping || this.#sources.length === 0) return
     this.#pumping = true
     try {
+      const endMs = monotonicMs() + TURN_MS
       let room = this.#room()
       while (room !== null && this.#sources.length > 0) {
         const source = this.#sources.shift()!
         if (source.submitNext(room)) this.#sources.push(source)
-        room = this.#room()
+        room = monotonicMs() < endMs ? this.#room() : null
       }
     } finally {
       this.#pumping = false

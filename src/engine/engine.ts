@@ -165,6 +165,13 @@ export class Engine {
     )
   }
 
+  /** A window that waited in the bulk lane is given up. Counted like one that was refused when it came. */
+  shed(code: RefusalCode): void {
+    if (code === 'overloaded') this.#shedAtMs = monotonicMs()
+    const reasons = { overloaded: 'no_room', draining: 'draining', model_unavailable: 'no_worker' } as const
+    this.#observer.refused(code, reasons[code])
+  }
+
   /** Hands the window in the stream's next slot to its worker; `waiter` is told the outcome once. */
   submit(stream: Stream, times: { arrivedMs: number; deadlineMs: number }, waiter: Waiter): InFlight {
     const inFlight = stream.publish(times.arrivedMs, times.deadlineMs, waiter)

@@ -58,6 +58,7 @@ export const REFUSAL_REASONS = [
   'starting',
   'no_worker',
   'unloaded',
+  'no_room',
 ] as const
 
 export type RefusalReason = (typeof REFUSAL_REASONS)[number]

@@ -5,35 +5,80 @@ export interface BodyReader {
   onBody(bytes: Uint8Array): void
   /** A part came, and it was not the last. */
   onPart(): void
-  /**
-   * Called once, when more than the limit has come. The rest is thrown away, unless the response is
-   * given another reader.
-   * @param parts what has come so far, each for the length of the call only
-   * @param isLast nothing more will come
-   */
-  onTooLarge(receivedBytes: number, parts: readonly Uint8Array[], isLast: boolean): void
+  /** Called once, when more than the limit has come. The rest is thrown away, unless it is passed on. */
+  onTooLarge(receivedBytes: number): void
 }
 
+/** Takes a part of a body, for the length of the call only. */
+type Taker = (part: Uint8Array, isLast: boolean) => void
+
+const FIRST_BYTES = 4096
+
 /**
- * Collects a request's body up to a limit and hands it over once, whole. A body in one piece, as a
- * window mostly comes, is lent straight from the socket's buffer without a copy.
+ * The body of a request. It is collected up to a limit and handed over once, whole; in one piece, as a
+ * window mostly comes, it is lent straight from the socket's buffer without a copy. Or each part is passed
+ * on as it comes.
  */
-export function readBody(response: HttpResponse, limitBytes: number, reader: BodyReader): void {
-  let received = 0
-  let parts: Uint8Array[] = []
-  response.onData((chunk, isLast) => {
-    if (received > limitBytes) return
-    received += chunk.byteLength
-    const lent = new Uint8Array(chunk)
-    if (received > limitBytes) {
-      const all = [...parts, lent]
-      parts = []
-      reader.onTooLarge(received, all, isLast)
-    } else if (isLast) {
-      reader.onBody(parts.length === 0 ? lent : Buffer.concat([...parts, lent]))
-    } else {
-      if (chunk.byteLength > 0) parts.push(lent.slice())
-      reader.onPart()
+export class Body {
+  /** What has come so far, when it came in parts: the first `#received` bytes. */
+  #collected: Buffer = Buffer.alloc(0)
+  #received = 0
+  #taker: Taker | null = null
+  #done = false
+
+  /** @param limitBytes below 0, every part is too large: nothing is collected */
+  constructor(response: HttpResponse, limitBytes: number, reader: BodyReader) {
+    response.onData((chunk, isLast) => {
+      const lent = new Uint8Array(chunk)
+      if (this.#taker !== null) return this.#taker(lent, isLast)
+      if (this.#done) return
+      if (this.#received + lent.length > limitBytes) {
+        this.#done = true
+        reader.onTooLarge(this.#received + lent.length)
+        ;(this.#taker as Taker | null)?.(lent, isLast)
+      } else if (isLast) {
+        this.#done = true
+        if (this.#received > 0) this.#collect(lent)
+        reader.onBody(this.#received > 0 ? this.collected : lent)
+        this.#collected = Buffer.alloc(0)
+      } else {
+        this.#collect(lent)
+        reader.onPart()
+      }
+    })
+  }
+
+  get collected(): Buffer {
+    return this.#collected.subarray(0, this.#received)
+  }
+
+  /** Passes on what has come, and every part from here on. */
+  passOn(taker: Taker): void {
+    this.#taker = taker
+    if (this.#received > 0) taker(this.collected, false)
+    this.#collected = Buffer.alloc(0)
+  }
+
+  /** Nobody wants the rest. */
+  drop(): void {
+    this.#done = true
+    this.#collected = Buffer.alloc(0)
+    this.#received = 0
+  }
+
+  #collect(part: Uint8Array): void {
+    const needed = this.#received + part.length
+    if (needed > this.#collected.length) {
+      const larger = Buffer.allocUnsafe(Math.max(FIRST_BYTES, 2 * needed))
+      this.#collected.copy(larger, 0, 0, this.#received)
+      this.#collected = larger
     }
-  })
+    this.#collected.set(part, this.#received)
+    this.#received = needed
+  }
+}
+
+/** Collects a body that has to be known whole. */
+export function readBody(response: HttpResponse, limitBytes: number, reader: BodyReader): Body {
+  return new Body(response, limitBytes, reader)
 }

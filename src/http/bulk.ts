@@ -3,31 +3,40 @@ import type { BackendKind } from '../core/backend.ts'
 import type { Outcome } from '../core/outcome.ts'
 import type { Slot } from '../core/slot.ts'
 import type { BulkSource } from '../engine/bulk-lane.ts'
+import type { RefusalCode } from '../engine/observer.ts'
 import type { InFlight, Stream, Waiter } from '../engine/stream.ts'
 import { type InferenceContext, lostFailure, serverTiming } from './exchange.ts'
 import { WINDOW_STATUSES, type WindowStatus } from './frame.ts'
 import { type Answer, type ErrorCode, encodeResult, type Failure, type LongBody } from './reply.ts'
 import type { WindowReader } from './window-readers.ts'
 
-/** An upload of which nothing comes for so long is given up, before uWebSockets closes its connection (8 s or more). */
-const STALLED_AFTER_MS = 7000
-/** What a row of a window without a result holds, 76 times: a quiet NaN that carries the window's status. */
+/** An upload must bring so much in so long: uWebSockets closes slower ones after 8 to 12 s, without a word. */
+const PACE_MS = 7000
+const PACE_BYTES = (PACE_MS / 1000) * 16 * 1024
+const LOOK_INTERVAL_MS = 500
+/** What a row of a window without a result holds, over and over: a quiet NaN that carries the window's status. */
 const QUIET_NAN = 0x7fc00000
 
 /** What another try may mend. */
 const COMES_BACK: ReadonlySet<Status> = new Set(['overloaded', 'model_unavailable', 'draining'])
 
 type Status = Extract<WindowStatus, ErrorCode>
+/** Why no further window of an upload is tried. */
+type GivenUp = { readonly status: RefusalCode | 'deadline_exceeded'; readonly detail: string }
 
 /** Who takes the answer of an upload: its HTTP exchange. */
 export interface UploadOwner {
   /** The deadline that the client asked for, monotonic ms; Infinity when it named none. */
   readonly deadlineMs: number
+  /** Windows that the body will bring, as far as its head told; else 0. */
+  readonly expected: number
+  readonly limitBytes: number
   /** Stops reading the body, or goes on; the sender feels it through TCP. */
   pause(): void
   resume(): void
   answer(answer: Answer): void
-  fail(failure: Failure): void
+  /** @param counted the windows that it is about have been counted as failures already */
+  fail(failure: Failure, counted: boolean): void
 }
 
 /**
@@ -40,16 +49,23 @@ export class BulkUpload implements BulkSource {
   readonly #results: Results
   readonly #context: InferenceContext
   readonly #inFlight = new Set<InFlight>()
+  /** Windows that came. */
   #count = 0
+  #received = 0
   #firstFailure: { status: Status; detail: string } | null = null
+  /** Nothing more will come, or be waited for. */
   #complete = false
   #paused = false
   #over = false
   /** Why no further window is tried. */
-  #givenUp: { status: Status; detail: string } | null = null
+  #givenUp: GivenUp | null = null
   readonly #deadline: NodeJS.Timeout | undefined
-  /** Runs while the body does not come, or while no window finds room. */
-  #patience: NodeJS.Timeout | undefined
+  readonly #look: NodeJS.Timeout
+  /** Since when the sender has been measured, and what had come by then. */
+  #paceMs = monotonicMs()
+  #paceBytes = 0
+  /** When a window last found room. */
+  #submittedMs = monotonicMs()
 
   constructor(owner: UploadOwner, reader: WindowReader, results: Results, context: InferenceContext) {
     this.#owner = owner
@@ -61,51 +77,45 @@ export class BulkUpload implements BulkSource {
       const leftMs = Math.max(1, owner.deadlineMs - monotonicMs())
       this.#deadline = setTimeout(() => this.#giveUp('deadline_exceeded', 'The deadline has passed'), leftMs)
     }
-    this.#expectMore()
+    this.#look = setInterval(() => this.#lookAfter(), LOOK_INTERVAL_MS)
   }
 
-  /** @param lent for the length of the call only */
-  onPart(lent: Uint8Array, isLast: boolean): void {
+  /** @param part for the length of the call only */
+  onPart(part: Uint8Array, isLast: boolean): void {
     if (this.#over) return
+    if (!this.#reader.hasNext()) this.#submittedMs = monotonicMs()
     this.#complete = isLast
-    this.#expectMore()
-    this.#reader.push(lent)
-    if (this.#reader.fault !== null) return this.#refuse(this.#reader.fault)
-    this.#context.engine.bulk.offer(this)
-    this.#reader.retain()
-    if (!this.#over) this.#goOn()
+    this.#received += part.length
+    if (this.#received > this.#owner.limitBytes) {
+      const { maxWindowsPerRequest } = this.#context
+      return this.#failWhole(tooManyWindows(maxWindowsPerRequest))
+    }
+    this.#reader.push(part)
+    if (this.#givenUp !== null) this.#failReady()
+    else if (this.#reader.hasNext()) this.#context.engine.bulk.offer(this)
+    this.#goOn()
   }
 
   submitNext(stream: Stream): boolean {
-    const { engine, maxDeadlineMs, maxWindowsPerRequest } = this.#context
-    const refused = engine.refuseAll()
-    if (refused !== null) this.#giveUp(refused.code, refused.detail)
-    while (this.#reader.ready > 0 && !this.#over) {
-      if (this.#count === maxWindowsPerRequest) {
-        this.#end()
-        this.#owner.fail(tooManyWindows(maxWindowsPerRequest))
-        return false
-      }
+    const { engine, maxDeadlineMs } = this.#context
+    if (engine.draining) this.drain()
+    else if (engine.unloaded) this.#giveUp('model_unavailable', 'The model was unloaded')
+    while (!this.#over && this.#givenUp === null && this.#reader.hasNext()) {
+      if (this.#isTooMany()) return false
       const index = this.#count++
-      if (this.#givenUp !== null) {
-        this.#reader.skip()
-        this.#fail(index, this.#givenUp.status, this.#givenUp.detail)
-        continue
-      }
       const fault = this.#reader.takeInto(stream.ring.nextSlot!)
       if (fault !== null) {
         this.#fail(index, 'invalid_window', fault)
-        continue
+        return this.#hasMore()
       }
       const arrivedMs = monotonicMs()
       const deadlineMs = Math.min(this.#owner.deadlineMs, arrivedMs + maxDeadlineMs)
       const waiter = new BulkWindow(this, index)
       waiter.inFlight = engine.submit(stream, { arrivedMs, deadlineMs }, waiter)
       this.#inFlight.add(waiter.inFlight)
-      this.#expectMore()
-      break
+      this.#submittedMs = arrivedMs
+      return this.#hasMore()
     }
-    if (this.#reader.ready > 0 && !this.#over) return true
     this.#goOn()
     return false
   }
@@ -121,64 +131,94 @@ export class BulkUpload implements BulkSource {
     this.#goOn()
   }
 
+  /** The server shuts down: what is in flight is answered, and nothing more is waited for. */
+  drain(): void {
+    if (this.#over) return
+    const cut = !this.#complete
+    this.#complete = true
+    this.#giveUp('draining', 'The server is shutting down')
+    if (cut && !this.#over) while (this.#count < this.#owner.expected) this.#failNext()
+    this.#goOn()
+  }
+
   /** The client is gone: nobody waits for its windows. */
   cancel(): void {
     this.#end()
   }
 
+  #hasMore(): boolean {
+    if (this.#reader.hasNext()) return true
+    this.#goOn()
+    return false
+  }
+
   /** Reads on when all that has come has been taken, and answers when all has ended. */
   #goOn(): void {
     if (this.#over) return
-    if (this.#reader.ready > 0) {
-      if (!this.#complete && !this.#paused) {
-        this.#paused = true
-        this.#expectMore()
-        this.#owner.pause()
-      }
-      return
-    }
-    if (!this.#complete) {
-      if (this.#paused) {
-        this.#paused = false
-        this.#expectMore()
-        this.#owner.resume()
-      }
-      return
-    }
-    const fault = this.#reader.end()
-    if (fault !== null) this.#refuse(fault)
+    if (this.#reader.hasNext()) return this.#setPaused(!this.#complete)
+    this.#setPaused(false)
+    if (this.#reader.fault !== null) return this.#failWhole(this.#reader.fault)
+    if (!this.#complete) return
+    if (this.#givenUp === null) this.#reader.end()
+    if (this.#reader.fault !== null) this.#failWhole(this.#reader.fault)
     else if (this.#inFlight.size === 0) this.#answer()
   }
 
-  #expectMore(): void {
-    clearTimeout(this.#patience)
-    const { maxDeadlineMs } = this.#context
-    this.#patience = setTimeout(
-      () => {
-        if (this.#paused || this.#complete) {
-          const status = this.#context.engine.available ? 'overloaded' : 'model_unavailable'
-          this.#giveUp(status, `No window found room for ${maxDeadlineMs} ms`)
-        } else {
-          this.#end()
-          this.#owner.fail({
-            code: 'deadline_exceeded',
-            detail: `The body is not complete, and nothing of it has come for ${STALLED_AFTER_MS} ms`,
-          })
-        }
-      },
-      this.#paused || this.#complete ? maxDeadlineMs : STALLED_AFTER_MS,
-    )
+  #setPaused(paused: boolean): void {
+    if (paused === this.#paused) return
+    this.#paused = paused
+    if (paused) return this.#owner.pause()
+    this.#paceMs = monotonicMs()
+    this.#paceBytes = this.#received
+    this.#owner.resume()
+  }
+
+  /** Gives up what finds no room, and a sender that is too slow. */
+  #lookAfter(): void {
+    const { engine, maxDeadlineMs } = this.#context
+    const nowMs = monotonicMs()
+    if (this.#reader.hasNext()) {
+      if (nowMs - this.#submittedMs < maxDeadlineMs) return
+      const status = engine.available ? 'overloaded' : 'model_unavailable'
+      return this.#giveUp(status, `No window found room for ${maxDeadlineMs} ms`)
+    }
+    if (this.#complete || nowMs - this.#paceMs < PACE_MS) return
+    const bytes = this.#received - this.#paceBytes
+    if (bytes < PACE_BYTES) {
+      const detail = `The body brought ${bytes} bytes in ${PACE_MS} ms, expected ${PACE_BYTES} or more`
+      return this.#failWhole({ code: 'deadline_exceeded', detail })
+    }
+    this.#paceMs = nowMs
+    this.#paceBytes = this.#received
   }
 
   /** From here on windows fail without being tried; those in flight end as they do. */
-  #giveUp(status: Status, detail: string): void {
+  #giveUp(status: GivenUp['status'], detail: string): void {
+    if (this.#over) return
     this.#givenUp ??= { status, detail }
     this.#context.engine.bulk.withdraw(this)
-    while (this.#reader.ready > 0) {
-      this.#reader.skip()
-      this.#fail(this.#count++, this.#givenUp.status, this.#givenUp.detail)
-    }
+    this.#failReady()
     this.#goOn()
+  }
+
+  #failReady(): void {
+    while (!this.#over && this.#reader.hasNext() && !this.#isTooMany()) {
+      this.#reader.skip()
+      this.#failNext()
+    }
+  }
+
+  #failNext(): void {
+    const { status, detail } = this.#givenUp!
+    if (status !== 'deadline_exceeded') this.#context.engine.shed(status)
+    this.#fail(this.#count++, status, detail)
+  }
+
+  #isTooMany(): boolean {
+    const { maxWindowsPerRequest } = this.#context
+    if (this.#count < maxWindowsPerRequest) return false
+    this.#failWhole(tooManyWindows(maxWindowsPerRequest))
+    return true
   }
 
   #fail(index: number, status: Status, detail: string): void {
@@ -187,29 +227,25 @@ export class BulkUpload implements BulkSource {
     this.#results.failed(index, status, detail)
   }
 
-  /** The body as a whole is not what it should be: no part of it is answered. */
-  #refuse(fault: string): void {
+  /** No part of it is answered. */
+  #failWhole(failure: Failure): void {
     this.#end()
-    this.#owner.fail({ code: 'invalid_window', detail: fault })
+    this.#owner.fail(failure, false)
   }
 
   #answer(): void {
-    this.#end()
     const results = this.#results
     if (this.#count === 0) {
-      return this.#owner.fail({
-        code: 'invalid_window',
-        detail: 'Cannot read windows: there are none, expected one or more',
-      })
+      const detail = 'Cannot read windows: there are none, expected one or more'
+      return this.#failWhole(
+        this.#givenUp === null ? { code: 'invalid_window', detail } : this.#failureOf(this.#givenUp),
+      )
     }
+    this.#end()
     if (results.failures === this.#count) {
       const { status, detail } = this.#firstFailure!
       const none = `None of ${this.#count} windows has a result. The first: ${detail}`
-      return this.#owner.fail({
-        code: status,
-        detail: none,
-        headers: COMES_BACK.has(status) ? { 'Retry-After': '1' } : {},
-      })
+      return this.#owner.fail(this.#failureOf({ status, detail: none }), true)
     }
     const headers = {
       ...this.#provenance(),
@@ -218,6 +254,10 @@ export class BulkUpload implements BulkSource {
       'Server-Timing': serverTiming(results.meanQueueMs, results.meanInferMs),
     }
     this.#owner.answer({ status: 200, headers, body: results.body(this.#count) })
+  }
+
+  #failureOf({ status, detail }: { status: Status; detail: string }): Failure {
+    return { code: status, detail, headers: COMES_BACK.has(status) ? { 'Retry-After': '1' } : {} }
   }
 
   /** Names every backend that gave a result: an answer that holds those of two says so. */
@@ -235,12 +275,12 @@ export class BulkUpload implements BulkSource {
     this.#over = true
     this.#context.uploads.delete(this)
     clearTimeout(this.#deadline)
-    clearTimeout(this.#patience)
+    clearInterval(this.#look)
     this.#context.engine.bulk.withdraw(this)
     for (const inFlight of this.#inFlight) inFlight.cancel()
     this.#inFlight.clear()
     // What still comes of the body is read and thrown away: a client hears an answer only after it has sent all.
-    if (this.#paused) this.#owner.resume()
+    this.#setPaused(false)
   }
 }
 

@@ -4,7 +4,7 @@ import type { BackendKind } from '../core/backend.ts'
 import type { Slot } from '../core/slot.ts'
 import type { Engine, Refused } from '../engine/engine.ts'
 import type { Access } from './access.ts'
-import { type BodyReader, readBody } from './body.ts'
+import { Body, type BodyReader } from './body.ts'
 import type { AnswerGate } from './gate.ts'
 import { type Answer, errorAnswer, type Failure, retryAfter, send, UNAUTHORIZED } from './reply.ts'
 import { isEchoable, requestIdOf } from './request-id.ts'
@@ -31,10 +31,15 @@ export interface InferenceContext {
   /** Of one result, float32[64 + motifs]. */
   readonly resultBytes: number
   /** Requests of several windows that are being answered. */
-  readonly uploads: Set<object>
+  readonly uploads: Set<{ drain(): void }>
   readonly metrics: FrontDoorMetrics
   readonly turn: EventLoopTurn
   readonly gate: AnswerGate
+}
+
+export interface CollectedReader extends Omit<BodyReader, 'onPart'> {
+  /** The deadline has passed before the body was complete. Whether it is taken part by part from here on. */
+  onLate?(body: Body): boolean
 }
 
 /** One request for inference, from its head to its answer: what all routes that infer have in common. */
@@ -120,23 +125,28 @@ export abstract class Exchange {
   }
 
   /** Collects the body; one that is not complete by the deadline is answered then. */
-  protected collectBody(limitBytes: number, { onBody, onTooLarge }: Omit<BodyReader, 'onPart'>): void {
-    readBody(this.response, limitBytes, {
+  protected collectBody(limitBytes: number, reader: CollectedReader): Body {
+    const body = new Body(this.response, limitBytes, {
       onBody: body => {
         clearTimeout(this.#slowBody)
         if (this.#over) return
         if (monotonicMs() > this.deadlineMs) this.failLate('The body came too late')
-        else onBody(body)
+        else reader.onBody(body)
       },
       onPart: () => {
         const leftMs = Math.max(0, Math.ceil(this.deadlineMs - monotonicMs()))
-        this.#slowBody ??= setTimeout(() => this.failLate('The body is not complete'), leftMs)
+        this.#slowBody ??= setTimeout(() => {
+          if (reader.onLate?.(body)) return
+          body.drop()
+          this.failLate('The body is not complete')
+        }, leftMs)
       },
       onTooLarge: (...received) => {
         clearTimeout(this.#slowBody)
-        if (!this.#over) onTooLarge(...received)
+        if (!this.#over) reader.onTooLarge(...received)
       },
     })
+    return body
   }
 
   failLate(what: string): void {
@@ -147,9 +157,10 @@ export abstract class Exchange {
     })
   }
 
-  fail(failure: Failure): void {
+  /** @param counted what failed has been counted before */
+  fail(failure: Failure, counted = false): void {
     if (this.#over) return
-    this.context.metrics.failed(failure.code)
+    if (!counted) this.context.metrics.failed(failure.code)
     // All of its time was waiting: there is no result that the model gave.
     const timing = { 'Server-Timing': serverTiming(this.spentMs, 0) }
     this.answer(this.failureAnswer({ ...failure, headers: { ...failure.headers, ...timing } }))

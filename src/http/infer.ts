@@ -13,7 +13,6 @@ import { BinaryWindowReader, JsonWindowReader } from './window-readers.ts'
 const MAX_BODY_BYTES = 256 * 1024
 /** Of several, on average; one alone may have more. */
 const MAX_WINDOW_JSON_BYTES = 64 * 1024
-const TYPICAL_WINDOW_JSON_BYTES = 16 * 1024
 /** Requests of several windows at once: what is kept of their results bounds the memory. */
 const MAX_UPLOADS = 32
 
@@ -47,7 +46,7 @@ export class InferenceExchange extends Exchange implements Waiter {
   constructor(response: HttpResponse, request: HttpRequest, operation: Operation, context: InferenceContext) {
     super(response, request, operation.endpoint, context)
     this.#operation = operation
-    this.#declaredBytes = Number(request.getHeader('content-length'))
+    this.#declaredBytes = Number(request.getHeader('content-length')) // 0 when the body is chunked
     const failure = this.checkHead(request)
     if (failure === null) this.#receive()
     else this.fail(failure)
@@ -84,10 +83,8 @@ export class InferenceExchange extends Exchange implements Waiter {
   #checkDeclaredBytes(): Failure | null {
     const bytes = this.#declaredBytes
     if (!this.#operation.binary) return bytes > MAX_BODY_BYTES ? bodyTooLarge(bytes, MAX_BODY_BYTES) : null
-    const { maxWindowsPerRequest } = this.context
-    const limitBytes = maxWindowsPerRequest * (this.#isOctetStream ? WINDOW_BYTES : MAX_WINDOW_JSON_BYTES)
-    if (bytes > Math.max(limitBytes, MAX_BODY_BYTES)) return tooManyWindows(maxWindowsPerRequest)
-    if (!this.#isOctetStream || bytes % WINDOW_BYTES === 0 || Number.isNaN(bytes)) return null
+    if (bytes > this.#limitBytes) return tooManyWindows(this.context.maxWindowsPerRequest)
+    if (!this.#isOctetStream || bytes % WINDOW_BYTES === 0) return null
     return {
       code: 'invalid_window',
       detail: `Cannot read window: the body has ${bytes} bytes, expected ${WINDOW_BYTES} (little-endian float32[100][9]), or a multiple for several windows`,
@@ -104,50 +101,68 @@ export class InferenceExchange extends Exchange implements Waiter {
 
   #receive(): void {
     const limitBytes = this.#isOctetStream ? WINDOW_BYTES : MAX_BODY_BYTES
-    if (this.#declaredBytes > limitBytes) return this.#receiveMany([], false)
-    this.collectBody(limitBytes, {
-      onBody: body => this.#onBody(body),
-      onTooLarge: (bytes, parts, isLast) => {
-        if (this.#operation.binary) this.#receiveMany(parts, isLast)
+    const body = this.collectBody(this.#declaredBytes > limitBytes ? -1 : limitBytes, {
+      onBody: bytes => this.#onBody(bytes),
+      onTooLarge: bytes => {
+        if (this.#operation.binary) body.passOn(this.#startUpload())
         else this.fail(bodyTooLarge(bytes, limitBytes))
+      },
+      onLate: () => {
+        // No single window can be in time any more; several may come at any pace.
+        if (this.namesDeadline || !this.#mayBeSeveral(body.collected)) return false
+        body.passOn(this.#startUpload())
+        return true
       },
     })
   }
 
-  /** Several windows in one request: too many to wait for each other. */
-  #receiveMany(parts: readonly Uint8Array[], isLast: boolean): void {
+  /** Several windows in one request, too many to wait for each other. Returns what takes the body. */
+  #startUpload(): (part: Uint8Array, isLast: boolean) => void {
     const { response } = this
     const { uploads, resultBytes, maxWindowsPerRequest } = this.context
     if (uploads.size >= MAX_UPLOADS) {
-      return this.fail({
+      this.fail({
         code: 'overloaded',
         detail: `${MAX_UPLOADS} requests of several windows are being answered, expected no more at once`,
         headers: { 'Retry-After': '1' },
       })
+      return () => {}
     }
+    const declared = this.#isOctetStream ? this.#declaredBytes / WINDOW_BYTES || 0 : 0
     const owner: UploadOwner = {
       deadlineMs: this.namesDeadline ? this.deadlineMs : Number.POSITIVE_INFINITY,
+      expected: declared,
+      limitBytes: this.#limitBytes,
       pause: () => void response.pause(),
       resume: () => {
         if (!this.over) response.resume()
       },
       answer: answer => this.answer(answer),
-      fail: failure => this.fail(failure),
+      fail: (failure, counted) => this.fail(failure, counted),
     }
-    const bytesPerWindow = this.#isOctetStream ? WINDOW_BYTES : TYPICAL_WINDOW_JSON_BYTES
-    const expected = Math.ceil(Math.min(this.#declaredBytes / bytesPerWindow || 0, maxWindowsPerRequest))
     const ResultsAs = prefersOctetStream(this.accept) ? BinaryResults : JsonResults
-    const results = new ResultsAs(resultBytes, expected)
+    const results = new ResultsAs(resultBytes, Math.min(declared, maxWindowsPerRequest))
     const reader = this.#isOctetStream ? new BinaryWindowReader() : new JsonWindowReader()
     const upload = new BulkUpload(owner, reader, results, this.context)
     this.#upload = upload
-    if (!isLast) response.onData((chunk, isLast) => upload.onPart(new Uint8Array(chunk), isLast))
-    parts.forEach((part, index) => upload.onPart(part, isLast && index === parts.length - 1))
+    return (part, isLast) => upload.onPart(part, isLast)
+  }
+
+  /** Of a body of several windows. */
+  get #limitBytes(): number {
+    const windowBytes = this.#isOctetStream ? WINDOW_BYTES : MAX_WINDOW_JSON_BYTES
+    return Math.max(MAX_BODY_BYTES, this.context.maxWindowsPerRequest * windowBytes)
+  }
+
+  #mayBeSeveral(soFar: Buffer): boolean {
+    if (!this.#operation.binary) return false
+    if (this.#isOctetStream) return this.#declaredBytes === 0
+    return soFar.includes('"windows"')
   }
 
   #onBody(body: Uint8Array): void {
     const { engine } = this.context
-    if (this.#holdsSeveral(body)) return this.#receiveMany([body], true)
+    if (this.#holdsSeveral(body)) return this.#startUpload()(body, true)
     const place = engine.admit(this.deadlineMs)
     if (!(place instanceof Stream)) return this.fail(refusedFailure(place))
     const fault = this.#fill(body, place.ring.nextSlot!)

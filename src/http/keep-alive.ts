@@ -2,6 +2,8 @@ import type { HttpResponse, TemplatedApp } from 'uWebSockets.js'
 
 /** uWebSockets closes an idle connection after 8 to 12 s, so it is touched more often than that. */
 const TOUCH_INTERVAL_MS = 4000
+/** Nor is a connection kept whose last answer was longer: it may not have been read. */
+const LONGEST_ANSWER_BYTES = 256 * 1024
 /** Older ones go back to uWebSockets' own timeout: peers that vanished must not pile up. */
 const MAX_KEPT = 512
 
@@ -73,7 +75,8 @@ export class KeptConnections {
   /** 0 is what a socket has sent that has asked nothing yet, or is asking: uWebSockets' timeout holds for it. */
   #touch(): void {
     for (const socket of this.#sockets) {
-      if (socket.getWriteOffset() === 0) continue
+      const answeredBytes = socket.getWriteOffset()
+      if (answeredBytes === 0 || answeredBytes > LONGEST_ANSWER_BYTES) continue
       socket.pause()
       socket.resume()
     }

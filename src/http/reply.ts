@@ -137,15 +137,16 @@ function sendPieces(response: HttpResponse, { bytes, pieces }: LongBody, isGone:
   // Our own timeout: connections are kept open, so uWebSockets' may not strike.
   const stalled = setTimeout(() => !isGone() && response.close(), READER_TIMEOUT_MS)
   const sendFrom = (offset: number): boolean => {
-    stalled.refresh()
     const [taken, done] = response.tryEnd(piece.subarray(offset - sentBytes), bytes)
     finished = done
     if (done) clearTimeout(stalled)
     if (!taken || done) return taken
+    stalled.refresh() // by the piece: who takes a byte now and then has stalled too
     sentBytes += piece.length
     piece = iterator.next().value as Uint8Array
     setImmediate(() => {
-      if (!finished && !isGone()) response.cork(() => void sendFrom(sentBytes))
+      if (isGone()) clearTimeout(stalled)
+      else if (!finished) response.cork(() => void sendFrom(sentBytes))
     })
     return true
   }

@@ -1,5 +1,6 @@
 import { chmod, rm } from 'node:fs/promises'
 import { createServer } from 'node:net'
+import { Readable } from 'node:stream'
 import { setTimeout as sleep } from 'node:timers/promises'
 import { type Request, type Response, Server } from 'hyper-express'
 import { monotonicMs } from '../clock.ts'
@@ -56,6 +57,8 @@ const WITHOUT_KEY = new Set([
 const METHODS = new Set(['GET', 'HEAD', 'POST', 'PUT', 'PATCH', 'DELETE', 'OPTIONS'])
 /** After the last result, so long may clients with an idle connection still ask and be told "draining". */
 const LINGER_MS = 1000
+/** Longer ones go out as they are read, in pieces. */
+const LONG_BODY_BYTES = 64 * 1024
 /** So long answers are held while the port closes, and so long they have afterwards to reach the clients. */
 const HOLD_MS = 50
 const FLUSH_MS = 200
@@ -74,6 +77,7 @@ export class FrontDoor {
   readonly #gate = new AnswerGate()
   readonly #connections = new KeptConnections(this.#server.uws_instance)
   readonly #turn = new EventLoopTurn()
+  readonly #uploads: InferenceContext['uploads'] = new Set()
   readonly #sockets: StreamSockets
   readonly #listening: ListenSocket[] = []
   #socketPath: string | null = null
@@ -120,6 +124,7 @@ export class FrontDoor {
   /** Tells those who are connected for long that nothing new is admitted. Call when the engine has begun to drain. */
   drain(): void {
     this.#sockets.drain()
+    for (const upload of this.#uploads) upload.drain()
   }
 
   /** The same routes for processes of this machine. @param path absolute, 107 bytes at most @throws when it is taken */
@@ -170,7 +175,7 @@ export class FrontDoor {
       maxDeadlineMs: config.maxDeadlineMs,
       maxWindowsPerRequest: config.maxWindowsPerRequest,
       resultBytes: (LATENT_DIMS + config.motifCount) * 4,
-      uploads: new Set(),
+      uploads: this.#uploads,
       metrics,
       turn: this.#turn,
       gate: this.#gate,
@@ -269,7 +274,13 @@ export class FrontDoor {
       for (const [name, value] of Object.entries(headers)) response.header(name, value)
       // uWebSockets takes a HEAD answer that names a length for unfinished: no request can follow it.
       const last = answer.close || engine.draining || request.method === 'HEAD'
-      this.#gate.pass(() => response.send(answer.body as string, last))
+      const body = answer.body as string | Buffer
+      this.#gate.pass(() => {
+        // A reader that stops must not make uWebSockets hold what it has not taken.
+        const isLong = typeof body !== 'string' && body.length > LONG_BODY_BYTES && !last
+        if (isLong) void response.stream(Readable.from(piecesOf(body)), body.length)
+        else response.send(body, last)
+      })
       const seconds = (monotonicMs() - startedMs) / 1000
       metrics.answered(
         METHODS.has(request.method) ? request.method : 'other',
@@ -283,6 +294,10 @@ export class FrontDoor {
 
 function failing(failure: Failure): Page {
   return asker => errorAnswer(failure, asker)
+}
+
+function* piecesOf(body: Buffer): Iterable<Buffer> {
+  for (let at = 0; at < body.length; at += LONG_BODY_BYTES) yield body.subarray(at, at + LONG_BODY_BYTES)
 }
 
 /** Fails when another process listens there already. */

@@ -1,60 +1,81 @@
 import type { Slot } from '../core/slot.ts'
 import { parseWindow, readWindow, WINDOW_BYTES } from '../core/window.ts'
+import type { Failure } from './reply.ts'
 
 /** Takes windows out of a body as it comes, without ever holding the whole of it. */
 export interface WindowReader {
-  /** Windows that are complete and not taken yet. */
-  readonly ready: number
-  /** @param lent part of the body; what is not taken before the next retain() is copied by it */
-  push(lent: Uint8Array): void
-  retain(): void
-  /** Writes the next complete window into the slot. Returns what is wrong with it, null when it is good. */
+  /** What is wrong with the body so far, or was found to be wrong at its end. */
+  readonly fault: Failure | null
+  /** @param part copied */
+  push(part: Uint8Array): void
+  /** Whether a whole window is there that was not taken yet. */
+  hasNext(): boolean
+  /** Writes the next window into the slot. Returns what is wrong with it, null when it is good. */
   takeInto(slot: Slot): string | null
-  /** Passes the next complete window over. */
+  /** Passes the next window over. */
   skip(): void
-  /** After the last part: what is wrong with the body as a whole, null when it is good. */
-  end(): string | null
-  /** What is wrong with the body so far that no further part can mend. */
-  readonly fault: string | null
+  /** Nothing more will come: what is left over is a fault. */
+  end(): void
+}
+
+/** Bytes that were appended and not consumed yet, in one piece of memory that is used again and again. */
+class PartBuffer {
+  bytes: Buffer = Buffer.allocUnsafe(64 * 1024)
+  start = 0
+  end = 0
+
+  append(part: Uint8Array): void {
+    if (this.end + part.length > this.bytes.length) this.#makeRoom(part.length)
+    this.bytes.set(part, this.end)
+    this.end += part.length
+  }
+
+  get length(): number {
+    return this.end - this.start
+  }
+
+  #makeRoom(count: number): void {
+    const needed = this.length + count
+    // Moving little into much room costs little per byte; else there must be twice as much room.
+    const target = needed > this.bytes.length / 2 ? Buffer.allocUnsafe(2 * needed) : this.bytes
+    this.bytes.copy(target, 0, this.start, this.end)
+    this.end -= this.start
+    this.start = 0
+    this.bytes = target
+  }
 }
 
 /** Windows as float32[100][9], one behind the other. */
 export class BinaryWindowReader implements WindowReader {
-  readonly fault = null
-  #bytes: Uint8Array = new Uint8Array(0)
-  /** Where the next window begins. */
-  #at = 0
+  fault: Failure | null = null
+  readonly #parts = new PartBuffer()
   #received = 0
 
-  get ready(): number {
-    return Math.floor((this.#bytes.length - this.#at) / WINDOW_BYTES)
+  push(part: Uint8Array): void {
+    this.#received += part.length
+    this.#parts.append(part)
   }
 
-  push(lent: Uint8Array): void {
-    this.#received += lent.length
-    const rest = this.#bytes.subarray(this.#at)
-    this.#bytes = rest.length === 0 ? lent : Buffer.concat([rest, lent])
-    this.#at = 0
-  }
-
-  retain(): void {
-    this.#bytes = this.#bytes.slice(this.#at)
-    this.#at = 0
+  hasNext(): boolean {
+    return this.#parts.length >= WINDOW_BYTES
   }
 
   takeInto(slot: Slot): string | null {
-    const window = this.#bytes.subarray(this.#at, this.#at + WINDOW_BYTES)
+    const { bytes, start } = this.#parts
     this.skip()
-    return readWindow(window, slot)
+    return readWindow(bytes.subarray(start, start + WINDOW_BYTES), slot)
   }
 
   skip(): void {
-    this.#at += WINDOW_BYTES
+    this.#parts.start += WINDOW_BYTES
   }
 
-  end(): string | null {
-    if (this.#received % WINDOW_BYTES === 0) return null
-    return `Cannot read windows: the body has ${this.#received} bytes, expected a multiple of ${WINDOW_BYTES} (little-endian float32[100][9] each)`
+  end(): void {
+    if (this.#received % WINDOW_BYTES === 0) return
+    this.fault = {
+      code: 'invalid_window',
+      detail: `Cannot read windows: the body has ${this.#received} bytes, expected a multiple of ${WINDOW_BYTES} (little-endian float32[100][9] each)`,
+    }
   }
 }
 
@@ -86,62 +107,41 @@ type Place =
   | 'behind the object'
 
 /**
- * Windows of `{"windows": [[[…9 numbers…] × 100], …]}`. It cuts the text of each window out by its brackets
- * and leaves the parsing to JSON.parse; other keys are passed over.
+ * Windows of `{"windows": [[[…9 numbers…] × 100], …]}`. It cuts the text of one window at a time out by its
+ * brackets and leaves the parsing to JSON.parse; other keys are passed over.
  */
 export class JsonWindowReader implements WindowReader {
-  fault: string | null = null
-  readonly #texts: string[] = []
+  fault: Failure | null = null
+  readonly #parts = new PartBuffer()
+  /** Where the reading has come to in `#parts`; everything before the window that is being read is given back. */
+  #at = 0
+  /** The next window. */
+  #text: string | null = null
   #place: Place = 'before the object'
   /** Brackets and braces open within the value or window that is being read. */
   #depth = 0
   #inString = false
   #escaped = false
   #key = ''
-  /** What came in earlier parts of the window that is being read. */
-  #earlier: Uint8Array[] = []
-  #earlierBytes = 0
   #hasWindows = false
 
-  get ready(): number {
-    return this.#texts.length
+  push(part: Uint8Array): void {
+    const { start } = this.#parts
+    this.#parts.append(part)
+    this.#at += this.#parts.start - start // what was kept may have moved
   }
 
-  push(lent: Uint8Array): void {
-    if (this.fault !== null) return
-    let start = 0 // of the window that is being read, in this part
-    for (let at = 0; at < lent.length; at++) {
-      const byte = lent[at]!
-      if (this.#place === 'in a window') {
-        at = this.#endOfWindow(lent, at)
-        if (at === lent.length) break
-        this.#texts.push(this.#textOf(lent.subarray(start, at)))
-        this.#place = lent[at] === COMMA ? 'before the next window' : 'behind the windows'
-      } else if (this.#place === 'in a value') {
-        if (this.#depth > 0 || this.#inString || (byte !== COMMA && byte !== CLOSE_BRACE)) this.#track(byte)
-        else this.#place = byte === COMMA ? 'before the next key' : 'behind the object'
-        if (this.#depth < 0) return this.#refuse()
-      } else if (this.#place === 'in a key') {
-        if (!this.#escaped && byte === QUOTE) this.#place = 'before a colon'
-        else if (this.#key.length < MAX_KEY_BYTES) this.#key += String.fromCharCode(byte)
-        this.#escaped = byte === BACKSLASH && !this.#escaped
-      } else if (byte > 0x20) {
-        const place = this.#entered(byte)
-        if (place === null) return this.#refuse()
-        this.#place = place
-        if (place === 'in a window') start = at--
-        if (place === 'in a value') this.#track(byte)
-      }
-    }
-    if (this.#place === 'in a window') this.#keep(lent.subarray(start))
+  hasNext(): boolean {
+    if (this.#text === null && this.fault === null) this.#text = this.#readOn()
+    return this.#text !== null
   }
-
-  retain(): void {}
 
   takeInto(slot: Slot): string | null {
+    const text = this.#text!
+    this.#text = null
     let rows: unknown
     try {
-      rows = JSON.parse(this.#texts.shift()!)
+      rows = JSON.parse(text)
     } catch {
       return 'Cannot parse window: it is not valid JSON, expected 100 rows of 9 numbers'
     }
@@ -149,21 +149,63 @@ export class JsonWindowReader implements WindowReader {
   }
 
   skip(): void {
-    this.#texts.shift()
+    this.#text = null
   }
 
-  end(): string | null {
-    if (this.fault !== null) return this.fault
-    if (this.#place !== 'behind the object') {
-      return `Cannot parse windows: the body ends ${this.#place}, expected {"windows": [windows of 100 rows of 9 numbers]}`
+  end(): void {
+    if (this.fault !== null) return
+    if (this.#place !== 'behind the object') this.#refuse(`the body ends ${this.#place}`)
+    else if (!this.#hasWindows) {
+      const detail =
+        'The body has no "windows", and is too large for one window, expected at most 262144 bytes'
+      this.fault = { code: 'body_too_large', detail }
     }
-    return this.#hasWindows
-      ? null
-      : 'Cannot parse windows: the body has no "windows", and is too large for one window'
   }
 
-  #refuse(): void {
-    this.fault = `Cannot parse windows: unexpected character ${this.#place}, expected {"windows": [windows of 100 rows of 9 numbers]}`
+  #refuse(found: string): void {
+    this.fault = {
+      code: 'invalid_window',
+      detail: `Cannot parse windows: ${found}, expected {"windows": [windows of 100 rows of 9 numbers]}`,
+    }
+  }
+
+  /** Reads to the end of the next window and returns its text; null when it is not there yet. */
+  #readOn(): string | null {
+    const parts = this.#parts
+    while (this.#at < parts.end) {
+      const byte = parts.bytes[this.#at]!
+      if (this.#place === 'in a window') {
+        this.#skipWindow()
+        if (this.#at - parts.start > MAX_WINDOW_TEXT_BYTES) {
+          this.#refuse(`one has more than ${MAX_WINDOW_TEXT_BYTES} bytes`)
+          return null
+        }
+        if (this.#at === parts.end) return null
+        const text = parts.bytes.toString('utf8', parts.start, this.#at)
+        this.#place = parts.bytes[this.#at] === COMMA ? 'before the next window' : 'behind the windows'
+        parts.start = ++this.#at
+        return text
+      }
+      if (this.#place === 'in a value') {
+        if (this.#depth > 0 || this.#inString || (byte !== COMMA && byte !== CLOSE_BRACE)) this.#track(byte)
+        else this.#place = byte === COMMA ? 'before the next key' : 'behind the object'
+        if (this.#depth < 0) this.#refuse(`unexpected character ${this.#place}`)
+      } else if (this.#place === 'in a key') {
+        if (!this.#escaped && byte === QUOTE) this.#place = 'before a colon'
+        else if (this.#key.length < MAX_KEY_BYTES) this.#key += String.fromCharCode(byte)
+        this.#escaped = byte === BACKSLASH && !this.#escaped
+      } else if (byte > 0x20) {
+        const place = this.#entered(byte)
+        if (place === null) this.#refuse(`unexpected character ${this.#place}`)
+        else this.#place = place
+        if (place === 'in a window') parts.start = this.#at-- // it begins with this very byte
+        if (place === 'in a value') this.#track(byte)
+      }
+      if (this.fault !== null) return null
+      this.#at++
+    }
+    if (this.#place !== 'in a window') parts.start = this.#at
+    return null
   }
 
   /** Where the first byte of something leads. Null when that byte cannot stand here. */
@@ -194,11 +236,13 @@ export class JsonWindowReader implements WindowReader {
     }
   }
 
-  /** The hot loop: from `at` to the comma or bracket that ends the window, or to the end of the part. */
-  #endOfWindow(bytes: Uint8Array, at: number): number {
+  /** The hot loop: on to the comma or bracket that ends the window, or to the end of what has come. */
+  #skipWindow(): void {
+    const { bytes, end } = this.#parts
+    let at = this.#at
     let depth = this.#depth
     let inString = this.#inString
-    for (; at < bytes.length; at++) {
+    for (; at < end; at++) {
       const byte = bytes[at]!
       if (byte > COMMA && byte < OPEN_BRACKET && !inString) continue // mostly a digit
       if (byte === QUOTE || inString) {
@@ -206,12 +250,12 @@ export class JsonWindowReader implements WindowReader {
         inString = this.#inString
       } else if (byte === OPEN_BRACKET || byte === OPEN_BRACE) depth++
       else if (depth <= 0 && (byte === COMMA || byte === CLOSE_BRACKET)) {
-        this.#depth = 0
-        return at
+        depth = 0
+        break
       } else if (byte === CLOSE_BRACKET || byte === CLOSE_BRACE) depth--
     }
+    this.#at = at
     this.#depth = depth
-    return at
   }
 
   #track(byte: number): void {
@@ -222,19 +266,5 @@ export class JsonWindowReader implements WindowReader {
     } else if (byte === QUOTE) this.#inString = true
     else if (byte === OPEN_BRACKET || byte === OPEN_BRACE) this.#depth++
     else if (byte === CLOSE_BRACKET || byte === CLOSE_BRACE) this.#depth--
-  }
-
-  #keep(part: Uint8Array): void {
-    this.#earlierBytes += part.length
-    if (this.#earlierBytes > MAX_WINDOW_TEXT_BYTES) {
-      this.fault = `Cannot parse windows: one has more than ${MAX_WINDOW_TEXT_BYTES} bytes of JSON, expected 100 rows of 9 numbers`
-    } else this.#earlier.push(part.slice())
-  }
-
-  #textOf(last: Uint8Array): string {
-    const text = Buffer.concat([...this.#earlier, last]).toString()
-    this.#earlier = []
-    this.#earlierBytes = 0
-    return text
   }
 }
