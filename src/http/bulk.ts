@@ -31,6 +31,8 @@ export interface UploadOwner {
   /** Windows that the body will bring, as far as its head told; else 0. */
   readonly expected: number
   readonly limitBytes: number
+  /** What the body is expected to have. */
+  readonly bytes: number
   /** Stops reading the body, or goes on; the sender feels it through TCP. */
   pause(): void
   resume(): void
@@ -78,6 +80,10 @@ export class BulkUpload implements BulkSource {
       this.#deadline = setTimeout(() => this.#giveUp('deadline_exceeded', 'The deadline has passed'), leftMs)
     }
     this.#look = setInterval(() => this.#lookAfter(), LOOK_INTERVAL_MS)
+  }
+
+  get bytes(): number {
+    return this.#owner.bytes
   }
 
   /** @param part for the length of the call only */
@@ -134,10 +140,11 @@ export class BulkUpload implements BulkSource {
   /** The server shuts down: what is in flight is answered, and nothing more is waited for. */
   drain(): void {
     if (this.#over) return
-    const cut = !this.#complete
+    this.#givenUp ??= { status: 'draining', detail: 'The server is shutting down' }
+    this.#context.engine.bulk.withdraw(this)
+    this.#failReady()
+    if (!this.#complete) while (this.#count < this.#owner.expected) this.#failNext()
     this.#complete = true
-    this.#giveUp('draining', 'The server is shutting down')
-    if (cut && !this.#over) while (this.#count < this.#owner.expected) this.#failNext()
     this.#goOn()
   }
 

@@ -31,7 +31,7 @@ export interface InferenceContext {
   /** Of one result, float32[64 + motifs]. */
   readonly resultBytes: number
   /** Requests of several windows that are being answered. */
-  readonly uploads: Set<{ drain(): void }>
+  readonly uploads: Set<{ readonly bytes: number; drain(): void }>
   readonly metrics: FrontDoorMetrics
   readonly turn: EventLoopTurn
   readonly gate: AnswerGate

@@ -13,8 +13,11 @@ import { BinaryWindowReader, JsonWindowReader } from './window-readers.ts'
 const MAX_BODY_BYTES = 256 * 1024
 /** Of several, on average; one alone may have more. */
 const MAX_WINDOW_JSON_BYTES = 64 * 1024
-/** Requests of several windows at once: what is kept of their results bounds the memory. */
+/** Requests of several windows at once, and their bodies together: the memory that they may come to take. */
 const MAX_UPLOADS = 32
+const MAX_UPLOAD_BYTES = 128 * 1024 * 1024
+/** Taken for a chunked body, which does not say how long it will be. */
+const CHUNKED_BYTES = 4 * 1024 * 1024
 
 /** What one route does with a window: where it finds it in a JSON body, and how it tells the result. */
 export interface Operation {
@@ -120,10 +123,12 @@ export class InferenceExchange extends Exchange implements Waiter {
   #startUpload(): (part: Uint8Array, isLast: boolean) => void {
     const { response } = this
     const { uploads, resultBytes, maxWindowsPerRequest } = this.context
-    if (uploads.size >= MAX_UPLOADS) {
+    const bytes = this.#declaredBytes || CHUNKED_BYTES
+    const together = [...uploads].reduce((sum, upload) => sum + upload.bytes, bytes)
+    if (uploads.size >= MAX_UPLOADS || (uploads.size > 0 && together > MAX_UPLOAD_BYTES)) {
       this.fail({
         code: 'overloaded',
-        detail: `${MAX_UPLOADS} requests of several windows are being answered, expected no more at once`,
+        detail: `${uploads.size} requests of several windows are being answered, expected at most ${MAX_UPLOADS} and ${MAX_UPLOAD_BYTES} bytes at once`,
         headers: { 'Retry-After': '1' },
       })
       return () => {}
@@ -131,6 +136,7 @@ export class InferenceExchange extends Exchange implements Waiter {
     const declared = this.#isOctetStream ? this.#declaredBytes / WINDOW_BYTES || 0 : 0
     const owner: UploadOwner = {
       deadlineMs: this.namesDeadline ? this.deadlineMs : Number.POSITIVE_INFINITY,
+      bytes,
       expected: declared,
       limitBytes: this.#limitBytes,
       pause: () => void response.pause(),

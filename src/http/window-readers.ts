@@ -18,7 +18,10 @@ export interface WindowReader {
   end(): void
 }
 
-/** Bytes that were appended and not consumed yet, in one piece of memory that is used again and again. */
+/**
+ * Bytes that were appended and not consumed yet, in one piece of memory that is used again and again. Mostly
+ * that is one read of the socket; a sender on the same host may bring more before a pause takes effect.
+ */
 class PartBuffer {
   bytes: Buffer = Buffer.allocUnsafe(64 * 1024)
   start = 0
@@ -36,8 +39,9 @@ class PartBuffer {
 
   #makeRoom(count: number): void {
     const needed = this.length + count
-    // Moving little into much room costs little per byte; else there must be twice as much room.
-    const target = needed > this.bytes.length / 2 ? Buffer.allocUnsafe(2 * needed) : this.bytes
+    // Moving half of the room or less makes half of it free: it costs little per byte that comes.
+    const fits = needed <= this.bytes.length && this.length <= this.bytes.length / 2
+    const target = fits ? this.bytes : Buffer.allocUnsafe(Math.ceil(1.5 * needed))
     this.bytes.copy(target, 0, this.start, this.end)
     this.end -= this.start
     this.start = 0
