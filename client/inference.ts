@@ -1,6 +1,6 @@
 import { BACKENDS, type BackendKind } from '../src/core/backend.ts'
 import { LATENT_DIMS } from '../src/core/window.ts'
-import { WINDOW_STATUSES } from '../src/http/frame.ts'
+import { WINDOW_STATUSES } from '../src/http/stream-words.ts'
 import { type ErrorCode, errorCode } from './error.ts'
 import { type Answer, badAnswer, jsonOf } from './exchange.ts'
 

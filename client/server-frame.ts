@@ -1,6 +1,7 @@
 import { BACKENDS } from '../src/core/backend.ts'
 import { LATENT_DIMS } from '../src/core/window.ts'
-import { decodeHead, frameName, type Head, headBytes, WINDOW_STATUSES } from '../src/http/frame.ts'
+import { decodeHead, frameName, type Head, headBytes } from '../src/http/frame.ts'
+import { WINDOW_STATUSES } from '../src/http/stream-words.ts'
 import type { StreamFailure, StreamResult } from './backlog.ts'
 import { errorCode } from './error.ts'
 import { resultOf } from './inference.ts'

@@ -1,4 +1,5 @@
-import { encodeFrame, type Head, STREAM_MODES, STREAM_VERSION, type StreamMode } from '../src/http/frame.ts'
+import { encodeFrame, type Head, STREAM_VERSION } from '../src/http/frame.ts'
+import { STREAM_MODES, type StreamMode } from '../src/http/stream-words.ts'
 import { AnswerQueue } from './answer-queue.ts'
 import type { Backlog, Frame, StreamFailure, StreamResult } from './backlog.ts'
 import { backoffMs } from './backoff.ts'

@@ -33,7 +33,7 @@ const ARROWS: readonly [place: string, mayImport: readonly string[]][] = [
   ['native/', ['src/project.ts']],
   ['bench/', ['src/project.ts', 'client/']],
   // Runs in browsers too: of the server it knows the bytes on the wire, and nothing else.
-  ['client/', ['src/http/frame.ts', 'src/core/window.ts', 'src/core/backend.ts']],
+  ['client/', ['src/http/frame.ts', 'src/http/stream-words.ts', 'src/core/window.ts', 'src/core/backend.ts']],
 ]
 
 /** Where each package may be imported. */

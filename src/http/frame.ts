@@ -1,29 +1,14 @@
 import { BufferReader, BufferWriter, f32, object, type Parsed, u8, u8Array, u16, u32 } from 'typed-binary'
 import { CHANNELS } from '../core/window.ts'
 
+export { STREAM_MODES, type StreamMode, WINDOW_STATUSES, type WindowStatus } from './stream-words.ts'
+
 /**
  * The binary frames of `/stream`: little-endian, a head of fixed size, then bytes where there are any.
  * Heads are multiples of 4 bytes, so that float32 behind them is aligned when the frame is. Numbers of
  * types, modes and statuses are the wire's: append only. docs/stream.md shows the offsets.
  */
 export const STREAM_VERSION = 1
-
-export const STREAM_MODES = ['windows', 'samples'] as const
-export type StreamMode = (typeof STREAM_MODES)[number]
-
-/** Every way a window can end on `/stream` and in a bulk answer. */
-export const WINDOW_STATUSES = [
-  'ok',
-  'deadline_exceeded',
-  'model_unavailable',
-  'invalid_window',
-  'overloaded',
-  'draining',
-  'cancelled',
-  'invalid_request',
-  'internal_error',
-] as const
-export type WindowStatus = (typeof WINDOW_STATUSES)[number]
 
 const type = u32
 
