@@ -1,4 +1,5 @@
 import { errorCode, InferenceError } from './error.ts'
+import { startTimer } from './timer.ts'
 
 /** As much of the standard's `fetch` as is used here. */
 export type Fetch = (
@@ -38,7 +39,7 @@ export async function exchange(fetch: Fetch, { url, timeoutMs, signal, ...init }
   const controller = new AbortController()
   const abort = () => controller.abort()
   signal?.addEventListener('abort', abort)
-  const timer = setTimeout(abort, timeoutMs)
+  const timer = startTimer(abort, timeoutMs)
   try {
     const response = await fetch(url, { ...init, signal: controller.signal })
     const body = new Uint8Array(await response.arrayBuffer())

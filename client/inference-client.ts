@@ -4,6 +4,7 @@ import { backoffMs } from './backoff.ts'
 import { type ErrorCode, InferenceError } from './error.ts'
 import { type Answer, errorOf, exchange, type Fetch, jsonOf } from './exchange.ts'
 import { type Failed, type Inference, readJson, readRows } from './inference.ts'
+import { startTimer } from './timer.ts'
 
 export interface ClientOptions {
   readonly apiKey?: string
@@ -93,11 +94,16 @@ export class InferenceClient {
    * does not spoil the others.
    * @param windows of 900 values each, or all in one array of 900 × N. An iterable is read as its windows go out.
    * @throws InferenceError when a request fails for a reason that is not about its windows
+   * @throws RangeError when `windowsPerRequest` is no whole number from 1
    */
   async inferMany(
     windows: Iterable<Float32Array> | AsyncIterable<Float32Array> | Float32Array,
     { windowsPerRequest = 64, ...options }: BulkOptions = {},
   ): Promise<BulkResult> {
+    if (!Number.isInteger(windowsPerRequest) || windowsPerRequest < 1) {
+      const found = `${windowsPerRequest} windows per request`
+      throw new RangeError(`Cannot send ${found}, expected a whole number from 1`)
+    }
     const results: (Inference | Failed)[] = []
     for await (const batch of batchesOf(windows, windowsPerRequest)) {
       for (const result of await this.#inferBatch(batch, options)) results.push(result)
@@ -265,7 +271,7 @@ function pause(milliseconds: number, signal: AbortSignal | undefined): Promise<v
       if (signal?.aborted) reject(signal.reason)
       else resolve()
     }
-    const timer = setTimeout(end, milliseconds)
+    const timer = startTimer(end, milliseconds)
     signal?.addEventListener('abort', end)
   })
 }

@@ -1,7 +1,9 @@
 import { execFile } from 'node:child_process'
 import { once } from 'node:events'
+import { mkdtemp, rm, writeFile } from 'node:fs/promises'
 import { createServer, type IncomingMessage, type ServerResponse } from 'node:http'
 import type { AddressInfo } from 'node:net'
+import { join } from 'node:path'
 import { buffer } from 'node:stream/consumers'
 import { setTimeout } from 'node:timers/promises'
 import { promisify } from 'node:util'
@@ -10,6 +12,7 @@ import { errorCode } from '../client/error.ts'
 import { InferenceClient, InferenceError } from '../client/index.ts'
 import { WINDOW_STATUSES, type WindowStatus } from '../src/http/frame.ts'
 import { REPLY } from '../src/http/reply.ts'
+import { PROJECT_FOLDER } from '../src/project.ts'
 
 test('infer() posts the very bytes of a window and reads what the headers tell', async () => {
   const server = await startServer(asModel)
@@ -131,6 +134,16 @@ test('infer() rejects with `disconnected` and the cause when nobody listens, or 
   expect(error.cause).toBeInstanceOf(TypeError)
 })
 
+test('infer() takes a timeout beyond what setTimeout() holds, and none at all', async () => {
+  const server = await startServer((request, response) => {
+    void setTimeout(20).then(() => asModel(request, response))
+  })
+  for (const timeoutMs of [3e9, Infinity]) {
+    const { latent } = await new InferenceClient(server.url, { timeoutMs }).infer(distinctWindow(1))
+    expect(latent).toEqual(resultFor(distinctWindow(1)).latent)
+  }
+})
+
 test('infer() given up by its signal rejects with the reason of the signal, also between two tries', async () => {
   const server = await startServer(refusal(429, 'overloaded', { 'Retry-After': '5' }))
   const client = new InferenceClient(server.url)
@@ -226,6 +239,21 @@ test('inferMany() of no window asks nobody', async () => {
   expect(server.requests).toHaveLength(0)
 })
 
+test.each([0, -1, 1.5, NaN, Infinity])(
+  'inferMany() refuses requests of %d windows',
+  async windowsPerRequest => {
+    const server = await startServer(asModel)
+    const client = new InferenceClient(server.url)
+    for (const windows of [distinctWindow(0), [distinctWindow(0)]]) {
+      const promise = client.inferMany(windows, { windowsPerRequest })
+      await expect(promise).rejects.toThrow(
+        `Cannot send ${windowsPerRequest} windows per request, expected a whole number from 1`,
+      )
+    }
+    expect(server.requests).toHaveLength(0)
+  },
+)
+
 test('inferMany() tells every window that failed, and why, from the NaNs of its row', async () => {
   const fates: WindowStatus[] = ['ok', ...WINDOW_STATUSES]
   const server = await startServer((request, response) => asModel(request, response, fates))
@@ -286,6 +314,36 @@ test('the package exports the client, and Node.js finds it by that name', async 
   const script = `console.log(Object.keys(await import('hailo-inference/client')).join())`
   const { stdout } = await promisify(execFile)(process.execPath, ['--input-type=module', '-e', script])
   expect(stdout.trim().split(',')).toContain('InferenceClient')
+})
+
+// typed-binary's types name Float16Array, which is in no `lib` before esnext.
+test.each([
+  ['of Node.js', 'es2023', 'node'],
+  ['of browsers', 'es2023,dom', ''],
+])('the types of the client compile with those %s and no skipLibCheck', async (_, lib, types) => {
+  const folder = await mkdtemp(join(PROJECT_FOLDER, 'dist', 'consumer-'))
+  onTestFinished(() => rm(folder, { recursive: true }))
+  const program = join(folder, 'consumer.ts')
+  await writeFile(
+    program,
+    `import { InferenceClient, StreamClient, type StreamOptions } from 'hailo-inference/client'
+    const options: StreamOptions = { mode: 'samples', hop: 50 }
+    export const stream = new StreamClient('ws://server/stream', options)
+    export const latent = new InferenceClient('http://server').infer(new Float32Array(900)).then(({ latent }) => latent)
+    `,
+  )
+  const options = '--ignoreConfig --strict --noEmit --module nodenext --target es2022'.split(' ')
+  const tsc = join(PROJECT_FOLDER, 'node_modules/typescript/bin/tsc')
+  const compiled = promisify(execFile)(process.execPath, [
+    tsc,
+    ...options,
+    '--lib',
+    lib,
+    '--types',
+    types,
+    program,
+  ])
+  expect(await compiled.catch(({ stdout }) => ({ stdout }))).toMatchObject({ stdout: '' })
 })
 
 const OCTETS = 'application/octet-stream'
