@@ -13,15 +13,19 @@ export interface Gap {
   readonly sequence: number
 }
 
-/** Samples that follow each other. Filled from the front; what is behind `count` is rubbish. */
+/**
+ * Samples that follow each other. Filled from the front; what is behind `count` is rubbish. There is room for at most
+ * twice as many as there are: each hole begins a new block, and they may come close together.
+ */
 interface Block {
   readonly index: number
   count: number
-  readonly samples: Float32Array<ArrayBuffer>
+  samples: Float32Array<ArrayBuffer>
 }
 
 /** As many samples as go into one frame: 9 KB. */
 const BLOCK_SAMPLES = 256
+const BLOCK_VALUES = BLOCK_SAMPLES * CHANNELS
 
 /**
  * A recording that grows at its end, kept from the first sample of the first window without an answer.
@@ -37,6 +41,8 @@ export class SampleBacklog implements Backlog {
   readonly #capacity: number
   readonly #deliver: (answer: StreamResult | StreamFailure) => void
   #blocks: Block[] = []
+  /** Samples in the blocks. */
+  #kept = 0
   /** Index of the sample to come next. */
   #end = 0
   /** Samples before it were sent over this connection, or never will be. */
@@ -72,16 +78,17 @@ export class SampleBacklog implements Backlog {
       const detail = `Cannot send ${samples.length} values, expected a multiple of ${CHANNELS} (float32[n][9])`
       throw new InferenceError('invalid_window', detail)
     }
-    const kept = this.#blocks.reduce((sum, block) => sum + block.count, 0)
-    if (kept + count > this.#capacity) {
+    if (this.#kept + count > this.#capacity) {
       this.skip(count)
-      throw new InferenceError('queue_full', `${kept} samples wait to be sent or answered already`)
+      const room = `${this.#kept} of at most ${this.#capacity} wait to be sent or answered`
+      throw new InferenceError('queue_full', `Cannot keep ${count} samples more: ${room}`)
     }
     for (let at = 0; at < count; ) {
-      const block = this.#openBlock()
+      const block = this.#openBlock(count - at)
       const taken = Math.min(count - at, BLOCK_SAMPLES - block.count)
       block.samples.set(samples.subarray(at * CHANNELS, (at + taken) * CHANNELS), block.count * CHANNELS)
       block.count += taken
+      this.#kept += taken
       this.#end += taken
       at += taken
     }
@@ -146,6 +153,7 @@ export class SampleBacklog implements Backlog {
 
   end(): void {
     this.#blocks = []
+    this.#kept = 0
     this.#unanswered.clear()
   }
 
@@ -158,14 +166,25 @@ export class SampleBacklog implements Backlog {
   #forget(): void {
     const needed = Math.min(this.#firstNeeded * this.#hop, this.#sent)
     while (this.#blocks.length > 0 && this.#blocks[0]!.index + this.#blocks[0]!.count <= needed) {
-      this.#blocks.shift()
+      this.#kept -= this.#blocks.shift()!.count
     }
   }
 
-  #openBlock(): Block {
+  /** The block at the end, with room for the first of `count` samples, or for all of them. */
+  #openBlock(count: number): Block {
     const last = this.#blocks.at(-1)
-    if (last !== undefined && last.count < BLOCK_SAMPLES && last.index + last.count === this.#end) return last
-    const block = { index: this.#end, count: 0, samples: new Float32Array(BLOCK_SAMPLES * CHANNELS) }
+    if (last !== undefined && last.count < BLOCK_SAMPLES && last.index + last.count === this.#end) {
+      const values = Math.min((last.count + count) * CHANNELS, BLOCK_VALUES)
+      if (values > last.samples.length) {
+        // Twice the room: samples that come one by one are not copied each time.
+        const samples = new Float32Array(Math.min(Math.max(values, last.samples.length * 2), BLOCK_VALUES))
+        samples.set(last.samples)
+        last.samples = samples
+      }
+      return last
+    }
+    const samples = new Float32Array(Math.min(count * CHANNELS, BLOCK_VALUES))
+    const block = { index: this.#end, count: 0, samples }
     this.#blocks.push(block)
     return block
   }

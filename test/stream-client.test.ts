@@ -465,9 +465,6 @@ test('push() sends samples as they come, each once, but none that would end a wi
   fake.last.error(1, 'overloaded', 'too much', 40)
   fake.last.say('credit', { count: 1 })
   expect(piecesOf(fake.last).at(-1)![1]).toBe(159)
-  expect(piecesOf(fake.last).flatMap(([from, to]) => recordingOf(from, to).length)).toHaveLength(
-    fake.last.of('samples').length,
-  )
   const sent = samplesOf(fake.last).flatMap(samples => [...samples])
   expect(sent).toEqual([...recordingOf(0, 159)])
   expect(answers).toMatchObject([
@@ -569,6 +566,51 @@ test('samples are kept only while a window needs them: answered ones and those b
     stream.push(recordingOf(0, 50))
   }
   expect(piecesOf(fake.last).at(-1)).toEqual([2851, 2901])
+})
+
+test('samples between holes take room for themselves alone', () => {
+  const { stream } = open({ mode: 'samples', capacity: 5000 })
+  const allocated: number[] = []
+  const Original = Float32Array
+  vi.stubGlobal(
+    'Float32Array',
+    class extends Original {
+      constructor(length: number) {
+        super(length)
+        allocated.push(length)
+      }
+    },
+  )
+  onTestFinished(() => void vi.unstubAllGlobals())
+  const sample = new Original(9)
+  for (let hole = 0; hole < 5000; hole++) {
+    stream.push(sample)
+    stream.skip(1)
+  }
+  expect(allocated).toHaveLength(5000)
+  expect(allocated.reduce((sum, length) => sum + length)).toBe(5000 * 9)
+  expect(() => stream.push(sample)).toThrow('Cannot keep 1 samples more: 5000 of at most 5000 wait')
+})
+
+test('push() says what does not fit: a piece alone, or what is kept already', () => {
+  const { stream } = open({ mode: 'samples', capacity: 400 })
+  expect(() => stream.push(recordingOf(0, 401))).toThrow(
+    'queue_full: Cannot keep 401 samples more: 0 of at most 400 wait to be sent or answered',
+  )
+  stream.push(recordingOf(0, 400))
+  expect(() => stream.push(recordingOf(0, 1))).toThrow('Cannot keep 1 samples more: 400 of at most 400')
+})
+
+test('samples that come one by one are sent whole', () => {
+  const { stream, fake } = open({ mode: 'samples', hop: 50 })
+  for (let index = 0; index < 700; index++) stream.push(recordingOf(index, index + 1))
+  fake.last.welcome(90)
+  expect(samplesOf(fake.last).flatMap(samples => [...samples])).toEqual([...recordingOf(0, 700)])
+  expect(piecesOf(fake.last)).toEqual([
+    [0, 256],
+    [256, 512],
+    [512, 700],
+  ])
 })
 
 test('windows that the server cannot cut for a gap of its own are waited for no more', async () => {
