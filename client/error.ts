@@ -19,7 +19,7 @@ const SERVER_CODES = [
   'cancelled',
 ] as const
 
-/** What only this side can tell. */
+/** The client's own words: what only this side can tell. */
 type ClientCode =
   /** There was no whole answer: no connection, a lost one, or one that was silent for too long. */
   | 'disconnected'
@@ -30,6 +30,10 @@ type ClientCode =
   /** `close()` was called before. */
   | 'closed'
 
+/**
+ * The server's words, which its documentation tells, and four of the client's own: `disconnected`, `bad_answer`,
+ * `queue_full` and `closed`. A stream says `deadline_exceeded` and `cancelled` itself of a window that was not sent yet.
+ */
 export type ErrorCode = (typeof SERVER_CODES)[number] | ClientCode
 
 /** The server's word for a failure. A newer server may have words that this client does not know. */

@@ -13,5 +13,5 @@ export {
   type Readiness,
 } from './inference-client.ts'
 export type { Gap } from './sample-backlog.ts'
-export { type SendOptions, StreamClient, type StreamOptions } from './stream-client.ts'
+export { type CloseOptions, type SendOptions, StreamClient, type StreamOptions } from './stream-client.ts'
 export type { WebSocketConstructor, WebSocketLike } from './web-socket.ts'

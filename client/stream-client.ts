@@ -6,7 +6,8 @@ import { backoffMs } from './backoff.ts'
 import { InferenceError } from './error.ts'
 import { type Gap, SampleBacklog } from './sample-backlog.ts'
 import { readFailure, readResult, readServerFrame, type ServerFrame } from './server-frame.ts'
-import { globalWebSocket, type WebSocketConstructor, type WebSocketLike } from './web-socket.ts'
+import { startTimer, type Timer } from './timer.ts'
+import { globalWebSocket, protocolsOf, type WebSocketConstructor, type WebSocketLike } from './web-socket.ts'
 import { WindowBacklog } from './window-backlog.ts'
 
 export interface StreamOptions {
@@ -15,17 +16,20 @@ export interface StreamOptions {
   /** In samples mode: from one window to the next, in samples. Default 50. */
   readonly hop?: number
   /**
-   * Default: the global one. A server that wants a key reads it from headers, which a browser cannot set and others
-   * can: `class extends WebSocket { constructor(url) { super(url, { headers: { 'X-API-Key': key } }) } }`.
+   * Goes to the server as a subprotocol: letters, digits and !#$%&'*+-.^_`|~ alone. One with other characters needs a
+   * header, which a browser cannot set and others can, with a `webSocket` such as
+   * `class extends WebSocket { constructor(url) { super(url, { headers: { 'X-API-Key': key } }) } }`.
    */
+  readonly apiKey?: string
+  /** Default: the global one. Node.js 20 has none: that of the package `ws` fits. */
   readonly webSocket?: WebSocketConstructor
   /** Windows that may wait to be sent, default 1,024; in samples mode samples that are kept, default 60,000. */
   readonly capacity?: number
-  /** Failures to connect in a row after which it gives up. Default 10, about half a minute. */
+  /** Failures to connect in a row after which it gives up. Default 10, about 20 s. */
   readonly maxReconnects?: number
   /** A server that says nothing for so long while something is due is left, and connected to anew. Default 10,000. */
   readonly timeoutMs?: number
-  /** In samples mode, instead of the iterator. */
+  /** In samples mode, instead of the iterator. It must not throw: that would reach the WebSocket, and end a process of Node.js. */
   readonly onAnswer?: (answer: StreamResult | StreamFailure) => void
   /** In samples mode: samples that were skipped, or that did not fit. Told once each. */
   readonly onGap?: (gap: Gap) => void
@@ -51,6 +55,7 @@ export class StreamClient implements AsyncIterable<StreamResult | StreamFailure>
   readonly #url: string
   readonly #options: StreamOptions
   readonly #WebSocket: WebSocketConstructor
+  readonly #protocols: string[] | undefined
   readonly #windows: WindowBacklog | null = null
   readonly #samples: SampleBacklog | null = null
   readonly #backlog: Backlog
@@ -62,6 +67,9 @@ export class StreamClient implements AsyncIterable<StreamResult | StreamFailure>
   #welcomedMs = 0
   #credits = 0
   #draining = false
+  /** The server has no model, and said when it wants to be asked again. */
+  #paused = false
+  #pauseTimer: Timer | undefined
   /** The server was told that nothing more will come. */
   #byeSaid = false
   /** What the server said last about the connection itself. */
@@ -69,7 +77,7 @@ export class StreamClient implements AsyncIterable<StreamResult | StreamFailure>
   /** In a row, of connections. */
   #failures = 0
   /** Until the next connection, or while a frame of the server is due. */
-  #timer: ReturnType<typeof setTimeout> | undefined
+  #timer: Timer | undefined
   #gapsTold = 0
   #flushing: { resolve(): void; reject(error: InferenceError): void }[] = []
   #closing = false
@@ -79,13 +87,14 @@ export class StreamClient implements AsyncIterable<StreamResult | StreamFailure>
   /**
    * Connects at once.
    * @param url such as `ws://127.0.0.1:9000/stream`
-   * @throws TypeError when there is no WebSocket, SyntaxError when the URL is none
+   * @throws TypeError when there is no WebSocket or the key cannot be sent, SyntaxError when the URL is none
    */
   constructor(url: string | URL, options: StreamOptions = {}) {
     this.#url = String(url)
     this.#options = options
     this.#WebSocket = options.webSocket ?? globalWebSocket()
-    const { mode = 'windows', hop = 50, capacity } = options
+    const { mode = 'windows', hop = 50, capacity, apiKey } = options
+    this.#protocols = apiKey === undefined ? undefined : protocolsOf(apiKey)
     if (mode === 'samples') {
       const deliver = options.onAnswer ?? (answer => this.#answers.push(answer))
       this.#samples = new SampleBacklog({ hop, capacity: capacity ?? 60_000 }, deliver)
@@ -97,7 +106,7 @@ export class StreamClient implements AsyncIterable<StreamResult | StreamFailure>
     this.#connect()
   }
 
-  /** The number of the window that is sent next. They count from 0. */
+  /** The number that the next window gets, of those that are given to `send()`. They count from 0. */
   get nextSequence(): number {
     return this.#modeOf(this.#windows, 'windows').nextSequence
   }
@@ -105,15 +114,24 @@ export class StreamClient implements AsyncIterable<StreamResult | StreamFailure>
   /**
    * Sends a window as soon as there is a credit for it. Windows are sent in the order of the calls.
    * @param window float32[100][9], raw: m/s² ×3, rad/s ×3, µT ×3. Copied.
-   * @param deadlineMs when an answer stops being useful, counted from here; the server's own when left out
    * @throws InferenceError `queue_full` when more windows wait than `capacity`: wait for `flushed()` before
    */
-  async send(window: Float32Array, { deadlineMs }: SendOptions = {}): Promise<StreamResult> {
+  async send(window: Float32Array, { deadlineMs, signal }: SendOptions = {}): Promise<StreamResult> {
     const windows = this.#modeOf(this.#windows, 'windows')
     this.#refuseWhenOver()
+    signal?.throwIfAborted()
+    const sequence = windows.nextSequence
     const result = windows.add(window, deadlineMs)
     this.#pump()
-    return result
+    if (signal === undefined) return result
+    return new Promise((resolve, reject) => {
+      const giveUp = () => {
+        this.cancel(sequence)
+        reject(signal.reason)
+      }
+      signal.addEventListener('abort', giveUp)
+      result.then(resolve, reject).finally(() => signal.removeEventListener('abort', giveUp))
+    })
   }
 
   /**
@@ -135,7 +153,11 @@ export class StreamClient implements AsyncIterable<StreamResult | StreamFailure>
     this.#modeOf(this.#samples, 'samples').skip(count)
   }
 
-  /** Asks for no answer any more. The window ends all the same: `cancelled`, or with its result if that was on its way. */
+  /**
+   * Asks for no answer any more. The window ends all the same: `cancelled`, or with its result if that was on its way.
+   * With a `signal`, `send()` does this and does not wait for the end.
+   * @param sequence what `nextSequence` was before `send()`; in samples mode k of the window
+   */
   cancel(sequence: number): void {
     const frame = this.#backlog.cancel(sequence)
     if (frame !== null && this.#welcome !== null) this.#socket!.send(frame)
@@ -151,13 +173,16 @@ export class StreamClient implements AsyncIterable<StreamResult | StreamFailure>
     })
   }
 
-  /** Takes nothing more, and resolves when everything is answered and the connection closed, or given up. */
-  close(): Promise<void> {
+  /**
+   * Takes nothing more, and resolves when everything is answered and the connection closed, or given up. In samples
+   * mode the answers can be read on.
+   */
+  close({ now = false }: CloseOptions = {}): Promise<void> {
     this.#closing = true
     return new Promise(resolve => {
       this.#whenEnded.push(resolve)
       if (this.#ended) this.#settleEnded()
-      else if (this.#welcome === null && this.#isIdle) this.#end(null)
+      else if (now || (this.#welcome === null && this.#isIdle)) this.#end(null)
       else this.#pump()
     })
   }
@@ -169,7 +194,10 @@ export class StreamClient implements AsyncIterable<StreamResult | StreamFailure>
   }
 
   #connect(): void {
-    const socket = new this.#WebSocket(this.#url)
+    const socket =
+      this.#protocols === undefined
+        ? new this.#WebSocket(this.#url)
+        : new this.#WebSocket(this.#url, this.#protocols)
     this.#socket = socket
     this.#welcome = null
     this.#credits = 0
@@ -188,7 +216,10 @@ export class StreamClient implements AsyncIterable<StreamResult | StreamFailure>
     }
     socket.onmessage = ({ data }: { data: unknown }) => this.#receive(data)
     socket.onclose = ({ code }: { code: number }) => this.#lost(`the connection was closed with ${code}`)
-    socket.onerror = () => {} // it closes next
+    // Node.js 20 and 22 tell no close behind it when they fail to connect. Browsers have no message.
+    socket.onerror = ({ message }: { message?: string }) => {
+      this.#lost(message ? `the connection failed: ${message}` : 'the connection failed')
+    }
     this.#expectFrame()
   }
 
@@ -227,10 +258,7 @@ export class StreamClient implements AsyncIterable<StreamResult | StreamFailure>
           this.#credits += frame.head.count
         }
       case 'draining':
-        return () => {
-          this.#draining = true
-          this.#options.onDraining?.()
-        }
+        return () => this.#onDraining()
       case 'gap':
         return () => this.#onGap(frame.head)
     }
@@ -242,7 +270,21 @@ export class StreamClient implements AsyncIterable<StreamResult | StreamFailure>
     this.#credits = welcome.credits
   }
 
+  #onDraining(): void {
+    if (this.#draining) return
+    this.#draining = true
+    this.#options.onDraining?.()
+  }
+
   #onAnswer(answer: StreamResult | StreamFailure): void {
+    if (!('error' in answer)) this.#resume()
+    else if (answer.error === 'model_unavailable' && answer.retryAfterMs !== null) {
+      // One window has found out for all.
+      this.#pause(answer.retryAfterMs)
+    } else if (answer.error === 'draining') {
+      // The window and the server's word crossed on their way. It is as if it had not been sent: its successor gets it.
+      return this.#onDraining()
+    }
     this.#failures = 0
     this.#backlog.answer(answer.sequence, answer)
   }
@@ -267,8 +309,9 @@ export class StreamClient implements AsyncIterable<StreamResult | StreamFailure>
   /** Sends what may be sent. Called after everything that may allow more. */
   #pump(): void {
     if (this.#ended) return
-    if (this.#welcome !== null && !this.#draining) {
-      while (this.#answers.size < MOST_UNREAD) {
+    if (this.#welcome !== null && !this.#draining && !this.#paused) {
+      // While it closes, the backlog is the bound: who has closed a stream may read no more.
+      while (this.#closing || this.#answers.size < MOST_UNREAD) {
         const parcel = this.#backlog.next(this.#credits)
         if (parcel === null) break
         this.#credits -= parcel.windows
@@ -283,6 +326,20 @@ export class StreamClient implements AsyncIterable<StreamResult | StreamFailure>
     }
   }
 
+  #pause(forMs: number): void {
+    this.#resume()
+    this.#paused = true
+    this.#pauseTimer = startTimer(() => {
+      this.#resume()
+      this.#pump()
+    }, forMs)
+  }
+
+  #resume(): void {
+    clearTimeout(this.#pauseTimer)
+    this.#paused = false
+  }
+
   #say(frame: Frame): void {
     this.#socket!.send(frame)
     if (this.#timer === undefined) this.#expectFrame()
@@ -295,7 +352,7 @@ export class StreamClient implements AsyncIterable<StreamResult | StreamFailure>
     this.#timer = undefined
     if (this.#welcome !== null && this.#backlog.unanswered === 0 && !this.#byeSaid) return
     const { timeoutMs = 10_000 } = this.#options
-    this.#timer = setTimeout(() => this.#lost(`the server said nothing for ${timeoutMs} ms`), timeoutMs)
+    this.#timer = startTimer(() => this.#lost(`the server said nothing for ${timeoutMs} ms`), timeoutMs)
   }
 
   #lost(reason: string): void {
@@ -310,24 +367,28 @@ export class StreamClient implements AsyncIterable<StreamResult | StreamFailure>
       const detail = `Gave up after ${this.#failures} connections in a row: ${reason}${said}`
       return this.#end(new InferenceError('disconnected', detail))
     }
-    const waitMs = Math.max(backoffMs(this.#failures), this.#complaint?.retryAfterMs ?? 0)
-    this.#timer = setTimeout(() => this.#connect(), waitMs)
+    this.#timer = startTimer(() => this.#connect(), backoffMs(this.#failures))
   }
 
   #leaveSocket(): void {
     clearTimeout(this.#timer)
     this.#timer = undefined
+    this.#resume()
     const socket = this.#socket
     this.#socket = null
     this.#welcome = null
     if (socket === null) return
     socket.onopen = socket.onmessage = socket.onclose = null // what it still tells is about the past
+    socket.onerror = () => {} // not null: when nobody listens, the package `ws` throws what comes of closing too early
     socket.close()
   }
 
   #end(error: InferenceError | null): void {
     this.#ended = { error }
     this.#leaveSocket()
+    if (this.#backlog.waiting) {
+      for (const { reject } of this.#flushing.splice(0)) reject(error ?? closedError())
+    }
     this.#backlog.end(error ?? closedError())
     this.#answers.end(error)
     this.#settleFlushed()
@@ -360,7 +421,15 @@ export class StreamClient implements AsyncIterable<StreamResult | StreamFailure>
 }
 
 export interface SendOptions {
+  /** When an answer stops being useful, counted from the call. Default: the server's own, counted there. */
   readonly deadlineMs?: number
+  /** Gives the window up: the promise rejects at once with the signal's reason. */
+  readonly signal?: AbortSignal
+}
+
+export interface CloseOptions {
+  /** Waits for nothing: what has no answer rejects with `closed`, or in samples mode gets none. Default false. */
+  readonly now?: boolean
 }
 
 function closedError(): InferenceError {

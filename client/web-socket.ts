@@ -9,7 +9,18 @@ export interface WebSocketLike {
   close(): void
 }
 
-export type WebSocketConstructor = new (url: string) => WebSocketLike
+export type WebSocketConstructor = new (url: string, protocols?: string[]) => WebSocketLike
+
+/** What RFC 6455 lets a subprotocol consist of. */
+const TOKEN = /^[\w!#$%&'*+.^`|~-]+$/
+
+/** The subprotocols that carry a key: a browser can set no headers. @throws TypeError when they cannot carry this one */
+export function protocolsOf(apiKey: string): string[] {
+  if (TOKEN.test(apiKey)) return ['hailo.v1', `key.${apiKey}`]
+  throw new TypeError(
+    "Cannot send this API key as a subprotocol: it may consist of letters, digits and !#$%&'*+-.^_`|~ alone",
+  )
+}
 
 /** @throws TypeError when there is none */
 export function globalWebSocket(): WebSocketConstructor {

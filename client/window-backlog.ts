@@ -2,6 +2,7 @@ import { WINDOW_VALUES } from '../src/core/window.ts'
 import { encodeFrame } from '../src/http/frame.ts'
 import type { Backlog, Frame, StreamFailure, StreamResult } from './backlog.ts'
 import { type ErrorCode, InferenceError } from './error.ts'
+import { startTimer, type Timer } from './timer.ts'
 
 interface Pending {
   readonly sequence: number
@@ -9,7 +10,7 @@ interface Pending {
   readonly bytes: Uint8Array
   /** On the clock of `performance.now()`; Infinity for the server's own. */
   readonly expiresMs: number
-  readonly timer: ReturnType<typeof setTimeout> | undefined
+  readonly timer: Timer | undefined
   cancelled: boolean
   resolve(result: StreamResult): void
   reject(error: InferenceError): void
@@ -42,14 +43,15 @@ export class WindowBacklog implements Backlog {
     return this.#nextSequence
   }
 
+  /** @throws InferenceError when it is not taken: no sequence is spent on it */
   add(window: Float32Array, deadlineMs = Infinity): Promise<StreamResult> {
     if (window.length !== WINDOW_VALUES) {
       const detail = `Cannot send a window of ${window.length} values, expected ${WINDOW_VALUES} (float32[100][9])`
-      return Promise.reject(new InferenceError('invalid_window', detail))
+      throw new InferenceError('invalid_window', detail)
     }
     if (this.#waiting.length >= this.#capacity) {
       const detail = `${this.#waiting.length} windows wait to be sent already`
-      return Promise.reject(new InferenceError('queue_full', detail))
+      throw new InferenceError('queue_full', detail)
     }
     const sequence = this.#nextSequence
     this.#nextSequence = (sequence + 1) >>> 0
@@ -60,7 +62,7 @@ export class WindowBacklog implements Backlog {
         sequence,
         bytes: new Uint8Array(window.slice().buffer),
         expiresMs: performance.now() + deadlineMs,
-        timer: deadlineMs === Infinity ? undefined : setTimeout(expire, deadlineMs),
+        timer: startTimer(expire, deadlineMs),
         cancelled: false,
         resolve,
         reject,

@@ -24,14 +24,16 @@ export class FakeSocket implements WebSocketLike {
   onclose: ((event: never) => void) | null = null
   onerror: ((event: never) => void) | null = null
   readonly url: string
+  readonly protocols: readonly string[] | undefined
   /** What the client has sent, decoded. */
   readonly received: Received[] = []
   state: 'connecting' | 'open' | 'closed' = 'connecting'
   /** Told of each frame as it comes. */
   onFrame: (frame: Received) => void = () => {}
 
-  constructor(url: string) {
+  constructor(url: string, protocols?: string[]) {
     this.url = url
+    this.protocols = protocols
   }
 
   // The client's side.
@@ -51,6 +53,8 @@ export class FakeSocket implements WebSocketLike {
   }
 
   close(): void {
+    // The package `ws` emits an error when it is closed before it was open.
+    if (this.state === 'connecting') queueMicrotask(() => this.onerror!({} as never))
     this.state = 'closed'
   }
 
@@ -61,11 +65,17 @@ export class FakeSocket implements WebSocketLike {
     this.#tell(this.onopen, {})
   }
 
-  /** Closes the connection, as the peer or the network would. */
+  /** Closes the connection, as the peer or the network would: 1006 is no close frame, and an error. */
   drop(code = 1006): void {
     this.state = 'closed'
-    this.#tell(this.onerror, {})
+    if (code === 1006) this.#tell(this.onerror, {})
     this.#tell(this.onclose, { code })
+  }
+
+  /** Fails to connect as Node.js 20 and 22 tell it: with an error, and no close behind it. */
+  fail(message?: string): void {
+    this.state = 'closed'
+    this.#tell(this.onerror, message === undefined ? {} : { message })
   }
 
   deliver(data: unknown): void {
@@ -124,14 +134,14 @@ export class FakeSocket implements WebSocketLike {
 
 /** A WebSocket class, and the sockets that were made with it, the newest last. */
 export function fakeWebSocket(onSocket: (socket: FakeSocket) => void = () => {}): {
-  readonly WebSocket: new (url: string) => FakeSocket
+  readonly WebSocket: new (url: string, protocols?: string[]) => FakeSocket
   readonly sockets: FakeSocket[]
   readonly last: FakeSocket
 } {
   const sockets: FakeSocket[] = []
   class WebSocket extends FakeSocket {
-    constructor(url: string) {
-      super(url)
+    constructor(url: string, protocols?: string[]) {
+      super(url, protocols)
       sockets.push(this)
       onSocket(this)
     }

@@ -191,6 +191,64 @@ test('cancel() tells the server of a window that was sent, and takes back one th
   expect(settled).toEqual([[0], ['cancelled']])
 })
 
+test('send() given up by its signal rejects with the reason of the signal, wherever the window is', async () => {
+  const { stream, fake } = open({ capacity: 1 })
+  fake.last.welcome(1)
+  const reason = new Error('enough')
+  const early = stream.send(distinctWindow(0), { signal: AbortSignal.abort(reason) })
+  await expect(early).rejects.toBe(reason)
+  const controller = new AbortController()
+  const { signal } = controller
+  const sent = stream.send(distinctWindow(0), { signal })
+  const waiting = stream.send(distinctWindow(1), { signal })
+  const refused = stream.send(distinctWindow(2), { signal })
+  const ends = Promise.allSettled([sent, waiting, refused])
+  controller.abort(reason)
+  expect(fake.last.of('cancel')).toMatchObject([{ sequence: 0 }])
+  expect(await ends).toMatchObject([{ reason }, { reason }, { reason: { code: 'queue_full' } }])
+  const [other] = watch([stream.send(distinctWindow(2))])
+  fake.last.error(0, 'cancelled')
+  fake.last.say('credit', { count: 1 })
+  expect(fake.last.of('window').map(({ sequence }) => sequence)).toEqual([0, 2])
+  fake.last.result(2, distinctWindow(2))
+  await turn()
+  expect(other).toEqual([2])
+})
+
+test('send() forgets a signal once the window has ended, and never listens to that of a refused one', async () => {
+  const { stream, fake } = open({ capacity: 1 })
+  fake.last.welcome(1)
+  const controller = new AbortController()
+  const { signal } = controller
+  const removed = vi.spyOn(signal, 'removeEventListener')
+  const answer = stream.send(distinctWindow(0), { signal })
+  fake.last.result(0, distinctWindow(0))
+  expect(await answer).toMatchObject({ sequence: 0 })
+  await turn()
+  expect(removed).toHaveBeenCalledTimes(1)
+  const settled = watch([stream.send(new Float32Array(1), { signal }), stream.send(distinctWindow(1))])
+  controller.abort() // the refused one has no number: this must not be that of the next
+  await turn()
+  expect(settled).toEqual([['invalid_window'], []])
+})
+
+test('send() takes a deadline beyond what setTimeout() holds', async () => {
+  const { stream, fake } = open()
+  const settled = watch([3e9, Infinity].map(deadlineMs => stream.send(distinctWindow(0), { deadlineMs })))
+  await vi.advanceTimersByTimeAsync(5000)
+  expect(settled).toEqual([[], []])
+  fake.last.welcome(2)
+  const [first, second] = fake.last.of('window')
+  expect(first!.deadlineMs).toBeGreaterThan(2.9e9)
+  expect(second!.deadlineMs).toBe(0)
+})
+
+test('a stream takes a timeout beyond what setTimeout() holds', async () => {
+  const { fake } = open({ timeoutMs: 3e9 })
+  await vi.advanceTimersByTimeAsync(60_000)
+  expect(fake.sockets).toHaveLength(1)
+})
+
 test('a cancelled window is not sent again after a lost connection', async () => {
   const { stream, fake } = open()
   fake.last.welcome(2)
@@ -221,6 +279,95 @@ test('a draining server gets nothing new, its successor does', async () => {
   fake.last.result(1, distinctWindow(1))
   await turn()
   expect(settled).toEqual([[0], [1]])
+})
+
+test('windows that cross `draining` are sent again to the successor, and count as no answer', async () => {
+  vi.spyOn(Math, 'random').mockReturnValue(0)
+  const { stream, fake } = open()
+  fake.last.drop()
+  await vi.advanceTimersByTimeAsync(100)
+  fake.last.welcome(9)
+  const settled = watch(
+    [0, 1, 2, 3].map(n => stream.send(distinctWindow(n), { deadlineMs: n === 2 ? 150 : 900 })),
+  )
+  stream.cancel(3)
+  fake.last.error(1, 'draining', 'The server is shutting down', 1000)
+  fake.last.error(2, 'draining', 'The server is shutting down', 1000)
+  fake.last.say('credit', { count: 2 })
+  settled.push(...watch([stream.send(distinctWindow(4))]))
+  expect(fake.last.of('window')).toHaveLength(4) // it drains, said or not
+  fake.last.drop(1012)
+  await vi.advanceTimersByTimeAsync(199)
+  expect(fake.sockets).toHaveLength(2)
+  await vi.advanceTimersByTimeAsync(1)
+  expect(settled).toEqual([[], [], ['deadline_exceeded'], ['cancelled'], []])
+  fake.last.welcome(9)
+  expect(fake.last.of('hello')).toMatchObject([{ first: 0 }])
+  expect(fake.last.of('window').map(({ sequence }) => sequence)).toEqual([0, 1, 4])
+  for (const sequence of [0, 1, 4]) fake.last.result(sequence, distinctWindow(sequence))
+  await turn()
+  expect(settled).toEqual([[0], [1], ['deadline_exceeded'], ['cancelled'], [4]])
+})
+
+test('a server without a model gets nothing more until it wants to be asked again', async () => {
+  const { stream, fake } = open()
+  fake.last.welcome(2)
+  const settled = watch([0, 1, 2, 3].map(n => stream.send(distinctWindow(n))))
+  fake.last.error(0, 'model_unavailable', 'it starts', 1000)
+  await vi.advanceTimersByTimeAsync(400)
+  fake.last.error(1, 'model_unavailable', 'it starts', 1000)
+  fake.last.say('credit', { count: 2 })
+  await vi.advanceTimersByTimeAsync(999)
+  expect(settled).toEqual([['model_unavailable'], ['model_unavailable'], [], []])
+  expect(fake.last.of('window')).toHaveLength(2)
+  await vi.advanceTimersByTimeAsync(1)
+  expect(fake.last.of('window')).toHaveLength(4)
+})
+
+test('a result ends the pause: there is a model again', async () => {
+  const { stream, fake } = open()
+  fake.last.welcome(2)
+  watch([0, 1, 2].map(n => stream.send(distinctWindow(n))))
+  fake.last.error(0, 'model_unavailable', 'the worker was lost', 1000)
+  fake.last.say('credit', { count: 1 })
+  expect(fake.last.of('window')).toHaveLength(2)
+  fake.last.result(1, distinctWindow(1))
+  expect(fake.last.of('window')).toHaveLength(3)
+})
+
+test('a pause ends with its connection', async () => {
+  const { stream, fake } = open()
+  fake.last.welcome(2)
+  const settled = watch([0, 1].map(n => stream.send(distinctWindow(n))))
+  fake.last.error(0, 'model_unavailable', 'it starts', 2 ** 32 - 1)
+  fake.last.drop()
+  await vi.advanceTimersByTimeAsync(100)
+  fake.last.welcome(2)
+  fake.last.result(1, distinctWindow(1))
+  await turn()
+  expect(settled).toEqual([['model_unavailable'], [1]])
+  fake.last.say('credit', { count: 2 })
+  fake.last.error(2, 'model_unavailable', 'not a window of ours', 1000)
+  await stream.close({ now: true })
+  expect(vi.getTimerCount()).toBe(0)
+})
+
+test('a window of a recording that a draining server refused is cut again by its successor', async () => {
+  const answers: (StreamResult | StreamFailure)[] = []
+  const { stream, fake } = open({ mode: 'samples', hop: 50, onAnswer: answer => answers.push(answer) })
+  fake.last.welcome(9)
+  stream.push(recordingOf(0, 200)) // windows 0 to 2
+  fake.last.result(0, recordingOf(0, 100))
+  fake.last.say('draining', {})
+  fake.last.error(1, 'draining')
+  fake.last.error(2, 'draining')
+  fake.last.drop(1012)
+  await vi.advanceTimersByTimeAsync(100)
+  fake.last.welcome(9)
+  expect(fake.last.of('hello')).toMatchObject([{ first: 1 }])
+  for (const window of [1, 2]) fake.last.result(window, recordingOf(window * 50, window * 50 + 100))
+  expect(answers.map(({ sequence }) => sequence)).toEqual([0, 1, 2])
+  expect(answers.filter(answer => 'error' in answer)).toEqual([])
 })
 
 test('reconnects come after growing delays from 100 ms to 5 s, and after an answer from the start again', async () => {
@@ -272,11 +419,60 @@ test('after too many failures in a row everything that is pending rejects with `
   expect(onEnd).toHaveBeenCalledTimes(1)
   expect(onEnd.mock.calls[0]![0]).toMatchObject({
     code: 'disconnected',
-    detail: 'Gave up after 3 connections in a row: the connection was closed with 1006',
+    detail: 'Gave up after 3 connections in a row: the connection failed',
   })
   await expect(stream.send(distinctWindow(2))).rejects.toMatchObject({ code: 'disconnected' })
   await stream.close()
 })
+
+// Those of Node.js 20 and 22 tell no close.
+test('a connection that fails with an error alone is tried again as soon as one that closes', async () => {
+  vi.spyOn(Math, 'random').mockReturnValue(0)
+  const onEnd = vi.fn()
+  const { fake } = open({ maxReconnects: 2, onEnd })
+  for (const [failure, waitMs] of [100, 200].entries()) {
+    fake.last.fail('connect ECONNREFUSED')
+    await vi.advanceTimersByTimeAsync(waitMs - 1)
+    expect(fake.sockets).toHaveLength(failure + 1)
+    await vi.advanceTimersByTimeAsync(1)
+    expect(fake.sockets).toHaveLength(failure + 2)
+  }
+  fake.last.fail('connect ECONNREFUSED')
+  expect(onEnd.mock.calls).toMatchObject([
+    [{ detail: 'Gave up after 3 connections in a row: the connection failed: connect ECONNREFUSED' }],
+  ])
+})
+
+// The package `ws` emits that error, and whoever listens no more would end the process.
+test('a connection that is given up before it is open counts once, and its error is listened to', async () => {
+  const onEnd = vi.fn()
+  const { fake } = open({ maxReconnects: 1, timeoutMs: 1000, onEnd })
+  await vi.advanceTimersByTimeAsync(1000 + 100)
+  expect(fake.sockets).toHaveLength(2)
+  expect(onEnd).not.toHaveBeenCalled()
+  await vi.advanceTimersByTimeAsync(1000)
+  expect(onEnd.mock.calls).toMatchObject([[{ detail: expect.stringContaining('after 2 connections') }]])
+})
+
+test('a key goes to the server as a subprotocol, again with each connection', async () => {
+  const { fake } = open({ apiKey: "aZ09!#$%&'*+-.^_`|~" })
+  fake.last.drop()
+  await vi.advanceTimersByTimeAsync(100)
+  for (const { protocols } of fake.sockets) expect(protocols).toEqual(['hailo.v1', "key.aZ09!#$%&'*+-.^_`|~"])
+  expect(fake.sockets).toHaveLength(2)
+  expect(open().fake.last.protocols).toBeUndefined()
+})
+
+test.each(['', 'white space', 'comma,', 'base64/==', 'schlüssel', 'line\n'])(
+  'a key that a subprotocol cannot carry is refused: %j',
+  apiKey => {
+    const { WebSocket, sockets } = fakeWebSocket()
+    expect(() => new StreamClient(URL, { webSocket: WebSocket, apiKey })).toThrow(
+      /^Cannot send this API key as a subprotocol/,
+    )
+    expect(sockets).toHaveLength(0)
+  },
+)
 
 test('a hello that is refused is not repeated', async () => {
   const onEnd = vi.fn()
@@ -289,17 +485,6 @@ test('a hello that is refused is not repeated', async () => {
   expect(fake.sockets).toHaveLength(1)
   expect(settled).toEqual([['invalid_request']])
   expect(onEnd.mock.calls).toMatchObject([[{ detail: 'Cannot read hello: version is 1, expected 2' }]])
-})
-
-test('a server that is full is asked again no sooner than it says', async () => {
-  const { fake } = open()
-  fake.last.open()
-  fake.last.error(null, 'overloaded', 'too many connections', 3000)
-  fake.last.drop(1013)
-  await vi.advanceTimersByTimeAsync(2999)
-  expect(fake.sockets).toHaveLength(1)
-  await vi.advanceTimersByTimeAsync(1)
-  expect(fake.sockets).toHaveLength(2)
 })
 
 test.each<[string, (socket: FakeSocket) => void]>([
@@ -410,6 +595,51 @@ test('close() of a stream that has nothing to send does not wait for a server', 
   await stream.close()
   expect(fake.last.state).toBe('closed')
   expect(vi.getTimerCount()).toBe(0)
+})
+
+test('close() sends all that waits, also when nobody reads the answers', async () => {
+  const { stream, fake } = open({ mode: 'samples', hop: 100 })
+  fake.last.welcome(70)
+  stream.push(recordingOf(0, 7000))
+  for (let window = 0; window < 70; window++) fake.last.result(window, recordingOf(0, 100))
+  fake.last.say('credit', { count: 70 })
+  stream.push(recordingOf(7000, 7100))
+  expect(piecesOf(fake.last).at(-1)![1]).toBe(7000)
+  const closed = vi.fn()
+  void stream.close().then(closed)
+  expect(piecesOf(fake.last).at(-1)![1]).toBe(7100)
+  expect(fake.last.of('bye')).toHaveLength(1)
+  fake.last.result(70, recordingOf(7000, 7100))
+  fake.last.drop(1000)
+  await turn()
+  expect(closed).toHaveBeenCalledTimes(1)
+  let unread = 0
+  for await (const { sequence } of stream) expect(sequence).toBe(unread++)
+  expect(unread).toBe(71)
+})
+
+test('close({ now: true }) waits for nothing: what has no answer rejects with `closed`', async () => {
+  const onEnd = vi.fn()
+  const { stream, fake } = open({ onEnd })
+  fake.last.welcome(1)
+  const settled = watch([0, 1].map(n => stream.send(distinctWindow(n))))
+  const flushed = stream.flushed().catch(error => error.code)
+  const patient = stream.close()
+  await stream.close({ now: true })
+  await patient
+  await turn()
+  expect(settled).toEqual([['closed'], ['closed']])
+  expect(await flushed).toBe('closed')
+  expect(fake.last.state).toBe('closed')
+  expect(onEnd.mock.calls).toEqual([[null]])
+  await stream.close({ now: true })
+  expect(vi.getTimerCount()).toBe(0)
+
+  const { stream: samples } = open({ mode: 'samples' })
+  samples.push(recordingOf(0, 100))
+  const next = samples[Symbol.asyncIterator]().next()
+  await samples.close({ now: true })
+  expect(await next).toEqual({ value: undefined, done: true })
 })
 
 test('without a WebSocket the constructor says what to do', () => {
@@ -645,7 +875,7 @@ function randomOf(seed: number): () => number {
 
 /**
  * A server that keeps the rules, on a network that does not: it answers each window or cuts the samples, late and
- * in order, sometimes twice, gives credits back by the handful, and connections break at any moment.
+ * in order, sometimes twice, gives credits back by the handful, drains, and connections break at any moment.
  */
 function unreliableServer(random: () => number, faults: string[]) {
   let broken = 0
@@ -653,6 +883,7 @@ function unreliableServer(random: () => number, faults: string[]) {
   const fake = fakeWebSocket(socket => {
     let credits = 0
     let expected = 0
+    let draining = false
     let cutter: { hop: number; next: number; start: number; samples: number[] } | null = null
     const answers: (() => void)[] = []
     const later = (action: () => void, withinMs: number) => setTimeout(action, random() * withinMs)
@@ -661,17 +892,24 @@ function unreliableServer(random: () => number, faults: string[]) {
       broken++
       socket.drop([1006, 1012, 1001][Math.floor(random() * 3)])
     }
+    const drain = () => {
+      draining = true
+      socket.say('draining', {})
+      while (answers.length > 0) answers.shift()!()
+      later(crash, 20)
+    }
     const take = (sequence: number, window: Float32Array) => {
       if (credits-- <= 0) faults.push(`window ${sequence} came without a credit`)
       answers.push(() => {
-        if (random() < 0.1) socket.error(sequence, 'overloaded')
+        if (draining) socket.error(sequence, 'draining')
+        else if (random() < 0.1) socket.error(sequence, 'overloaded')
         else socket.result(sequence, window)
-        if (random() < 0.1) socket.result(sequence, distinctWindow(sequence + 1)) // a lie, and too late
+        if (!draining && random() < 0.1) socket.result(sequence, distinctWindow(sequence + 1)) // a lie, and too late
         credits++
         socket.say('credit', { count: 1 })
       })
       later(() => {
-        if (breaking()) return crash()
+        if (breaking()) return random() < 0.5 ? drain() : crash()
         answers.shift()?.()
       }, 20)
     }
