@@ -1,6 +1,7 @@
 import { setTimeout as sleep } from 'node:timers/promises'
 import { describe, expect, test } from 'vitest'
 import { JSON_TEXT } from '../src/http/json-frames.ts'
+import { FAULTS } from './faults/faults.ts'
 import { distinctWindow, metric, startServerForTest } from './load.ts'
 import { windowOf } from './windows.ts'
 import { greet, IN_BINARY, IN_JSON, WebSocketClient } from './ws-client.ts'
@@ -127,6 +128,23 @@ test('a cancel that hits is no idle frame', async () => {
     expect(await client.nextAnswer()).toMatchObject({ seq: n })
   }
   expect(await metric(port, 'hailo_cancelled_total')).toBeGreaterThan(MAX_IDLE_FRAMES)
+})
+
+test('windows without a credit count as refused', async () => {
+  const { port } = await startServerForTest(
+    { INFER_MODE: 'stub', WORKERS: '1', DEADLINE_MS: '5000' },
+    { faults: true },
+  )
+  const client = await WebSocketClient.open({ port })
+  await greet(client, IN_BINARY)
+  client.send(IN_BINARY.window(0, distinctWindow(0, FAULTS.block + 290)))
+  await sleep(30)
+  client.send(
+    ...Array.from({ length: CREDITS + 2 }, (_, n) => IN_BINARY.window(n + 1, distinctWindow(n + 1))),
+  )
+  await client.answers(CREDITS + 3)
+  expect(await metric(port, 'hailo_rejected_total', 'reason="no_credit"')).toBe(3)
+  expect(await metric(port, 'hailo_inference_requests_total', 'status="rejected"')).toBe(3)
 })
 
 /** The same window with another sequence. */

@@ -215,7 +215,7 @@ function sessionOn(streamCount: number) {
     credits: CREDITS,
     deadlineMs: 40,
     maxDeadlineMs: 5000,
-    metrics: { failed: () => {}, framed: () => {} },
+    metrics: { failed: () => {}, framed: () => {}, refused: () => {} },
     turn: { arrivedMs: () => clock.ms },
   }
   return { session: new Session(sender, context), streams, said, closes, writes, clock, sender }

@@ -66,7 +66,7 @@ export interface SessionContext {
   readonly credits: number
   readonly deadlineMs: number
   readonly maxDeadlineMs: number
-  readonly metrics: Pick<FrontDoorMetrics, 'failed' | 'framed'>
+  readonly metrics: Pick<FrontDoorMetrics, 'failed' | 'framed' | 'refused'>
   readonly turn: { arrivedMs(): number }
 }
 
@@ -232,6 +232,7 @@ export class Session {
     )
     this.#enqueue(answer)
     if (!answer.paid) {
+      this.#context.metrics.refused('overloaded', 'no_credit')
       return this.#refuse(answer, 'overloaded', 'There is no credit left for this window', deadlineMs)
     }
     this.#credits--
