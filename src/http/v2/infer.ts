@@ -44,8 +44,6 @@ export class V2Exchange extends Exchange implements BulkSource {
   declare protected readonly context: V2Context
   readonly #headerLength: string
   readonly #contentEncoding: string
-  /** The client said in a header how long it waits; else the body may. */
-  readonly #deadlineIsTold: boolean
   #request: DecodedRequest | null = null
   #decodeMs = 0
   /** Windows that were submitted, and those of them that have their result. */
@@ -61,14 +59,13 @@ export class V2Exchange extends Exchange implements BulkSource {
     super(response, request, endpoint, context)
     this.#headerLength = request.getHeader('inference-header-content-length')
     this.#contentEncoding = request.getHeader('content-encoding')
-    this.#deadlineIsTold = request.getHeader('x-deadline-ms') !== ''
     const failure = this.checkHead(request)
     if (failure !== null) {
       this.fail(failure)
       return
     }
     // How long the client waits may stand in the body: until that is read, it gets all the time there is.
-    if (!this.#deadlineIsTold) this.deadlineMs = this.arrivedMs + context.maxDeadlineMs
+    if (!this.namesDeadline) this.deadlineMs = this.arrivedMs + context.maxDeadlineMs
     this.collectBody(MAX_BODY_BYTES, {
       onBody: body => this.#onBody(body),
       onTooLarge: bytes => this.fail(bodyTooLarge(bytes)),
@@ -143,7 +140,7 @@ export class V2Exchange extends Exchange implements BulkSource {
 
   /** The nearer of header and body; the server's own when neither tells one. */
   #setDeadline({ timeoutMs }: DecodedRequest): void {
-    const toldMs = this.#deadlineIsTold ? this.deadlineMs - this.arrivedMs : Number.POSITIVE_INFINITY
+    const toldMs = this.namesDeadline ? this.deadlineMs - this.arrivedMs : Number.POSITIVE_INFINITY
     const allowedMs = Math.min(toldMs, timeoutMs ?? Number.POSITIVE_INFINITY)
     this.setDeadline('timeout', allowedMs === Number.POSITIVE_INFINITY ? this.context.deadlineMs : allowedMs)
   }
