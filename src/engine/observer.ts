@@ -47,7 +47,7 @@ export interface Observer extends Omit<StreamObserver, 'settled'> {
 
 export type DeviceChange = 'found' | 'lost' | 'throttled' | 'no longer throttled'
 
-/** Why the engine does not take a window. */
+/** Why a window is not taken. */
 export type RefusalCode = 'overloaded' | 'draining' | 'model_unavailable'
 
 /** What exactly made it refuse. */
@@ -59,6 +59,8 @@ export const REFUSAL_REASONS = [
   'no_worker',
   'unloaded',
   'no_room',
+  /** Of `/stream`: it was sent without one, and the engine has not heard of it. */
+  'no_credit',
 ] as const
 
 export type RefusalReason = (typeof REFUSAL_REASONS)[number]

@@ -1,5 +1,5 @@
 import { z } from 'zod'
-import { CHANNELS, LATENT_DIMS, parseWindow, TIMESTEPS } from '../core/window.ts'
+import { CHANNEL_NAMES, CHANNELS, LATENT_DIMS, parseWindow, TIMESTEPS } from '../core/window.ts'
 import { STREAM_MODES, STREAM_VERSION } from './frame.ts'
 import { type ClientFrame, LARGEST_HOP, unreadable, type Variant } from './variant.ts'
 
@@ -18,7 +18,8 @@ const SCHEMAS = {
   }),
   // The rows are left to parseWindow(): what is wrong with them is told for their sequence, in its turn.
   window: z.object({ seq: uint32, deadline_ms: z.number().default(0), x: z.unknown() }),
-  samples: z.object({ index: uint32, samples: z.array(z.array(z.number()).length(CHANNELS)).min(1) }),
+  // Left to readRows(): a schema would list all that is wrong with each of 130,000 rows.
+  samples: z.object({ index: uint32, samples: z.unknown() }),
   cancel: z.object({ seq: uint32 }),
   bye: z.object({}),
 }
@@ -97,8 +98,9 @@ function readNamed(name: Name, document: unknown): ClientFrame {
     case 'samples': {
       const samples = SCHEMAS.samples.safeParse(document)
       if (!samples.success) return refused(name, samples.error)
-      const values = Float32Array.from(samples.data.samples.flat())
-      return { type: 'samples', index: samples.data.index, bytes: new Uint8Array(values.buffer) }
+      const rows = readRows(samples.data.samples)
+      if (typeof rows === 'string') return unreadable(name, `Cannot read samples: ${rows}`)
+      return { type: 'samples', index: samples.data.index, bytes: new Uint8Array(rows.buffer) }
     }
     case 'cancel': {
       const cancel = SCHEMAS.cancel.safeParse(document)
@@ -108,6 +110,25 @@ function readNamed(name: Name, document: unknown): ClientFrame {
     case 'bye':
       return { type: 'bye' }
   }
+}
+
+/** float32[n][9], n ≥ 1; or the first thing that is wrong, in words. What is beyond a sensor is told of its window. */
+function readRows(rows: unknown): Float32Array | string {
+  if (!Array.isArray(rows) || rows.length === 0) return 'expected an array of rows of 9 numbers'
+  const values = new Float32Array(rows.length * CHANNELS)
+  for (let step = 0; step < rows.length; step++) {
+    const row: unknown = rows[step]
+    if (!Array.isArray(row)) return `row ${step} is not an array of ${CHANNELS} numbers`
+    if (row.length !== CHANNELS) return `row ${step} has ${row.length} channels, expected ${CHANNELS}`
+    for (let channel = 0; channel < CHANNELS; channel++) {
+      const value: unknown = row[channel]
+      if (!Number.isFinite(value)) {
+        return `row ${step} channel ${channel} (${CHANNEL_NAMES[channel]}) is not a finite number`
+      }
+      values[step * CHANNELS + channel] = value as number
+    }
+  }
+  return values
 }
 
 /** The first thing that is wrong, by its place. zod names what it expected and never quotes a value. */

@@ -1,6 +1,7 @@
 import type { Config } from '../config.ts'
 import type { BackendKind } from '../core/backend.ts'
 import type { Engine } from '../engine/engine.ts'
+import type { RefusalCode, RefusalReason } from '../engine/observer.ts'
 import type { Logger } from '../log.ts'
 import type { Model } from '../model.ts'
 import type { FrameName } from './frame.ts'
@@ -36,6 +37,8 @@ export interface FrontDoorMetrics {
   readonly lastInferenceAt: Date | null
   answered(method: string, endpoint: string, status: number, seconds: number): void
   failed(code: ErrorCode): void
+  /** A window was not let through to the engine. */
+  refused(code: RefusalCode, reason: RefusalReason): void
   /** One frame of `/stream` was read or written. */
   framed(direction: 'in' | 'out', type: FrameName | 'unknown'): void
   /** So many clients of `/stream` are connected now. */

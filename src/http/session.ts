@@ -20,9 +20,18 @@ export const LARGEST_CREDITS = 32
 /** A peer that has so much to read still gets no credits back until it has read. */
 const HIGH_WATER_BYTES = 64 * 1024
 /** A peer that has so much to read still is given up. */
-export const MAX_BUFFERED_BYTES = 1024 * 1024
+export const MAX_BUFFERED_BYTES = 256 * 1024
 /** Refusals of windows without a credit, and gaps, that wait for their turn. More of them are a flood. */
 const MAX_UNPAID = 1024
+/**
+ * Frames within a second that cost the client nothing and lead to nothing. Tens of thousands of them fit into
+ * one read of the socket, and nobody else gets a turn before the last.
+ */
+const MAX_IDLE_FRAMES = 256
+const IDLE_FRAMES_MS = 1000
+/** No message that is shorter holds a window: as JSON, 100 rows of 9 digits, their commas and brackets. */
+const SHORTEST_WINDOW_BYTES = 2000
+const NO_CREDIT = 'too many windows without a credit'
 const HELLO_MS = 10_000
 const SILENCE_MS = 5 * 60_000
 /** A worker that was lost needs about so long to be replaced. */
@@ -57,7 +66,7 @@ export interface SessionContext {
   readonly credits: number
   readonly deadlineMs: number
   readonly maxDeadlineMs: number
-  readonly metrics: Pick<FrontDoorMetrics, 'failed' | 'framed'>
+  readonly metrics: Pick<FrontDoorMetrics, 'failed' | 'framed' | 'refused'>
   readonly turn: { arrivedMs(): number }
 }
 
@@ -66,7 +75,7 @@ export interface SessionContext {
  *
  * Invariant: every window gets one answer, in the order in which the windows came, however they end:
  * answers queue for those before them. What a client can make the server hold is bounded by its
- * credits, by MAX_UNPAID and by MAX_BUFFERED_BYTES.
+ * credits, by MAX_UNPAID and by MAX_BUFFERED_BYTES; the time it can take from others by MAX_IDLE_FRAMES.
  */
 export class Session {
   readonly #sender: Sender
@@ -86,6 +95,9 @@ export class Session {
   readonly #queue: QueuedAnswer[] = []
   /** Those in the queue that took no credit. */
   #unpaid = 0
+  /** Frames that led to nothing, and the arrival of the first of them. */
+  #idleFrames = 0
+  #idleSinceMs = Number.NEGATIVE_INFINITY
   /** Goes out before what is in the queue: it is nobody's turn. */
   #atOnce: Frame[] = []
   #flushing = false
@@ -115,7 +127,7 @@ export class Session {
     this.#context.metrics.framed('in', frame.type === 'unreadable' ? frame.name : frame.type)
     if (this.#variant === null) return this.#greet(variant, frame)
     this.#timer.refresh()
-    if (this.#variant === variant) this.#take(frame)
+    if (this.#variant === variant) this.#take(frame, message.length)
     else this.#complain('Cannot read a frame: the first one chose between binary and JSON for all')
   }
 
@@ -173,10 +185,10 @@ export class Session {
     if (engine.draining) this.drain()
   }
 
-  #take(frame: ClientFrame): void {
+  #take(frame: ClientFrame, messageBytes: number): void {
     switch (frame.type) {
       case 'window':
-        return this.#takeWindow(frame)
+        return this.#takeWindow(frame, messageBytes)
       case 'samples':
         if (this.#cutter === null) return this.#complain('Cannot take samples: the mode is windows')
         return this.#cutter.push(frame.index, frame.bytes)
@@ -191,10 +203,13 @@ export class Session {
     }
   }
 
-  #takeWindow({ sequence, deadlineMs, fill }: Extract<ClientFrame, { type: 'window' }>): void {
+  #takeWindow(window: Extract<ClientFrame, { type: 'window' }>, messageBytes: number): void {
+    const { sequence, deadlineMs, fill } = window
     if (this.#cutter !== null) return this.#complain('Cannot take a window: the mode is samples')
     if (distance(this.#lastSequence, sequence) > 0) {
       this.#lastSequence = sequence | 0
+      const paysForNone = this.#credits > 0 && messageBytes < SHORTEST_WINDOW_BYTES
+      if (paysForNone && this.#isFlood('too many windows that are too short')) return
       return this.#submit(sequence, deadlineMs, fill)
     }
     // It has no turn any more. The credit that it took comes back with this answer.
@@ -217,6 +232,7 @@ export class Session {
     )
     this.#enqueue(answer)
     if (!answer.paid) {
+      this.#context.metrics.refused('overloaded', 'no_credit')
       return this.#refuse(answer, 'overloaded', 'There is no credit left for this window', deadlineMs)
     }
     this.#credits--
@@ -239,9 +255,18 @@ export class Session {
 
   #enqueue(answer: QueuedAnswer): void {
     this.#queue.push(answer)
-    if (!answer.paid && ++this.#unpaid > MAX_UNPAID) {
-      this.#close(CLOSE.policy, 'too many windows without a credit')
+    if (answer.paid || this.#isFlood(NO_CREDIT)) return
+    if (++this.#unpaid > MAX_UNPAID) this.#close(CLOSE.policy, NO_CREDIT)
+  }
+
+  /** Counts a frame that leads to nothing. True when it was one too many: then nothing more is read. */
+  #isFlood(reason: string): boolean {
+    if (this.#arrivedMs - this.#idleSinceMs >= IDLE_FRAMES_MS) {
+      this.#idleSinceMs = this.#arrivedMs
+      this.#idleFrames = 0
     }
+    if (++this.#idleFrames > MAX_IDLE_FRAMES) this.#close(CLOSE.policy, reason)
+    return this.#over
   }
 
   /** A window has ended, maybe before those ahead of it. */
@@ -262,7 +287,10 @@ export class Session {
 
   #cancel(sequence: number): void {
     const answer = this.#queue.find(answer => answer.sequence === sequence && answer.inFlight !== null)
-    if (answer === undefined) return
+    if (answer === undefined) {
+      this.#isFlood('too many cancels of nothing')
+      return
+    }
     answer.inFlight!.cancel()
     this.#refuse(answer, 'cancelled', 'The client has cancelled this window')
   }
@@ -281,6 +309,7 @@ export class Session {
 
   /** About a frame that has no turn. */
   #complain(detail: string, sequence: number | null = null): void {
+    if (this.#isFlood('too many frames that cannot be taken')) return
     const error = { sequence, status: 'invalid_request', detail, retryAfterMs: 0 } as const
     this.#sayAtOnce('error', this.#errorFrame(error))
   }

@@ -3,11 +3,13 @@ import { monotonicMs } from '../../clock.ts'
 import { perBackend } from '../../core/backend.ts'
 import { readBody } from '../body.ts'
 import type { InferenceContext } from '../exchange.ts'
+import { methodLabel } from '../methods.ts'
 import { type Answer, type Failure, jsonAnswer, send, UNAUTHORIZED } from '../reply.ts'
 import { requestIdOf } from '../request-id.ts'
 import { modelOf, type Service } from '../service.ts'
 import { type V2Context, V2Exchange } from './infer.ts'
 import { modelConfig, modelMetadata, ready, serverMetadata } from './model.ts'
+import { OnePerTurn } from './one-per-turn.ts'
 import { emptyAnswer, v2Error } from './reply.ts'
 import { loadModel, repositoryIndex, unloadModel } from './repository.ts'
 import { maxBatchOf } from './schema.ts'
@@ -29,8 +31,6 @@ interface Route {
 const NO_BODY = new Uint8Array(0)
 /** Of the requests that infer nothing. */
 const MAX_BODY_BYTES = 64 * 1024
-/** What a metric's label may say; a client can send any word. */
-const METHODS = new Set(['GET', 'HEAD', 'POST', 'PUT', 'PATCH', 'DELETE', 'OPTIONS'])
 
 /** The Open Inference Protocol: all of `/v2`. */
 export class V2Routes {
@@ -46,6 +46,7 @@ export class V2Routes {
       modelVersions: perBackend(backend => modelOf(service, backend).version),
       maxBatch: maxBatchOf(config),
       statistics: new Statistics(),
+      largeBodies: new OnePerTurn(),
     }
   }
 
@@ -144,7 +145,7 @@ export class V2Routes {
         if (!gone) send(response, head ? { ...whole, body: '' } : whole, () => gone)
       })
       const seconds = (monotonicMs() - startedMs) / 1000
-      metrics.answered(METHODS.has(method) ? method : 'other', pattern, answer.status, seconds)
+      metrics.answered(methodLabel(method), pattern, answer.status, seconds)
     }
 
     const credentials = {
