@@ -14,6 +14,7 @@ import { AnswerGate } from './gate.ts'
 import { healthz, readyz } from './health.ts'
 import { INFER, InferenceExchange, type Operation } from './infer.ts'
 import { KeptConnections } from './keep-alive.ts'
+import { methodLabel } from './methods.ts'
 import { openApiOf } from './openapi.ts'
 import { type Answer, type Asker, errorAnswer, type Failure, jsonAnswer, UNAUTHORIZED } from './reply.ts'
 import { requestIdOf } from './request-id.ts'
@@ -53,8 +54,7 @@ const WITHOUT_KEY = new Set([
   ...Object.keys(DOCS_PAGES),
   PREFLIGHT,
 ])
-/** What a metric's label may say; a client can send any word. */
-const METHODS = new Set(['GET', 'HEAD', 'POST', 'PUT', 'PATCH', 'DELETE', 'OPTIONS'])
+
 /** After the last result, so long may clients with an idle connection still ask and be told "draining". */
 const LINGER_MS = 1000
 /** Longer ones go out as they are read, in pieces. */
@@ -282,12 +282,7 @@ export class FrontDoor {
         else response.send(body, last)
       })
       const seconds = (monotonicMs() - startedMs) / 1000
-      metrics.answered(
-        METHODS.has(request.method) ? request.method : 'other',
-        endpoint,
-        answer.status,
-        seconds,
-      )
+      metrics.answered(methodLabel(request.method), endpoint, answer.status, seconds)
     }
   }
 }
