@@ -11,8 +11,9 @@ import {
   get,
   type Outcome,
   post,
-  startServerForTest,
+  startFaultyServer,
   tallyOf,
+  untilInFlight,
 } from './load.ts'
 
 /** How long one window keeps the worker busy. */
@@ -48,7 +49,7 @@ test('a server that drains answers what is in flight, and tells everybody else t
   expect((await idle.post(distinctWindow(1))).status).toBe(200)
   // Together they take longer than the server lingers once it has drained.
   const inFlight = Array.from({ length: 6 }, () => post(port, BLOCKING))
-  await sleep(50)
+  await untilInFlight(port, 6)
   const ended = server.stop('SIGTERM')
   await sleep(30)
 
@@ -71,7 +72,7 @@ test('a server that drains answers what is in flight, and tells everybody else t
 test('a second signal, of either kind, changes nothing', async () => {
   const server = await startFaultyServer()
   const blocking = post(server.port, BLOCKING)
-  await sleep(50)
+  await untilInFlight(server.port, 1)
   const ended = server.stop('SIGTERM')
   for (const signal of ['SIGTERM', 'SIGINT'] as const) {
     await sleep(50)
@@ -106,7 +107,7 @@ test('a signal to npm start reaches the server, which drains and ends npm with 0
 test('a worker that hangs does not keep the server from ending', async () => {
   const server = await startFaultyServer()
   const hanging = post(server.port, distinctWindow(0, FAULTS.hang), { deadlineMs: 300 })
-  await sleep(50)
+  await untilInFlight(server.port, 1)
   const startedMs = performance.now()
   expect(await server.stop('SIGTERM')).toBe(0)
   expect((await hanging).status).toBe(504)
@@ -136,13 +137,6 @@ test('after SIGKILL under load another server serves at once on the same port', 
   )
   expect(tallyOf(answers.map(({ status }) => status))).toEqual({ 200: 16 })
 })
-
-function startFaultyServer(env: Record<string, string> = {}) {
-  return startServerForTest(
-    { INFER_MODE: 'stub', WORKERS: '1', DEADLINE_MS: '5000', ...env },
-    { faults: true },
-  )
-}
 
 async function freePort(): Promise<number> {
   const server = createServer()

@@ -1,4 +1,4 @@
-import { readdirSync, readFileSync } from 'node:fs'
+import { readdirSync } from 'node:fs'
 import { setTimeout as sleep } from 'node:timers/promises'
 import { expect, test } from 'vitest'
 import { monotonicMs } from '../src/clock.ts'
@@ -17,6 +17,7 @@ import {
   get,
   metric,
   post,
+  residentMegabytes,
   startServerForTest,
   tallyOf,
   until,
@@ -32,7 +33,7 @@ test.each([
   ['ends its thread', FAULTS.exit, 'exit'],
   ['hangs', FAULTS.hang, 'stuck'],
 ])('a worker that %s loses what it has taken; its successor answers what waits', async (_, order, cause) => {
-  const { port } = await startFaultyServer({ WORKERS: '1' })
+  const { port } = await startServerForTest({ WORKERS: '1' }, { faults: true })
   // Behind this one the others gather, so that the worker takes 16 of them at once.
   const blocking = post(port, distinctWindow(0, FAULTS.block + 250), PATIENT)
   await sleep(20)
@@ -61,7 +62,7 @@ test.each([
 })
 
 test('windows behind hanging workers are answered at their deadline, health and readiness at once', async () => {
-  const { port } = await startFaultyServer({ WORKERS: '2' })
+  const { port } = await startServerForTest({ WORKERS: '2' }, { faults: true })
   const hanging = await hangWorkers(port, 2)
   expect(hanging.map(({ status }) => status)).toEqual([504, 504])
 
@@ -83,7 +84,7 @@ test('windows behind hanging workers are answered at their deadline, health and 
 })
 
 test('one worker goes on answering while the other one throws, ends or hangs', async () => {
-  const { port } = await startFaultyServer({ WORKERS: '2' })
+  const { port } = await startServerForTest({ WORKERS: '2' }, { faults: true })
   let stopped = false
   let sequence = 0
   let answeredMs = performance.now()
@@ -143,7 +144,7 @@ test('healthz turns 503 when no worker has shown a sign of life for ten seconds'
 })
 
 test('while no worker serves, readiness says so and windows are refused', async () => {
-  const { port } = await startFaultyServer({ WORKERS: '1' })
+  const { port } = await startServerForTest({ WORKERS: '1' }, { faults: true })
   await dieRepeatedly(port, 4)
   const readiness = await get(port, '/readyz')
   expect(readiness.status).toBe(503)
@@ -160,12 +161,12 @@ test('while no worker serves, readiness says so and windows are refused', async 
 })
 
 test('twenty workers that die one after the other leave no thread, file or memory behind', async () => {
-  const { port, process } = await startFaultyServer({ WORKERS: '4' })
+  const { port, process } = await startServerForTest({ WORKERS: '4' }, { faults: true })
   const proc = `/proc/${process.pid}`
   const used = () => ({
     threads: readdirSync(`${proc}/task`).length,
     files: readdirSync(`${proc}/fd`).length,
-    megabytes: Number(/VmRSS:\s+(\d+)/.exec(readFileSync(`${proc}/status`, 'utf8'))![1]) / 1024,
+    megabytes: residentMegabytes(process.pid!),
   })
   await expectService(port)
   const before = used()
@@ -180,10 +181,6 @@ test('twenty workers that die one after the other leave no thread, file or memor
   expect(after.files).toBeLessThanOrEqual(before.files + 2)
   expect(after.megabytes).toBeLessThan(before.megabytes + 50)
 }, 60_000)
-
-function startFaultyServer(env: Record<string, string>) {
-  return startServerForTest(env, { faults: true })
-}
 
 /** Makes so many workers spin for ever. The first is busy by the time that the second window comes. */
 async function hangWorkers(port: number, count: number): Promise<Answer[]> {

@@ -9,6 +9,7 @@ import { type HeaderVersion, sealContainer } from '../src/hef/container.ts'
 import { HefError } from '../src/hef/error.ts'
 import { readHef } from '../src/hef/hef.ts'
 import { encodeHef, type SparseMessage } from '../src/hef/schema.ts'
+import { wholeRandomOf } from './random.ts'
 
 type Proto = SparseMessage<'Hef'>
 type CoreOp = SparseMessage<'CoreOp'>
@@ -343,7 +344,7 @@ test.each<[reason: string, message: string, proto: Proto | Buffer]>([
 // Sealed again after the damage, so that it reaches the protobuf and not only the checksum.
 test('readHef() throws nothing but HefError, whatever the bytes are', () => {
   const seed = 0x5eed
-  const random = randomOf(seed)
+  const random = wholeRandomOf(seed)
   const proto = encodeHef(protoOf({}))
   const reasons = new Set<string>()
   const read = (bytes: Uint8Array, what: string) => {
@@ -557,17 +558,6 @@ function damage(bytes: Uint8Array, random: (below: number) => number): Uint8Arra
     else damaged[at] = kind < 5 ? random(256) : damaged[at]! ^ (1 << random(8))
   }
   return Uint8Array.from(damaged)
-}
-
-/** Mulberry32: whole numbers from 0 to below `below`, the same for the same seed. */
-function randomOf(seed: number): (below: number) => number {
-  let state = seed
-  return below => {
-    state = (state + 0x6d2b79f5) | 0
-    let mixed = Math.imul(state ^ (state >>> 15), 1 | state)
-    mixed = (mixed + Math.imul(mixed ^ (mixed >>> 7), 61 | mixed)) ^ mixed
-    return ((mixed ^ (mixed >>> 14)) >>> 0) % Math.max(1, below)
-  }
 }
 
 function fileOf(bytes: Uint8Array): string {

@@ -1,8 +1,13 @@
 import assert from 'node:assert/strict'
+import { mkdtempSync, readFileSync, rmSync } from 'node:fs'
 import { connect, type Socket } from 'node:net'
+import { tmpdir } from 'node:os'
+import { join } from 'node:path'
 import { setTimeout as sleep } from 'node:timers/promises'
 import { onTestFinished } from 'vitest'
 import { WINDOW_VALUES } from '../src/core/window.ts'
+import { FAULTS } from './faults/faults.ts'
+import { Hold } from './faults/hold.ts'
 import { bytesOf, jsonOf } from './http-client.ts'
 import { startServer, type TestServer } from './server.ts'
 
@@ -130,6 +135,42 @@ export async function startServerForTest(
   return server
 }
 
+/** A server whose workers fail on order, see FAULTS. */
+export interface FaultyServer extends TestServer {
+  /** Keeps a worker busy with a window of its own until `release()`. Resolves when it is. */
+  hold(): Promise<{ connection: Connection; answer: Promise<Answer> }>
+  /** Resolves when a worker has come to a HOLDING window. What is sent from then on waits behind it. */
+  held(): Promise<void>
+  /** Lets the worker go on. HOLDING windows of later are like any other, until `hold()` is called. */
+  release(): void
+}
+
+/** Runs in stub mode, with one worker and time enough for every window, unless told otherwise. */
+export async function startFaultyServer(env: Record<string, string> = {}): Promise<FaultyServer> {
+  const folder = mkdtempSync(join(tmpdir(), 'faults-'))
+  onTestFinished(() => rmSync(folder, { recursive: true, force: true }))
+  const hold = new Hold(folder)
+  hold.want()
+  const server = await startServerForTest(
+    { INFER_MODE: 'stub', WORKERS: '1', DEADLINE_MS: '5000', FAULTS_FOLDER: folder, ...env },
+    { faults: true },
+  )
+  const held = () => until(() => hold.held)
+  return Object.assign(server, {
+    held,
+    release: () => hold.release(),
+    async hold() {
+      await until(() => !hold.held)
+      hold.want()
+      const connection = new Connection(server.port)
+      const answer = connection.post(HOLDING, { deadlineMs: 5000 }).finally(() => connection.close())
+      answer.catch(() => {})
+      await held()
+      return { connection, answer }
+    },
+  })
+}
+
 /** One request on a connection of its own. */
 export async function post(port: number, window: Float32Array, options?: PostOptions): Promise<Answer> {
   const connection = new Connection(port)
@@ -151,6 +192,26 @@ export async function metric(port: number, name: string, labels = ''): Promise<n
   return rows.reduce((sum, row) => sum + Number(row.split(' ').at(-1)), 0)
 }
 
+/** How many windows the model has run. */
+export function windowsRun(port: number): Promise<number> {
+  return metric(port, 'hailo_batch_size_sum')
+}
+
+/** Waits until so many windows are in the rings, those with the workers included. */
+export function untilInFlight(port: number, windows: number): Promise<void> {
+  return until(async () => (await metric(port, 'hailo_queue_depth')) === windows)
+}
+
+/** Waits until every slot has come back. The server goes on. */
+export async function expectIdle(port: number): Promise<void> {
+  await untilInFlight(port, 0)
+  assert.equal((await get(port, '/healthz')).status, 200)
+}
+
+export function residentMegabytes(pid: number): number {
+  return Number(/VmRSS:\s+(\d+) kB/.exec(readFileSync(`/proc/${pid}/status`, 'utf8'))![1]) / 1024
+}
+
 /** Asks again and again until `holds` does; the test's own timeout ends it when that never comes. */
 export async function until(holds: () => boolean | Promise<boolean>): Promise<void> {
   while (!(await holds())) await sleep(10)
@@ -170,6 +231,9 @@ export function distinctWindow(sequence: number, order = 0): Float32Array {
   window[0] = order
   return window
 }
+
+/** Keeps the worker of a faulty server busy until that releases it, 1.5 s at most. */
+export const HOLDING = distinctWindow(0, FAULTS.hold)
 
 /**
  * Clients that each make their next request as soon as the last one has ended, until `more()` says

@@ -1,8 +1,14 @@
-import { readFileSync } from 'node:fs'
 import { expect, test } from 'vitest'
 import { FAULTS } from './faults/faults.ts'
-import { closedLoop, distinctWindow, openLoop, post, startServerForTest, tallyOf } from './load.ts'
-import type { TestServer } from './server.ts'
+import {
+  closedLoop,
+  distinctWindow,
+  openLoop,
+  post,
+  residentMegabytes,
+  startServerForTest,
+  tallyOf,
+} from './load.ts'
 
 /** Every window keeps the only worker busy for so long: the capacity is known, whatever the machine. */
 const SERVICE_MS = 10
@@ -23,9 +29,9 @@ test('four times the load that it can bear takes neither goodput, deadlines nor 
       window: index => distinctWindow(index, FAULTS.block + SERVICE_MS),
     })
   const firstHalf = await overload(3)
-  const megabytesAtHalf = residentMegabytes(server)
+  const megabytesAtHalf = residentMegabytes(server.process.pid!)
   const secondHalf = await overload(3)
-  expect(residentMegabytes(server)).toBeLessThan(megabytesAtHalf + 25)
+  expect(residentMegabytes(server.process.pid!)).toBeLessThan(megabytesAtHalf + 25)
 
   const answers = [...firstHalf, ...secondHalf]
   const { 200: answered = 0, 429: shed = 0, 504: late = 0 } = tallyOf(answers.map(({ status }) => status))
@@ -50,8 +56,3 @@ test('the model answers 2,000 windows over 8 connections without a failure', asy
   })
   expect(tallyOf(outcomes.flat())).toEqual({ 200: 2000 })
 })
-
-function residentMegabytes({ process }: TestServer): number {
-  const status = readFileSync(`/proc/${process.pid}/status`, 'utf8')
-  return Number(/VmRSS:\s+(\d+) kB/.exec(status)![1]) / 1024
-}

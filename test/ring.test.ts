@@ -2,6 +2,7 @@ import { setTimeout as sleep } from 'node:timers/promises'
 import { Worker } from 'node:worker_threads'
 import { expect, onTestFinished, test, vi } from 'vitest'
 import { distance, Ring } from '../src/core/ring.ts'
+import { wholeRandomOf } from './random.ts'
 import { MOTIF_COUNT, publish, ringOf, windowOf } from './windows.ts'
 
 /** The last sequences before int32 wraps. */
@@ -350,7 +351,7 @@ test('a worker thread and the front door lose, tear, swap or answer twice none o
 }, async () => {
   const seed = Date.now() & 0xffffff
   console.log(`ring stress: seed ${seed}`)
-  const random = randomOf(seed)
+  const random = wholeRandomOf(seed)
   const windows = 300_000
   const capacity = 64
   const ring = ringOf(capacity, 2 ** 31 - 1000)
@@ -441,14 +442,5 @@ function interrupted<T>(calls: number, { of, by }: { of: () => T; by: () => void
     return of()
   } finally {
     for (const spy of spies) spy.mockRestore()
-  }
-}
-
-/** Whole numbers below `limit`, the same for the same seed. */
-function randomOf(seed: number): (limit: number) => number {
-  let state = seed
-  return limit => {
-    state = (Math.imul(state, 1_664_525) + 1_013_904_223) | 0
-    return (state >>> 8) % limit
   }
 }

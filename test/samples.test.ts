@@ -3,12 +3,13 @@ import { TIMESTEPS, WINDOW_BYTES } from '../src/core/window.ts'
 import { SAMPLE_BYTES } from '../src/http/frame.ts'
 import { SampleCutter } from '../src/http/samples.ts'
 import type { Gap } from '../src/http/variant.ts'
+import { randomOf } from './random.ts'
 
 type Event = { window: number; from: number } | { gap: Gap }
 
 describe.each([1, 7, 50, 99, 100, 101, 250])('SampleCutter with a hop of %i', hop => {
   test.each([1, 5, 99, 100, 101, 1000])('cuts the same windows from pieces of up to %i samples', largest => {
-    const random = generator(hop * 1000 + largest)
+    const random = randomOf(hop * 1000 + largest)
     const { cutter, events } = cutterOf({ hop, first: 3 })
     for (let index = 0; index < 2000; ) {
       const count = Math.min(2000 - index, 1 + Math.floor(random() * largest))
@@ -96,12 +97,4 @@ function piece(from: number, count: number): Uint8Array {
   const bytes = new Uint8Array(count * SAMPLE_BYTES + 1).subarray(1)
   bytes.set(new Uint8Array(values.buffer))
   return bytes
-}
-
-function generator(seed: number): () => number {
-  let state = seed
-  return () => {
-    state = (Math.imul(state, 1664525) + 1013904223) >>> 0
-    return state / 2 ** 32
-  }
 }

@@ -13,6 +13,7 @@ import {
   tallyOf,
   until,
 } from './load.ts'
+import { randomOf } from './random.ts'
 import { MOTIF_COUNT } from './windows.ts'
 
 /** More clients than slots, in rings that wrap all the time. */
@@ -68,7 +69,7 @@ interface Case {
  * one goes away in the middle of it. Every answer is compared with what its window must give.
  */
 async function soak(port: number, caseOf: (sequence: number) => Case): Promise<Record<Outcome, number>> {
-  const random = randomFrom(seed)
+  const random = randomOf(seed)
   const endMs = performance.now() + SECONDS * 1000
   const outcomes: Outcome[] = []
   let sequence = seed
@@ -114,15 +115,4 @@ function resultOf({ status, body }: Answer, json: boolean): Float32Array {
 function largestDifference(a: Float32Array, b: Float32Array): number {
   expect(a.length).toBe(b.length)
   return Math.max(...a.map((value, index) => Math.abs(value - b[index]!)))
-}
-
-/** Mulberry32: numbers from 0 to 1 that follow from the seed. */
-function randomFrom(seed: number): () => number {
-  let state = seed
-  return () => {
-    state = (state + 0x6d2b79f5) | 0
-    let bits = Math.imul(state ^ (state >>> 15), 1 | state)
-    bits = (bits + Math.imul(bits ^ (bits >>> 7), 61 | bits)) ^ bits
-    return ((bits ^ (bits >>> 14)) >>> 0) / 2 ** 32
-  }
 }

@@ -1,6 +1,7 @@
 import { afterEach, beforeEach, expect, test, vi } from 'vitest'
 import { Stream } from '../src/engine/stream.ts'
 import { type Sender, Session, type SessionContext } from '../src/http/session.ts'
+import { randomOf } from './random.ts'
 import { MOTIF_COUNT, windowOf } from './windows.ts'
 import { fromFrame, IN_BINARY, IN_JSON, type Said, type Speech } from './ws-client.ts'
 
@@ -153,7 +154,7 @@ test.each([Number.NaN, -0.5, Number.NEGATIVE_INFINITY])(
 
 test('Session never throws, whatever it hears, and answers what it was asked afterwards', async () => {
   const seed = Date.now() % 2 ** 32
-  const random = generator(seed)
+  const random = randomOf(seed)
   for (const speech of [IN_BINARY, IN_JSON]) {
     const { session, streams, said, clock } = sessionOn(1)
     await hear(session, speech.hello())
@@ -246,12 +247,4 @@ async function turn(): Promise<void> {
 
 function bytes(message: string | Uint8Array): Uint8Array {
   return Uint8Array.from(Buffer.from(message))
-}
-
-function generator(seed: number): () => number {
-  let state = seed
-  return () => {
-    state = (Math.imul(state, 1664525) + 1013904223) >>> 0
-    return state / 2 ** 32
-  }
 }

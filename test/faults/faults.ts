@@ -7,4 +7,6 @@ export const FAULTS = {
   exit: 402,
   /** Spin for ever, deaf to every message. */
   hang: 403,
+  /** Block the worker thread until it is released, see hold.ts. */
+  hold: 404,
 } as const

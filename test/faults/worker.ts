@@ -3,6 +3,7 @@ import type { Backend } from '../../workers/backends/backend.ts'
 import { openBackend, serveWith } from '../../workers/serve.ts'
 import { openPretendedHailo } from './device.ts'
 import { FAULTS } from './faults.ts'
+import { block, Hold } from './hold.ts'
 
 /**
  * The real worker around the real backends, but a window can ask it to fail (see FAULTS), and the
@@ -36,14 +37,11 @@ function faulty(backend: Backend): Backend {
       if (order === FAULTS.throw) throw new Error('a window asked for this failure')
       if (order === FAULTS.exit) process.exit(1)
       if (order === FAULTS.hang) while (true);
+      if (order === FAULTS.hold) new Hold(process.env['FAULTS_FOLDER']!).block()
       if (order >= FAULTS.block && order < FAULTS.block + 300) block(order - FAULTS.block)
       return backend.collect(output)
     },
     reportDevice: () => backend.reportDevice?.(),
     close: () => backend.close(),
   }
-}
-
-function block(milliseconds: number): void {
-  Atomics.wait(new Int32Array(new SharedArrayBuffer(4)), 0, 0, milliseconds)
 }

@@ -1,0 +1,16 @@
+/** Mulberry32: numbers from 0 to below 1, the same for the same seed. */
+export function randomOf(seed: number): () => number {
+  let state = seed
+  return () => {
+    state = (state + 0x6d2b79f5) | 0
+    let bits = Math.imul(state ^ (state >>> 15), 1 | state)
+    bits = (bits + Math.imul(bits ^ (bits >>> 7), 61 | bits)) ^ bits
+    return ((bits ^ (bits >>> 14)) >>> 0) / 2 ** 32
+  }
+}
+
+/** Whole numbers from 0 to below `below`, the same for the same seed. */
+export function wholeRandomOf(seed: number): (below: number) => number {
+  const random = randomOf(seed)
+  return below => Math.floor(random() * below)
+}
