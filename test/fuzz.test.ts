@@ -1,5 +1,8 @@
 import { once } from 'node:events'
+import { mkdtempSync, rmSync } from 'node:fs'
 import { connect } from 'node:net'
+import { tmpdir } from 'node:os'
+import { join } from 'node:path'
 import { setTimeout as sleep } from 'node:timers/promises'
 import { deflateRawSync, gzipSync } from 'node:zlib'
 import fc from 'fast-check'
@@ -9,6 +12,7 @@ import { bytesOf, jsonOf, postWindow, rowsOf } from './http-client.ts'
 import { metric, until } from './load.ts'
 import { startServer, type TestServer } from './server.ts'
 import { GOLDEN, windowOf } from './windows.ts'
+import { wireOf } from './ws-client.ts'
 
 /**
  * Throws at every route and every frame what nobody would send on purpose. FUZZ_SECONDS per property,
@@ -23,12 +27,21 @@ const PATIENT = { 'X-Deadline-Ms': '3000' }
 
 let server: TestServer
 let golden: string
+const folder = mkdtempSync(join(tmpdir(), 'fuzz-'))
+const SOCKET_PATH = join(folder, 'socket')
 beforeAll(async () => {
   console.log(`FUZZ_SEED=${SEED}`)
-  server = await startServer({ LOG_LEVEL: 'fatal', MAX_WINDOWS_PER_REQUEST: '200' })
+  server = await startServer({
+    LOG_LEVEL: 'fatal',
+    MAX_WINDOWS_PER_REQUEST: '200',
+    SIDECAR_SOCKET: SOCKET_PATH,
+  })
   golden = String((await postWindow(server, windowOf(0), PATIENT)).body)
 })
-afterAll(() => server.stop())
+afterAll(async () => {
+  await server.stop()
+  rmSync(folder, { recursive: true })
+})
 
 /** A request as it goes over the wire, before it is cut into segments. */
 interface Request {
@@ -98,6 +111,13 @@ const GOOD: readonly Request[] = [
     body: deflateRawSync(OIP),
   },
   { line: 'POST /v2/repository/index', headers: [JSON_BODY], body: Buffer.from('{"ready":true}') },
+  {
+    line: 'POST /v2/repository/models/tcn_encoder/load',
+    headers: [JSON_BODY],
+    body: Buffer.from('{"parameters":{}}'),
+  },
+  // Nobody may, unless ALLOW_MODEL_UNLOAD says so: here it does not.
+  { line: 'POST /v2/repository/models/tcn_encoder/unload', headers: [], body: Buffer.alloc(0) },
   ...[
     '/',
     '/healthz',
@@ -177,11 +197,13 @@ const edits = fc.array(
   }),
   { maxLength: 4 },
 )
-/** How the bytes are cut into segments, and whether the client waits for its answers. */
+/** Where the client connects, how the bytes are cut into segments, and whether it waits for its answers. */
 const delivery = fc.record({
   segmentBytes: fc.constantFrom(1_000_000, 100_000, 4096, 1448, 37),
   hangsUp: fc.boolean(),
+  overSocket: fc.constantFrom(false, false, true),
 })
+type Delivery = typeof delivery extends fc.Arbitrary<infer How> ? How : never
 
 test('whatever is sent over HTTP: no crash, no slot lost, and every error has its shape', {
   timeout: SECONDS * 1000 + 30_000,
@@ -240,9 +262,9 @@ test('whatever is sent over a stream: no crash, no slot lost', {
       const isText = first[0] === 0x7b
       const wire = [
         UPGRADE,
-        webSocketFrame(isText ? 1 : 2, first),
+        wireOf(first, { opcode: isText ? 1 : 2 }),
         ...rest.map(({ payload, opcode, wireEdits }) =>
-          mutated(webSocketFrame(isText && opcode === 2 ? 1 : opcode, payload), wireEdits),
+          mutated(wireOf(payload, { opcode: isText && opcode === 2 ? 1 : opcode }), wireEdits),
         ),
       ]
       await exchange(Buffer.concat(wire), how)
@@ -274,16 +296,6 @@ const UPGRADE = Buffer.from(
     'Sec-WebSocket-Version: 13\r\nSec-WebSocket-Key: AAAAAAAAAAAAAAAAAAAAAA==\r\n\r\n',
 )
 
-/** Masked with zeros, as a client's frame must be masked with something. */
-function webSocketFrame(opcode: number, payload: Uint8Array): Buffer {
-  const { length } = payload
-  const head =
-    length < 126
-      ? Buffer.from([0x80 | opcode, 0x80 | length, 0, 0, 0, 0])
-      : Buffer.from([0x80 | opcode, 0x80 | 126, length >> 8, length & 255, 0, 0, 0, 0])
-  return Buffer.concat([head, payload])
-}
-
 function onWire(
   { line, headers }: Request,
   extra: readonly (readonly [string, string])[],
@@ -309,10 +321,12 @@ function onWire(
 /** Sends it all, and gives back what has come when the server closes, has answered all, or is silent. */
 async function exchange(
   wire: Buffer,
-  { segmentBytes, hangsUp }: { segmentBytes: number; hangsUp: boolean },
+  { segmentBytes, hangsUp, overSocket }: Delivery,
   answers = Number.POSITIVE_INFINITY,
 ): Promise<Buffer> {
-  const socket = connect({ port: server.port, host: '127.0.0.1', noDelay: true })
+  const socket = connect(
+    overSocket ? { path: SOCKET_PATH } : { port: server.port, host: '127.0.0.1', noDelay: true },
+  )
   const received: Buffer[] = []
   let isAnswered = () => {}
   const answered = new Promise<void>(resolve => {
@@ -342,7 +356,7 @@ interface Received {
   readonly body: Buffer
 }
 
-/** The whole answers in what came. uWebSockets' own, for what is no HTTP, have no Content-Length and end it. */
+/** The whole answers in what came. uWebSockets' own, for what is no HTTP, end it without a Content-Length. */
 function answersIn(received: Buffer): Received[] {
   const answers: Received[] = []
   let at = 0
@@ -356,18 +370,29 @@ function answersIn(received: Buffer): Received[] {
     )
     at = headEnd + 4
     if (status === 100) continue
-    const length = Number(headers.get('content-length') ?? Number.NaN)
-    if (Number.isNaN(length) || at + length > received.length) return answers
+    const length = status === 101 ? 0 : Number(headers.get('content-length') ?? received.length - at)
+    if (at + length > received.length) return answers
     answers.push({ status, headers, body: received.subarray(at, at + length) })
     at += length
+    if (status === 101) return answers
   }
 }
 
 function expectTyped({ status, headers, body }: Received): void {
-  expect([200, 400, 401, 403, 404, 405, 409, 413, 415, 426, 429, 503, 504]).toContain(status)
-  if (status === 200 || headers.get('x-request-id') === undefined) return
+  // Bytes that are no HTTP, behind a request whose answer is being written: uWebSockets puts its page into our head.
+  if ([...headers.keys()].some(name => /^http\/1\.1 (400|431|505) /.test(name))) return
+  if (headers.get('x-request-id') === undefined) return expectOfUWebSockets({ status, headers, body })
+  expect([101, 200, 400, 401, 403, 404, 405, 409, 413, 415, 426, 429, 503, 504]).toContain(status)
+  if (status === 101 || status === 200) return
   const json = JSON.parse(String(body))
   expect(json.error).toMatch(/./)
   if ('detail' in json)
     expect(json).toMatchObject({ detail: expect.stringMatching(/./), request_id: expect.any(String) })
+}
+
+/** What is no HTTP never reaches us: uWebSockets refuses it in a page of its own, and closes. */
+function expectOfUWebSockets({ status, headers, body }: Received): void {
+  expect([400, 431, 505]).toContain(status)
+  expect([...headers.keys()].filter(name => name !== 'connection')).toEqual([])
+  expect(String(body)).toMatch(/^(<h1>.*)?$/s)
 }
