@@ -5,6 +5,8 @@ import { openPretendedHailo } from './device.ts'
 import { FAULTS } from './faults.ts'
 import { block, Hold } from './hold.ts'
 
+const { FAULTS_FOLDER = '' } = process.env
+
 /**
  * The real worker around the real backends, but a window can ask it to fail (see FAULTS), and the
  * device is a file that the test writes (see device.ts).
@@ -37,7 +39,7 @@ function faulty(backend: Backend): Backend {
       if (order === FAULTS.throw) throw new Error('a window asked for this failure')
       if (order === FAULTS.exit) process.exit(1)
       if (order === FAULTS.hang) while (true);
-      if (order === FAULTS.hold) new Hold(process.env['FAULTS_FOLDER']!).block()
+      if (order === FAULTS.hold) new Hold(FAULTS_FOLDER).block()
       if (order >= FAULTS.block && order < FAULTS.block + 300) block(order - FAULTS.block)
       return backend.collect(output)
     },
