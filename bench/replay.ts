@@ -15,6 +15,7 @@ import {
   StreamClient,
 } from '../client/index.ts'
 import { fetchThrough } from './http.ts'
+import { percentile } from './latencies.ts'
 import { cutWindows, loadRecording, type RecordedWindow, type Segment } from './recording.ts'
 
 const HELP = `Replays the shipped recording against a running server: npm run replay -- [options]
@@ -356,11 +357,6 @@ function accuracy(windows: RecordedWindow[], answers: Answers): string {
   const answered = predicted.filter(motif => motif !== null).length
   const right = windows.filter(({ motif }, index) => motif === predicted[index]).length
   return answered === 0 ? 'unknown' : `${(right / answered).toFixed(4)} (${right} of ${answered})`
-}
-
-/** Nearest rank: the smallest value that at least `percent` % of them do not exceed. Undefined when there are none. */
-function percentile(sorted: number[], percent: number): number | undefined {
-  return sorted[Math.ceil((percent * sorted.length) / 100) - 1]
 }
 
 function perSecond(count: number, elapsedMs: number): string {

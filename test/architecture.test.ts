@@ -31,7 +31,7 @@ const ARROWS: readonly [place: string, mayImport: readonly string[]][] = [
     ['workers/backends/', 'src/core/', 'native/index.ts', 'src/hef/architecture.ts', 'src/hef/error.ts'],
   ],
   ['native/', ['src/project.ts']],
-  ['bench/', ['src/project.ts', 'client/']],
+  ['bench/', ['src/project.ts', 'src/http/frame.ts', 'client/']],
   // Runs in browsers too: of the server it knows the bytes on the wire, and nothing else.
   ['client/', ['src/http/frame.ts', 'src/http/stream-words.ts', 'src/core/window.ts', 'src/core/backend.ts']],
 ]
