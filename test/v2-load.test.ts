@@ -24,7 +24,7 @@ const ROUTE = `POST ${MODEL}/infer`
 const BLOCK_MS = 290
 const BLOCKING = distinctWindow(0, FAULTS.block + BLOCK_MS)
 const PATIENT = { timeout: 5_000_000 }
-const LARGEST_BODY = 4 * 1024 * 1024
+const LARGEST_BODY = 2 * 1024 * 1024
 
 /** Windows that each keep the worker busy for so long. */
 const batchOf = (count: number, serviceMs = 0) =>

@@ -9,6 +9,7 @@ import { type InFlight, Stream } from '../../engine/stream.ts'
 import { Exchange, type InferenceContext, lostFailure, refusedFailure } from '../exchange.ts'
 import type { Answer, Failure } from '../reply.ts'
 import { encodingOf, inflateBody } from './inflate.ts'
+import type { OnePerTurn } from './one-per-turn.ts'
 import { v2Error } from './reply.ts'
 import { MAX_BATCH } from './schema.ts'
 import type { Statistics } from './statistics.ts'
@@ -22,8 +23,10 @@ import {
 } from './tensors.ts'
 
 /** A window takes 3,600 bytes in binary and some 20 KB as JSON; with indentation, more. */
-const BODY_BYTES_PER_WINDOW = 64 * 1024
+const BODY_BYTES_PER_WINDOW = 32 * 1024
 const MAX_BODY_BYTES = MAX_BATCH * BODY_BYTES_PER_WINDOW
+/** More than the largest batch in binary: what has more is JSON, which takes long to decode. */
+const LARGE_BODY_BYTES = 256 * 1024
 /** From this priority on a request waits behind live traffic. Triton's 0 is "the default", 1 the highest. */
 const BULK_PRIORITY = 2
 
@@ -34,6 +37,8 @@ export interface V2Context extends InferenceContext {
   /** Windows that one request may bring: never more than all rings hold together. */
   readonly maxBatch: number
   readonly statistics: Statistics
+  /** Decodes large bodies. */
+  readonly largeBodies: OnePerTurn
 }
 
 /**
@@ -111,15 +116,25 @@ export class V2Exchange extends Exchange implements BulkSource {
 
   #onBody(body: Uint8Array): void {
     const encoding = encodingOf(this.#contentEncoding)!
-    if (encoding === '') this.#infer(body)
-    else void this.#inflateAndInfer(body.slice(), encoding)
+    if (encoding !== '') void this.#inflateAndInfer(body.slice(), encoding)
+    else if (body.length > LARGE_BODY_BYTES) this.#inferLater(body.slice())
+    else this.#infer(body)
   }
 
   async #inflateAndInfer(body: Uint8Array, encoding: string): Promise<void> {
     const inflated = await inflateBody(body, encoding, MAX_BODY_BYTES)
     if (this.over) return
-    if (inflated instanceof Uint8Array) this.#infer(inflated)
-    else this.fail(inflated)
+    if (!(inflated instanceof Uint8Array)) this.fail(inflated)
+    else if (inflated.length > LARGE_BODY_BYTES) this.#inferLater(inflated)
+    else this.#infer(inflated)
+  }
+
+  #inferLater(body: Uint8Array): void {
+    this.context.largeBodies.run(() => {
+      if (this.over) return
+      if (monotonicMs() > this.deadlineMs) this.failLate('The windows were not decoded')
+      else this.#infer(body)
+    })
   }
 
   #infer(body: Uint8Array): void {

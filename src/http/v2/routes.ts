@@ -9,6 +9,7 @@ import { requestIdOf } from '../request-id.ts'
 import { modelOf, type Service } from '../service.ts'
 import { type V2Context, V2Exchange } from './infer.ts'
 import { modelConfig, modelMetadata, ready, serverMetadata } from './model.ts'
+import { OnePerTurn } from './one-per-turn.ts'
 import { emptyAnswer, v2Error } from './reply.ts'
 import { loadModel, repositoryIndex, unloadModel } from './repository.ts'
 import { maxBatchOf } from './schema.ts'
@@ -45,6 +46,7 @@ export class V2Routes {
       modelVersions: perBackend(backend => modelOf(service, backend).version),
       maxBatch: maxBatchOf(config),
       statistics: new Statistics(),
+      largeBodies: new OnePerTurn(),
     }
   }
 

@@ -8,6 +8,7 @@ import {
   WINDOW_VALUES,
 } from '../../core/window.ts'
 import type { Failure } from '../reply.ts'
+import { faultBeforeParsing } from './json-scan.ts'
 import {
   faultIn,
   INPUT_NAME,
@@ -111,6 +112,8 @@ function decodeDocument(json: Uint8Array, tail: Uint8Array | null, maxBatch: num
 }
 
 function parseDocument(json: Uint8Array): InferRequest {
+  const fault = faultBeforeParsing(json)
+  if (fault !== null) throw invalidRequest(`The request's JSON ${fault}, expected {"inputs":[…]}`)
   let document: unknown
   try {
     document = JSON.parse(Buffer.from(json.buffer, json.byteOffset, json.length).toString())
