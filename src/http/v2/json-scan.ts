@@ -6,7 +6,7 @@ const MAX_DEPTH = 8
 /** Numbers, rows and windows of the largest batch, and what is told beside them. */
 const MAX_VALUES = MAX_BATCH * (1 + TIMESTEPS * (1 + CHANNELS)) + 4096
 
-const TOO_MANY = `of more than ${MAX_VALUES} values`
+const TOO_MANY = `has more than ${MAX_VALUES} values`
 
 const QUOTE = 0x22
 const COMMA = 0x2c
@@ -31,7 +31,7 @@ export function faultBeforeParsing(json: Uint8Array): string | null {
         break
       case OPENING_BRACKET:
       case OPENING_BRACE:
-        if (++depth > MAX_DEPTH) return `nested deeper than ${MAX_DEPTH}`
+        if (++depth > MAX_DEPTH) return `is nested deeper than ${MAX_DEPTH}`
         if (++values > MAX_VALUES) return TOO_MANY
         break
       case CLOSING_BRACKET:

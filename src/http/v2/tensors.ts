@@ -113,7 +113,7 @@ function decodeDocument(json: Uint8Array, tail: Uint8Array | null, maxBatch: num
 
 function parseDocument(json: Uint8Array): InferRequest {
   const fault = faultBeforeParsing(json)
-  if (fault !== null) throw invalidRequest(`The request's JSON is ${fault}, expected {"inputs":[…]}`)
+  if (fault !== null) throw invalidRequest(`The request's JSON ${fault}, expected {"inputs":[…]}`)
   let document: unknown
   try {
     document = JSON.parse(Buffer.from(json.buffer, json.byteOffset, json.length).toString())
