@@ -68,11 +68,10 @@ test('a reader that has stalled does not keep the server from ending', async () 
   const stalled = await WebSocketClient.open(server)
   await greet(stalled, IN_JSON)
   stalled.stall()
-  // Error frames fill what the kernel takes, and then some.
-  const burst = Buffer.concat(Array.from({ length: 500 }, () => wireOf('{')))
+  // As many as a client may send in a second without being closed for a flood.
+  stalled.socket.write(Buffer.concat(Array.from({ length: 200 }, () => wireOf('{'))))
   const refused = () => metric(server.port, 'hailo_inference_errors_total', 'invalid_request')
-  for (let n = 0; n < 40; n++) stalled.socket.write(burst)
-  await until(async () => (await refused()) > 1000)
+  await until(async () => (await refused()) >= 200)
   // It ends although nobody reads: else the test does not.
   expect(await server.stop('SIGTERM')).toBe(0)
   expect(stalled.closed).toBeNull()
