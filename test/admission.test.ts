@@ -1,5 +1,11 @@
 import { describe, expect, test } from 'vitest'
-import { predictedWaitMs, refusal, ServiceEstimate, type StreamLoad } from '../src/core/admission.ts'
+import {
+  hasRoomForBulk,
+  predictedWaitMs,
+  refusal,
+  ServiceEstimate,
+  type StreamLoad,
+} from '../src/core/admission.ts'
 
 const DEADLINE_MS = 40
 
@@ -113,6 +119,28 @@ describe('ServiceEstimate', () => {
     expect(predictedWaitMs(at(25)) - predictedWaitMs(at(15))).toBeCloseTo(10, 6)
     expect(refusal(at(15), DEADLINE_MS)).toBeNull()
     expect(refusal(at(100), DEADLINE_MS)?.reason).toBe('wait_too_long')
+  })
+})
+
+describe('hasRoomForBulk()', () => {
+  test('leaves three quarters of the slots to live windows', () => {
+    expect(hasRoomForBulk(loadOf({ inFlight: 15, serviceMs: 0.1 }))).toBe(true)
+    expect(hasRoomForBulk(loadOf({ inFlight: 16, serviceMs: 0.1 }))).toBe(false)
+  })
+
+  test('stops where a live window behind it would wait for more than 10 ms, whatever for', () => {
+    expect(hasRoomForBulk(loadOf({ inFlight: 4, serviceMs: 2 }))).toBe(true)
+    for (const slow of [
+      { serviceMs: 2.1 },
+      { serviceMs: 2, overheadMs: 1 },
+      { serviceMs: 2, stalledMs: 1 },
+    ]) {
+      expect(hasRoomForBulk(loadOf({ inFlight: 4, ...slow }))).toBe(false)
+    }
+  })
+
+  test('lets one window into an idle ring, however slow the stream is', () => {
+    for (const load of loads()) expect(hasRoomForBulk({ ...load, inFlight: 0 })).toBe(true)
   })
 })
 

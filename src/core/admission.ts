@@ -41,12 +41,12 @@ export function refusal(load: StreamLoad, budgetMs: number): Refusal | null {
 const BULK_AHEAD_MS = 10
 
 /**
- * Whether a bulk window may go into this ring now: into half of the slots, and only as far ahead as a live
+ * Whether a bulk window may go into this ring now: into a quarter of the slots, and only as far ahead as a live
  * window that comes next can afford to wait behind. Where everything is slow, that is one at a time.
  */
 export function hasRoomForBulk(load: StreamLoad): boolean {
   if (load.inFlight === 0) return true
-  return load.inFlight < load.capacity / 2 && predictedWaitMs(load) <= BULK_AHEAD_MS
+  return load.inFlight < load.capacity / 4 && predictedWaitMs(load) <= BULK_AHEAD_MS
 }
 
 /** A first guess, ms per window, until the warm-up has measured it. */
