@@ -77,8 +77,3 @@ export class Body {
     this.#received = needed
   }
 }
-
-/** Collects a body that has to be known whole. */
-export function readBody(response: HttpResponse, limitBytes: number, reader: BodyReader): Body {
-  return new Body(response, limitBytes, reader)
-}

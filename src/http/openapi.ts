@@ -118,7 +118,7 @@ function mergePaths(...parts: Paths[]): Paths {
 }
 
 /** JSON Schemas that refer to each other by their place in the document. */
-export function componentsOf(schemas: Record<string, z.ZodType>): Record<string, Part> {
+function componentsOf(schemas: Record<string, z.ZodType>): Record<string, Part> {
   const registry = z.registry<{ id: string }>()
   for (const [id, schema] of Object.entries(schemas)) registry.add(schema, { id })
   // As input: an object may have more keys than those we know.

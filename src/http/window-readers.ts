@@ -160,8 +160,7 @@ export class JsonWindowReader implements WindowReader {
     if (this.fault !== null) return
     if (this.#place !== 'behind the object') this.#refuse(`the body ends ${this.#place}`)
     else if (!this.#hasWindows) {
-      const detail =
-        'The body has no "windows", and is too large for one window, expected at most 262144 bytes'
+      const detail = `The body has no "windows", and is too large for one window, expected at most ${MAX_WINDOW_TEXT_BYTES} bytes`
       this.fault = { code: 'body_too_large', detail }
     }
   }

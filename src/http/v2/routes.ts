@@ -1,7 +1,7 @@
 import type { HttpRequest, HttpResponse, TemplatedApp } from 'uWebSockets.js'
 import { monotonicMs } from '../../clock.ts'
 import { perBackend } from '../../core/backend.ts'
-import { readBody } from '../body.ts'
+import { Body } from '../body.ts'
 import type { InferenceContext } from '../exchange.ts'
 import { methodLabel } from '../methods.ts'
 import { type Answer, type Failure, jsonAnswer, send, UNAUTHORIZED } from '../reply.ts'
@@ -154,7 +154,7 @@ export class V2Routes {
     }
     if (!withoutKey && !access.allows(credentials)) return reply(v2Error(UNAUTHORIZED))
     if (!takesBody) return reply(page(NO_BODY))
-    readBody(response, MAX_BODY_BYTES, {
+    new Body(response, MAX_BODY_BYTES, {
       onBody: body => reply(page(body)),
       onPart: () => {},
       onTooLarge: bytes =>
