@@ -1,5 +1,5 @@
 import { type IntervalHistogram, monitorEventLoopDelay } from 'node:perf_hooks'
-import { Counter, Gauge, Histogram, type Metric, Registry } from 'prom-client'
+import { Counter, Gauge, type Metric, Registry } from 'prom-client'
 import { monotonicMs } from './clock.ts'
 import type { Config } from './config.ts'
 import { BACKEND_FAILURES, BACKENDS, type BackendKind, type DeviceReport } from './core/backend.ts'
@@ -20,6 +20,7 @@ import {
 } from './engine/observer.ts'
 import type { Logger } from './log.ts'
 import type { Model } from './model.ts'
+import { CounterRow, HistogramRow, histogramOf, RowTable } from './tally.ts'
 
 /** Seconds. 0.045 is where EdgeInfer hangs up. */
 const DURATION_EDGES = [
@@ -27,6 +28,8 @@ const DURATION_EDGES = [
   10,
 ]
 const OPERATION = 'tcn_vae_inference'
+/** The second key of rows that have one label. */
+const ONLY = ''
 const LAG_RESOLUTION_MS = 20
 const LAG_INTERVAL_MS = 10_000
 /** How much one answer moves the recent latency. */
@@ -51,7 +54,8 @@ export interface MetricFacts {
 export class Metrics implements Observer {
   /** Mean time of the last answers, ms; null before the first. */
   recentLatencyMs: number | null = null
-  lastInferenceAt: Date | null = null
+  /** Unix time, ms; 0 before the first. */
+  lastInferenceMs = 0
   readonly #log: Logger
   readonly #text = new Registry()
   readonly #openMetrics = new Registry<typeof Registry.OPENMETRICS_CONTENT_TYPE>()
@@ -59,27 +63,18 @@ export class Metrics implements Observer {
   #lagSeconds = 0
   #smallestCosine = 1
 
-  readonly #inferences = this.#counter(
-    'hailo_inference_requests_total',
-    'Windows by how they ended: success, error (admitted, no result) or rejected (not admitted). Bad windows are not among them',
-    ['operation', 'status', 'model'],
+  // What is counted for every window, in rows; the rest is left to prom-client.
+  readonly #inferences = new RowTable(
+    (status, model) => new CounterRow({ operation: OPERATION, status, model }),
   )
-  readonly #duration = this.#histogram(
-    'hailo_inference_duration_seconds',
-    'From the first byte of a request to its result, for windows that got one',
-    ['operation', 'model'],
+  readonly #durations = new RowTable(
+    (operation, model) => new HistogramRow({ operation, model }, DURATION_EDGES),
   )
-  readonly #errors = this.#counter(
-    'hailo_inference_errors_total',
-    'Inference requests answered with an error, by its code; bad windows are invalid_window',
-    ['error_type'],
-  )
-  readonly #queueWait = this.#histogram(
-    'hailo_queue_wait_seconds',
-    'From published to taken by the worker',
-    [],
-  )
-  readonly #rejected = this.#counter('hailo_rejected_total', 'Windows not admitted, by reason', ['reason'])
+  readonly #queueWait = new HistogramRow({}, DURATION_EDGES)
+  readonly #errors = new RowTable((error_type, _) => new CounterRow({ error_type }))
+  readonly #rejected = new RowTable((reason, _) => new CounterRow({ reason }))
+  readonly #answers = new RowTable((method, endpoint) => new AnswerRows(method, endpoint))
+  readonly #frames = new RowTable((direction, type) => new CounterRow({ direction, type }))
   readonly #cancelled = this.#counter(
     'hailo_cancelled_total',
     'Windows given up before they ended: their client went away, or another window of their request failed',
@@ -93,21 +88,6 @@ export class Metrics implements Observer {
     'hailo_fallback_total',
     'How often a worker began to answer with the fallback, by what had kept the primary from it',
     ['from', 'to', 'cause'],
-  )
-  readonly #httpRequests = this.#counter('hailo_http_requests_total', 'HTTP requests answered', [
-    'method',
-    'endpoint',
-    'status_code',
-  ])
-  readonly #httpDuration = this.#histogram(
-    'hailo_http_request_duration_seconds',
-    'From first byte to answer',
-    ['method', 'endpoint'],
-  )
-  readonly #frames = this.#counter(
-    'hailo_ws_frames_total',
-    'Frames of /stream, in from clients and out to them',
-    ['direction', 'type'],
   )
   readonly #streaming = this.#gauge('hailo_ws_connections', 'Clients of /stream that are connected')
   readonly #healthChecks = this.#counter('hailo_health_checks_total', 'Answers of /healthz', ['status'])
@@ -143,23 +123,24 @@ export class Metrics implements Observer {
     // Rows that a rate() needs from the start, not from the first failure on.
     for (const { name } of this.#models) {
       for (const status of ['success', 'error', 'rejected']) {
-        this.#inferences.inc({ operation: OPERATION, status, model: name }, 0)
+        this.#inferences.at(status, name)
       }
-      this.#duration.zero({ operation: OPERATION, model: name })
+      this.#durations.at(OPERATION, name)
     }
     if (fallback !== null) {
       const pair = { from: model.plan.kind, to: fallback.plan.kind }
       for (const cause of BACKEND_FAILURES) this.#fallbacks.inc({ ...pair, cause }, 0)
     }
-    for (const error_type of facts.errorCodes) this.#errors.inc({ error_type }, 0)
+    for (const code of facts.errorCodes) this.#errors.at(code, ONLY)
     for (const direction of ['in', 'out'] as const) {
-      for (const type of facts.frameTypes[direction]) this.#frames.inc({ direction, type }, 0)
+      for (const type of facts.frameTypes[direction]) this.#frames.at(direction, type)
     }
-    for (const reason of REFUSAL_REASONS) this.#rejected.inc({ reason }, 0)
+    for (const reason of REFUSAL_REASONS) this.#rejected.at(reason, ONLY)
     for (const status of ['healthy', 'unhealthy']) this.#healthChecks.inc({ status }, 0)
     for (let worker = 0; worker < config.workers; worker++) {
       for (const cause of LOSS_CAUSES) this.#restarts.inc({ worker, cause }, 0)
     }
+    this.#registerRows()
   }
 
   /** Each once: the fallback may be the same model. */
@@ -279,24 +260,31 @@ export class Metrics implements Observer {
       [],
       counter => counter.inc(sum(({ counters }) => counters.passedOver)),
     )
-    this.#register(batchSizeHistogram(() => streams.map(({ counters }) => counters)))
+    this.#register(
+      histogramOf('hailo_batch_size', 'Windows that one run of the model took', BATCH_SIZE_EDGES, () => {
+        const perBucket = (bucket: number) => sum(({ counters }) => counters.batches[bucket]!)
+        const counts = Float64Array.from({ length: BATCH_SIZE_EDGES.length + 1 }, (_, bucket) =>
+          perBucket(bucket),
+        )
+        return [{ labels: {}, counts, sum: sum(({ counters }) => counters.batched) }]
+      }),
+    )
   }
 
   inferenceEnded(outcome: Outcome, durationMs: number, slot: Slot | null): void {
     const model = outcome === 'ok' && slot ? this.#nameOf(slot.backend) : this.#facts.model.name
-    const status = outcome === 'ok' ? 'success' : 'error'
-    this.#inferences.inc({ operation: OPERATION, status, model })
+    this.#inferences.at(outcome === 'ok' ? 'success' : 'error', model).count++
     if (slot !== null) this.#queueWait.observe(slot.queueWaitMs / 1000)
     if (outcome !== 'ok') return
-    this.#duration.observe({ operation: OPERATION, model }, durationMs / 1000)
+    this.#durations.at(OPERATION, model).observe(durationMs / 1000)
     const recentMs = this.recentLatencyMs ?? durationMs
     this.recentLatencyMs = recentMs + LATENCY_WEIGHT * (durationMs - recentMs)
-    this.lastInferenceAt = new Date()
+    this.lastInferenceMs = Date.now()
   }
 
   refused(_code: RefusalCode, reason: RefusalReason): void {
-    this.#rejected.inc({ reason })
-    this.#inferences.inc({ operation: OPERATION, status: 'rejected', model: this.#facts.model.name })
+    this.#rejected.at(reason, ONLY).count++
+    this.#inferences.at('rejected', this.#facts.model.name).count++
   }
 
   cancelled(): void {
@@ -340,18 +328,19 @@ export class Metrics implements Observer {
 
   /** @param method one of a closed list @param endpoint the route's pattern, never what the client wrote */
   answered(method: string, endpoint: string, status: number, seconds: number): void {
-    this.#httpRequests.inc({ method, endpoint, status_code: status })
-    this.#httpDuration.observe({ method, endpoint }, seconds)
+    const rows = this.#answers.at(method, endpoint)
+    rows.byStatus.at('', status).count++
+    rows.duration.observe(seconds)
   }
 
   /** @param code one of a closed list */
   failed(code: string): void {
-    this.#errors.inc({ error_type: code })
+    this.#errors.at(code, ONLY).count++
   }
 
   /** @param type one of a closed list */
   framed(direction: 'in' | 'out', type: string): void {
-    this.#frames.inc({ direction, type })
+    this.#frames.at(direction, type).count++
   }
 
   streaming(connections: number): void {
@@ -399,6 +388,54 @@ export class Metrics implements Observer {
     return counter
   }
 
+  /** Names what is counted in rows. */
+  #registerRows(): void {
+    this.#counted(
+      'hailo_inference_requests_total',
+      'Windows by how they ended: success, error (admitted, no result) or rejected (not admitted). Bad windows are not among them',
+      ['operation', 'status', 'model'],
+      () => this.#inferences.all(),
+    )
+    this.#counted(
+      'hailo_inference_errors_total',
+      'Inference requests answered with an error, by its code; bad windows are invalid_window',
+      ['error_type'],
+      () => this.#errors.all(),
+    )
+    this.#counted('hailo_rejected_total', 'Windows not admitted, by reason', ['reason'], () =>
+      this.#rejected.all(),
+    )
+    this.#counted(
+      'hailo_http_requests_total',
+      'HTTP requests answered',
+      ['method', 'endpoint', 'status_code'],
+      () => this.#answers.all().flatMap(({ byStatus }) => byStatus.all()),
+    )
+    this.#counted(
+      'hailo_ws_frames_total',
+      'Frames of /stream, in from clients and out to them',
+      ['direction', 'type'],
+      () => this.#frames.all(),
+    )
+    this.#histogram(
+      'hailo_inference_duration_seconds',
+      'From the first byte of a request to its result, for windows that got one',
+      () => this.#durations.all(),
+    )
+    this.#histogram('hailo_queue_wait_seconds', 'From published to taken by the worker', () => [
+      this.#queueWait,
+    ])
+    this.#histogram('hailo_http_request_duration_seconds', 'From first byte to answer', () =>
+      this.#answers.all().map(({ duration }) => duration),
+    )
+  }
+
+  #counted(name: string, help: string, labelNames: string[], rows: () => CounterRow[]): void {
+    this.#derived(name, help, labelNames, counter => {
+      for (const { labels, count } of rows()) counter.inc({ ...labels }, count)
+    })
+  }
+
   /** A counter whose values are counted elsewhere and copied at scrape time. */
   #derived<Label extends string>(
     name: string,
@@ -438,10 +475,8 @@ export class Metrics implements Observer {
     return gauge
   }
 
-  #histogram<Label extends string>(name: string, help: string, labelNames: Label[]): Histogram<Label> {
-    const histogram = new Histogram({ name, help, labelNames, buckets: DURATION_EDGES, registers: [] })
-    this.#register(histogram)
-    return histogram
+  #histogram(name: string, help: string, rows: () => HistogramRow[]): void {
+    this.#register(histogramOf(name, help, DURATION_EDGES, rows))
   }
 
   #register(metric: Metric): void {
@@ -461,32 +496,13 @@ function forOpenMetrics(metric: Metric): Metric {
   return { name: familyName, type, get } as unknown as Metric
 }
 
-/** Batch sizes are counted by the workers, in shared memory; this shows them in prom-client's form. */
-function batchSizeHistogram(counters: () => { batches: Float64Array; batched: number }[]): Metric {
-  const name = 'hailo_batch_size'
-  const help = 'Windows that one run of the model took'
-  const get = async () => {
-    const all = counters()
-    const perBucket = [...BATCH_SIZE_EDGES, '+Inf'].map((le, bucket) => ({
-      le,
-      count: all.reduce((total, { batches }) => total + batches[bucket]!, 0),
-    }))
-    let cumulative = 0
-    const values = perBucket.map(({ le, count }) => {
-      cumulative += count
-      return { labels: { le }, value: cumulative, metricName: `${name}_bucket` }
-    })
-    const sum = all.reduce((total, { batched }) => total + batched, 0)
-    return {
-      name,
-      help,
-      type: 'histogram',
-      values: [
-        ...values,
-        { labels: {}, value: sum, metricName: `${name}_sum` },
-        { labels: {}, value: cumulative, metricName: `${name}_count` },
-      ],
-    }
+/** What is counted of the answers of one method and route. */
+class AnswerRows {
+  readonly byStatus: RowTable<CounterRow>
+  readonly duration: HistogramRow
+
+  constructor(method: string, endpoint: string | number) {
+    this.byStatus = new RowTable((_, status_code) => new CounterRow({ method, endpoint, status_code }))
+    this.duration = new HistogramRow({ method, endpoint }, DURATION_EDGES)
   }
-  return { name, help, type: 'histogram', get } as unknown as Metric
 }

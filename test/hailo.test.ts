@@ -244,9 +244,10 @@ describe.skipIf(COMPILER === null)('INFER_MODE=hailo on the software device', { 
       await until(broken)
       await until(async () => {
         await postWindow(server, windowOf(1), { 'X-Deadline-Ms': '150' })
-        return readyz.test(String((await ask(server, 'GET /readyz')).body))
+        const [ready, health] = await Promise.all([ask(server, 'GET /readyz'), ask(server, 'GET /healthz')])
+        // Asked together: a device that opens and then answers nothing is ready for a moment, time and again.
+        return readyz.test(String(ready.body)) && health.status === 503
       })
-      expect((await ask(server, 'GET /healthz')).status).toBe(503)
       expect(await metric(server.port, 'hailo_worker_restarts_total')).toBeGreaterThan(0)
 
       await sleep(lastsMs)

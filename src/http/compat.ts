@@ -61,7 +61,8 @@ export function status({ config, model, engine, metrics, readiness }: Service): 
     hef_exists: model.path !== null,
     hailort_available: answering.includes('hailo'),
     initialization_error: failure,
-    last_inference_time: metrics.lastInferenceAt?.toISOString() ?? null,
+    last_inference_time:
+      metrics.lastInferenceMs === 0 ? null : new Date(metrics.lastInferenceMs).toISOString(),
     num_motifs: config.motifCount,
     endpoint_status: {
       infer: engine.available,

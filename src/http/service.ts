@@ -34,7 +34,8 @@ export function modelOf({ model, fallback }: Service, backend: BackendKind): Mod
 export interface FrontDoorMetrics {
   /** Mean time of the last answers, ms; null before the first. */
   readonly recentLatencyMs: number | null
-  readonly lastInferenceAt: Date | null
+  /** Unix time, ms; 0 before the first. */
+  readonly lastInferenceMs: number
   answered(method: string, endpoint: string, status: number, seconds: number): void
   failed(code: ErrorCode): void
   /** A window was not let through to the engine. */

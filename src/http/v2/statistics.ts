@@ -46,7 +46,7 @@ export class Statistics {
         {
           name: model.servedName,
           version: model.version,
-          last_inference: metrics.lastInferenceAt?.getTime() ?? 0,
+          last_inference: metrics.lastInferenceMs,
           inference_count: counters.reduce((sum, { inferred }) => sum + inferred, 0),
           execution_count: counters
             .flatMap(({ batches }) => [...batches])
