@@ -9,7 +9,8 @@ const FACTS = ['type src/config.ts', 'type src/model.ts', 'type src/log.ts']
 const ARROWS: readonly [place: string, mayImport: readonly string[]][] = [
   ['src/main.ts', ['src/start.ts']],
   ['src/start.ts', ['src/']],
-  ['src/metrics.ts', ['src/engine/', 'src/core/', 'src/clock.ts', ...FACTS]],
+  ['src/metrics.ts', ['src/engine/', 'src/core/', 'src/clock.ts', 'src/tally.ts', ...FACTS]],
+  ['src/tally.ts', []],
   ['src/model.ts', ['src/core/', 'src/hef/', 'type src/config.ts']],
   ['src/config.ts', ['src/core/', 'src/project.ts']],
   ['src/project.ts', []],
@@ -43,7 +44,7 @@ const PACKAGES: Record<string, string | string[]> = {
   negotiator: 'src/http/accept.ts',
   piscina: 'src/engine/pool.ts',
   'onnxruntime-node': ['workers/backends/onnx.ts', 'src/doctor/probes.ts'],
-  'prom-client': 'src/metrics.ts',
+  'prom-client': ['src/metrics.ts', 'src/tally.ts'],
   'protobufjs/light.js': 'src/hef/schema.ts',
   'hash-wasm': 'src/hef/container.ts',
   pino: 'src/log.ts',

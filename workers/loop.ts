@@ -83,7 +83,8 @@ export async function serve({
     if (submitted !== collected) {
       const slot = ring.slot(collected)
       if (slot.taken) {
-        const ended = await backend.collect(output)
+        const ending = backend.collect(output)
+        const ended = typeof ending === 'string' ? ending : await ending
         if (ring.superseded) return 'superseded'
         if (backend.batchSize > 0) counters.countBatch(backend.batchSize)
         // A result that cannot be told in JSON is none; the stream and its other windows are sound.

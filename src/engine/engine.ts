@@ -41,8 +41,8 @@ export class NoResult extends Error {}
 export type BackpressureLevel = 0 | 1 | 2
 
 const SHEDDING_FOR_MS = 1000
-/** Enough for a worker to be busy with until the turn ends. */
-const WINDOWS_PER_WAKE = 16
+/** Work for a worker that is worth waking it for before the turn ends, ms: a wake costs some hundredths of that. */
+const WORK_PER_WAKE_MS = 0.5
 /** A worker that was just replaced needs about so long to open its backend. */
 const REOPEN_MS = 1000
 
@@ -62,7 +62,9 @@ export class Engine {
   #shedAtMs = Number.NEGATIVE_INFINITY
   #expiry: NodeJS.Timeout | undefined
   #expiryAtMs = Number.POSITIVE_INFINITY
-  #publishedInTurn = 0
+  #wakeScheduled = false
+  /** What the workers were given in this turn of the event loop and not woken for, ms. */
+  #workMs = 0
 
   constructor(options: EngineOptions) {
     this.#observer = options.observer
@@ -176,7 +178,7 @@ export class Engine {
   submit(stream: Stream, times: { arrivedMs: number; deadlineMs: number }, waiter: Waiter): InFlight {
     const inFlight = stream.publish(times.arrivedMs, times.deadlineMs, waiter)
     this.#scheduleExpiry(times.deadlineMs)
-    this.#scheduleWake()
+    this.#scheduleWake(stream.serviceMs)
     return inFlight
   }
 
@@ -265,11 +267,17 @@ export class Engine {
    * Wakes the workers once per turn of the event loop, not once per window: a wake costs more than a
    * window. In a long turn (many connections) also in between, so that they do not idle through it.
    */
-  #scheduleWake(): void {
-    if (++this.#publishedInTurn % WINDOWS_PER_WAKE === 0) this.#wakeWorkers()
-    if (this.#publishedInTurn > 1) return
+  #scheduleWake(serviceMs: number): void {
+    this.#workMs += serviceMs
+    if (this.#workMs >= WORK_PER_WAKE_MS) {
+      this.#workMs = 0
+      this.#wakeWorkers()
+    }
+    if (this.#wakeScheduled) return
+    this.#wakeScheduled = true
     setImmediate(() => {
-      this.#publishedInTurn = 0
+      this.#wakeScheduled = false
+      this.#workMs = 0
       this.#wakeWorkers()
     })
   }

@@ -6,7 +6,16 @@ import type { Engine, Refused } from '../engine/engine.ts'
 import type { Access } from './access.ts'
 import { Body, type BodyReader } from './body.ts'
 import type { AnswerGate } from './gate.ts'
-import { type Answer, errorAnswer, type Failure, retryAfter, send, UNAUTHORIZED } from './reply.ts'
+import {
+  type Answer,
+  errorAnswer,
+  type Failure,
+  linesOf,
+  retryAfter,
+  send,
+  sendResult,
+  UNAUTHORIZED,
+} from './reply.ts'
 import { isEchoable, requestIdOf } from './request-id.ts'
 import type { FrontDoorMetrics } from './service.ts'
 import type { EventLoopTurn } from './turn.ts'
@@ -22,6 +31,7 @@ export interface InferenceContext {
   readonly engine: Engine
   readonly access: Access
   readonly provenance: Record<BackendKind, Provenance>
+  readonly resultHeads: Record<BackendKind, Record<ResultType, string>>
   /** What is told where there is no result. */
   readonly primary: BackendKind
   readonly configVersion: string
@@ -51,11 +61,14 @@ export abstract class Exchange {
   protected readonly contentType: string
   protected readonly accept: string
   protected readonly requestId: string
+  /** The client's own; empty when it sent none, or none that can be echoed. */
+  readonly #correlationId: string
+  /** Empty where no page may read answers. */
+  readonly #origin: string
   protected deadlineMs: number
   /** The client has said when its answer stops being useful. */
   protected namesDeadline = false
   readonly #endpoint: string
-  readonly #headers: Record<string, string>
   /** Runs while a body that comes in parts is not complete. */
   #slowBody: NodeJS.Timeout | undefined
   /** Answered, or the client is gone. */
@@ -73,7 +86,9 @@ export abstract class Exchange {
     this.contentType = request.getHeader('content-type')
     this.accept = request.getHeader('accept')
     this.requestId = requestIdOf(request.getHeader('x-request-id'))
-    this.#headers = this.#commonHeaders(request)
+    const correlationId = request.getHeader('x-correlation-id')
+    this.#correlationId = isEchoable(correlationId) ? correlationId : ''
+    this.#origin = context.access.usesCors ? request.getHeader('origin') : ''
     this.deadlineMs = this.arrivedMs + context.deadlineMs
     response.onAborted(() => {
       this.#over = this.#gone = true
@@ -175,45 +190,80 @@ export abstract class Exchange {
     })
   }
 
-  /** @param slot where the result was, which tells what gave it and how long that took; null without one result */
+  /** @param slot where the last result was, which tells what gave it and how long that took; null without one result */
   answer({ status, headers, body, close = false }: Answer, slot: Slot | null = null): void {
-    if (this.#over) return
-    this.#over = true
-    clearTimeout(this.#slowBody)
-    const { engine, metrics, gate, provenance } = this.context
-    if (slot !== null) {
-      Object.assign(this.#headers, provenance[slot.backend])
-      this.#headers['Server-Timing'] = serverTiming(slot.queueWaitMs, slot.inferenceMs)
-    }
+    if (!this.#end(status)) return
+    const { engine, gate } = this.context
     const answer = {
       status,
-      headers: Object.assign(this.#headers, headers),
+      headers: { ...this.#commonHeaders(slot), ...headers },
       body,
       close: close || engine.draining,
     }
     gate.pass(() => {
       if (!this.#gone) send(this.response, answer, () => this.#gone)
     })
-    metrics.answered('POST', this.#endpoint, status, this.spentMs / 1000)
+  }
+
+  /** A window's result: what most answers are, so its head is put together from what was made before. */
+  protected answerResult(contentType: ResultType, body: string | Uint8Array, slot: Slot): void {
+    const { engine, gate, resultHeads } = this.context
+    if (gate.isShut || engine.draining || this.#origin !== '') {
+      const kept = typeof body === 'string' ? body : body.slice()
+      return this.answer({ status: 200, headers: { 'Content-Type': contentType }, body: kept }, slot)
+    }
+    if (!this.#end(200)) return
+    const timing = serverTiming(slot.queueWaitMs, slot.inferenceMs)
+    const correlation = this.#correlationId === '' ? '' : `\r\nX-Correlation-ID: ${this.#correlationId}`
+    const head = `${resultHeads[slot.backend][contentType]}${this.requestId}\r\nServer-Timing: ${timing}${correlation}`
+    sendResult(this.response, head, body)
+  }
+
+  /** Nothing more will be answered. False when that was so before. */
+  #end(status: number): boolean {
+    if (this.#over) return false
+    this.#over = true
+    clearTimeout(this.#slowBody)
+    this.context.metrics.answered('POST', this.#endpoint, status, this.spentMs / 1000)
+    return true
   }
 
   /** What every answer of this route carries, whatever the outcome. */
-  #commonHeaders(request: HttpRequest): Record<string, string> {
+  #commonHeaders(slot: Slot | null): Record<string, string> {
     const { access, provenance, primary, configVersion } = this.context
     const headers: Record<string, string> = {
       'X-Request-ID': this.requestId,
-      ...provenance[primary],
+      ...provenance[slot?.backend ?? primary],
       'X-Config-Version': configVersion,
     }
-    const correlationId = request.getHeader('x-correlation-id')
-    if (isEchoable(correlationId)) headers['X-Correlation-ID'] = correlationId
-    if (access.usesCors) Object.assign(headers, access.corsHeaders(request.getHeader('origin')))
+    if (this.#correlationId !== '') headers['X-Correlation-ID'] = this.#correlationId
+    if (access.usesCors) Object.assign(headers, access.corsHeaders(this.#origin))
+    if (slot !== null) headers['Server-Timing'] = serverTiming(slot.queueWaitMs, slot.inferenceMs)
     return headers
   }
 }
 
+/** What a result is told in. */
+export const RESULT_TYPES = ['application/octet-stream', 'application/json'] as const
+export type ResultType = (typeof RESULT_TYPES)[number]
+
+/** The head of a result up to where its request's own id goes, made once for all. */
+export function resultHeads(provenance: Provenance, configVersion: string): Record<ResultType, string> {
+  const headOf = (type: ResultType) =>
+    `200 OK${linesOf({ ...provenance, 'X-Config-Version': configVersion, 'Content-Type': type })}\r\nX-Request-ID: `
+  return Object.fromEntries(RESULT_TYPES.map(type => [type, headOf(type)])) as Record<ResultType, string>
+}
+
 export function serverTiming(queueMs: number, inferMs: number): string {
-  return `queue;dur=${queueMs.toFixed(3)}, infer;dur=${inferMs.toFixed(3)}`
+  return `queue;dur=${inMicroseconds(queueMs)}, infer;dur=${inMicroseconds(inferMs)}`
+}
+
+const THOUSANDTHS = Array.from({ length: 1000 }, (_, index) => String(index).padStart(3, '0'))
+
+/** Milliseconds with three decimals. toFixed() takes longer than all the rest of a head. */
+function inMicroseconds(milliseconds: number): string {
+  const microseconds = Math.round(milliseconds * 1000)
+  return `${Math.floor(microseconds / 1000)}.${THOUSANDTHS[microseconds % 1000] ?? '000'}`
 }
 
 export function refusedFailure({ code, detail, retryAfterMs }: Refused): Failure {

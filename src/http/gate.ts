@@ -12,6 +12,10 @@ export class AnswerGate {
     else this.#held.push(send)
   }
 
+  get isShut(): boolean {
+    return this.#held !== null
+  }
+
   shut(): void {
     this.#held ??= []
   }

@@ -43,6 +43,8 @@ export const INFER: Omit<Operation, 'endpoint'> = {
 export class InferenceExchange extends Exchange implements Waiter {
   readonly #operation: Operation
   readonly #declaredBytes: number
+  /** Else the body is JSON. */
+  readonly #isOctetStream: boolean
   #inFlight: InFlight | null = null
   #upload: BulkUpload | null = null
 
@@ -50,6 +52,7 @@ export class InferenceExchange extends Exchange implements Waiter {
     super(response, request, operation.endpoint, context)
     this.#operation = operation
     this.#declaredBytes = Number(request.getHeader('content-length')) // 0 when the body is chunked
+    this.#isOctetStream = operation.binary && isOfType(this.contentType, 'application/octet-stream')
     const failure = this.checkHead(request)
     if (failure === null) this.#receive()
     else this.fail(failure)
@@ -61,11 +64,9 @@ export class InferenceExchange extends Exchange implements Waiter {
     if (outcome === 'deadline_exceeded') return this.failLate('There is no result')
     if (outcome !== 'ok') return this.fail(lostFailure())
     const { binary, encode } = this.#operation
-    const [type, body] =
-      binary && prefersOctetStream(this.accept)
-        ? ['application/octet-stream', slot.outputBytes]
-        : ['application/json', encode(slot.output, slot)]
-    this.answer({ status: 200, headers: { 'Content-Type': type }, body }, slot)
+    if (binary && prefersOctetStream(this.accept)) {
+      this.answerResult('application/octet-stream', slot.outputBytes, slot)
+    } else this.answerResult('application/json', encode(slot.output, slot), slot)
   }
 
   protected override onGone(): void {
@@ -76,7 +77,7 @@ export class InferenceExchange extends Exchange implements Waiter {
   protected override checkHead(request: HttpRequest): Failure | null {
     const failure = super.checkHead(request)
     if (failure !== null) return failure
-    if (!this.#operation.makeWindow && !this.#isJson && !this.#isOctetStream) {
+    if (!this.#operation.makeWindow && !this.#isOctetStream && !isJson(this.contentType)) {
       const accepted = `application/json${this.#operation.binary ? ' or application/octet-stream' : ''}`
       return { code: 'unsupported_media_type', detail: `Cannot read this Content-Type, expected ${accepted}` }
     }
@@ -92,14 +93,6 @@ export class InferenceExchange extends Exchange implements Waiter {
       code: 'invalid_window',
       detail: `Cannot read window: the body has ${bytes} bytes, expected ${WINDOW_BYTES} (little-endian float32[100][9]), or a multiple for several windows`,
     }
-  }
-
-  get #isJson(): boolean {
-    return this.contentType === '' || /^application\/json *(;|$)/i.test(this.contentType)
-  }
-
-  get #isOctetStream(): boolean {
-    return this.#operation.binary && /^application\/octet-stream *(;|$)/i.test(this.contentType)
   }
 
   #receive(): void {
@@ -211,6 +204,15 @@ export class InferenceExchange extends Exchange implements Waiter {
     }
     return parseWindow(rows, slot.input)
   }
+}
+
+function isJson(contentType: string): boolean {
+  return contentType === '' || isOfType(contentType, 'application/json')
+}
+
+/** @param type in lower case, without parameters */
+function isOfType(contentType: string, type: string): boolean {
+  return contentType === type || contentType.split(';', 1)[0]!.trimEnd().toLowerCase() === type
 }
 
 function bodyTooLarge(bytes: number, limitBytes: number): Failure {

@@ -10,5 +10,5 @@ export function requestIdOf(sent: string): string {
 
 /** Printable ASCII of bounded length: nothing that could break a header or flood a log. */
 export function isEchoable(value: string): boolean {
-  return /^[\x21-\x7e]{1,128}$/.test(value)
+  return value !== '' && /^[\x21-\x7e]{1,128}$/.test(value)
 }

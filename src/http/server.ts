@@ -9,7 +9,7 @@ import { LATENT_DIMS } from '../core/window.ts'
 import { Access } from './access.ts'
 import { encodeOperation, root, status, TEST } from './compat.ts'
 import { DOCS_PAGES } from './docs-page.ts'
-import type { InferenceContext } from './exchange.ts'
+import { type InferenceContext, resultHeads } from './exchange.ts'
 import { AnswerGate } from './gate.ts'
 import { healthz, readyz } from './health.ts'
 import { INFER, InferenceExchange, type Operation } from './infer.ts'
@@ -162,12 +162,14 @@ export class FrontDoor {
   /** The hot routes go straight to uWebSockets: hyper-express' wrappers would cost as much as all the rest. */
   #addOperations(operations: readonly Operation[]): void {
     const { config, engine, metrics } = this.#service
+    const provenance = perBackend(backend => ({
+      'X-Inference-Backend': backend,
+      'X-Model-Sha256': modelOf(this.#service, backend).sha256.slice(0, 12),
+    }))
     const context: InferenceContext = {
       engine,
-      provenance: perBackend(backend => ({
-        'X-Inference-Backend': backend,
-        'X-Model-Sha256': modelOf(this.#service, backend).sha256.slice(0, 12),
-      })),
+      provenance,
+      resultHeads: perBackend(backend => resultHeads(provenance[backend], config.configVersion)),
       primary: config.mode,
       configVersion: config.configVersion,
       access: this.#access,
