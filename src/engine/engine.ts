@@ -70,8 +70,8 @@ export class Engine {
     this.#observer = options.observer
     // What the engine infers for itself before it opens is nobody's request.
     const observer: StreamObserver = {
-      inferenceEnded: (...ended) => {
-        if (this.#open) options.observer.inferenceEnded(...ended)
+      inferenceEnded: (outcome, durationMs, slot) => {
+        if (this.#open) options.observer.inferenceEnded(outcome, durationMs, slot)
       },
       cancelled: () => options.observer.cancelled(),
       settled: () => this.bulk.pump(),
@@ -229,10 +229,12 @@ export class Engine {
       if (stream.ring.serving === null) continue
       const load = stream.load(nowMs)
       const refusedHere = refusal(load, budgetMs)
-      const waitMs = predictedWaitMs(load)
       if (refusedHere !== null) {
         if (refused === null || refusedHere.retryAfterMs < refused.retryAfterMs) refused = refusedHere
-      } else if (waitMs < bestWaitMs) {
+        continue
+      }
+      const waitMs = predictedWaitMs(load)
+      if (waitMs < bestWaitMs) {
         best = stream
         bestWaitMs = waitMs
       }

@@ -13,6 +13,7 @@ export interface BodyReader {
 type Taker = (part: Uint8Array, isLast: boolean) => void
 
 const FIRST_BYTES = 4096
+const NOTHING = Buffer.alloc(0)
 
 /**
  * The body of a request. It is collected up to a limit and handed over once, whole; in one piece, as a
@@ -21,7 +22,7 @@ const FIRST_BYTES = 4096
  */
 export class Body {
   /** What has come so far, when it came in parts: the first `#received` bytes. */
-  #collected: Buffer = Buffer.alloc(0)
+  #collected: Buffer = NOTHING
   #received = 0
   #taker: Taker | null = null
   #done = false
@@ -40,7 +41,7 @@ export class Body {
         this.#done = true
         if (this.#received > 0) this.#collect(lent)
         reader.onBody(this.#received > 0 ? this.collected : lent)
-        this.#collected = Buffer.alloc(0)
+        this.#collected = NOTHING
       } else {
         this.#collect(lent)
         reader.onPart()
@@ -56,13 +57,13 @@ export class Body {
   passOn(taker: Taker): void {
     this.#taker = taker
     if (this.#received > 0) taker(this.collected, false)
-    this.#collected = Buffer.alloc(0)
+    this.#collected = NOTHING
   }
 
   /** Nobody wants the rest. */
   drop(): void {
     this.#done = true
-    this.#collected = Buffer.alloc(0)
+    this.#collected = NOTHING
     this.#received = 0
   }
 

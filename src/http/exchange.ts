@@ -47,13 +47,8 @@ export interface InferenceContext {
   readonly gate: AnswerGate
 }
 
-export interface CollectedReader extends Omit<BodyReader, 'onPart'> {
-  /** The deadline has passed before the body was complete. Whether it is taken part by part from here on. */
-  onLate?(body: Body): boolean
-}
-
 /** One request for inference, from its head to its answer: what all routes that infer have in common. */
-export abstract class Exchange {
+export abstract class Exchange implements BodyReader {
   protected readonly response: HttpResponse
   protected readonly context: InferenceContext
   /** From the first byte of the request on, monotonic ms. */
@@ -69,6 +64,7 @@ export abstract class Exchange {
   /** The client has said when its answer stops being useful. */
   protected namesDeadline = false
   readonly #endpoint: string
+  #body: Body | null = null
   /** Runs while a body that comes in parts is not complete. */
   #slowBody: NodeJS.Timeout | undefined
   /** Answered, or the client is gone. */
@@ -139,29 +135,41 @@ export abstract class Exchange {
     return null
   }
 
-  /** Collects the body; one that is not complete by the deadline is answered then. */
-  protected collectBody(limitBytes: number, reader: CollectedReader): Body {
-    const body = new Body(this.response, limitBytes, {
-      onBody: body => {
-        clearTimeout(this.#slowBody)
-        if (this.#over) return
-        if (monotonicMs() > this.deadlineMs) this.failLate('The body came too late')
-        else reader.onBody(body)
-      },
-      onPart: () => {
-        const leftMs = Math.max(0, Math.ceil(this.deadlineMs - monotonicMs()))
-        this.#slowBody ??= setTimeout(() => {
-          if (reader.onLate?.(body)) return
-          body.drop()
-          this.failLate('The body is not complete')
-        }, leftMs)
-      },
-      onTooLarge: (...received) => {
-        clearTimeout(this.#slowBody)
-        if (!this.#over) reader.onTooLarge(...received)
-      },
-    })
-    return body
+  /** Collects the body, up to `limitBytes`; one that is not complete by the deadline is answered then. */
+  protected collectBody(limitBytes: number): void {
+    this.#body = new Body(this.response, limitBytes, this)
+  }
+
+  onBody(body: Uint8Array): void {
+    clearTimeout(this.#slowBody)
+    if (this.#over) return
+    if (monotonicMs() > this.deadlineMs) this.failLate('The body came too late')
+    else this.onWhole(body)
+  }
+
+  onPart(): void {
+    const leftMs = Math.max(0, Math.ceil(this.deadlineMs - monotonicMs()))
+    this.#slowBody ??= setTimeout(() => {
+      if (this.onLate(this.#body!)) return
+      this.#body!.drop()
+      this.failLate('The body is not complete')
+    }, leftMs)
+  }
+
+  onTooLarge(receivedBytes: number): void {
+    clearTimeout(this.#slowBody)
+    if (!this.#over) this.onLonger(receivedBytes, this.#body!)
+  }
+
+  /** The whole body is there, for the length of the call only. */
+  protected abstract onWhole(body: Uint8Array): void
+
+  /** More than the limit has come. The rest is thrown away, unless it is passed on. */
+  protected abstract onLonger(receivedBytes: number, body: Body): void
+
+  /** The deadline has passed before the body was complete. Whether it is taken part by part from here on. */
+  protected onLate(_body: Body): boolean {
+    return false
   }
 
   failLate(what: string): void {

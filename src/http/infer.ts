@@ -4,6 +4,7 @@ import type { Slot } from '../core/slot.ts'
 import { parseWindow, readWindow, WINDOW_BYTES } from '../core/window.ts'
 import { type InFlight, Stream, type Waiter } from '../engine/stream.ts'
 import { prefersOctetStream } from './accept.ts'
+import type { Body } from './body.ts'
 import { BinaryResults, BulkUpload, JsonResults, tooManyWindows, type UploadOwner } from './bulk.ts'
 import { Exchange, type InferenceContext, lostFailure, refusedFailure } from './exchange.ts'
 import { encodeResult, type Failure } from './reply.ts'
@@ -97,19 +98,19 @@ export class InferenceExchange extends Exchange implements Waiter {
 
   #receive(): void {
     const limitBytes = this.#isOctetStream ? WINDOW_BYTES : MAX_BODY_BYTES
-    const body = this.collectBody(this.#declaredBytes > limitBytes ? -1 : limitBytes, {
-      onBody: bytes => this.#onBody(bytes),
-      onTooLarge: bytes => {
-        if (this.#operation.binary) body.passOn(this.#startUpload())
-        else this.fail(bodyTooLarge(bytes, limitBytes))
-      },
-      onLate: () => {
-        // No single window can be in time any more; several may come at any pace.
-        if (this.namesDeadline || !this.#mayBeSeveral(body.collected)) return false
-        body.passOn(this.#startUpload())
-        return true
-      },
-    })
+    this.collectBody(this.#declaredBytes > limitBytes ? -1 : limitBytes)
+  }
+
+  protected override onLonger(receivedBytes: number, body: Body): void {
+    if (this.#operation.binary) body.passOn(this.#startUpload())
+    else this.fail(bodyTooLarge(receivedBytes, MAX_BODY_BYTES))
+  }
+
+  protected override onLate(body: Body): boolean {
+    // No single window can be in time any more; several may come at any pace.
+    if (this.namesDeadline || !this.#mayBeSeveral(body.collected)) return false
+    body.passOn(this.#startUpload())
+    return true
   }
 
   /** Several windows in one request, too many to wait for each other. Returns what takes the body. */
@@ -159,7 +160,7 @@ export class InferenceExchange extends Exchange implements Waiter {
     return soFar.includes('"windows"')
   }
 
-  #onBody(body: Uint8Array): void {
+  protected override onWhole(body: Uint8Array): void {
     const { engine } = this.context
     if (this.#holdsSeveral(body)) return this.#startUpload()(body, true)
     const place = engine.admit(this.deadlineMs)

@@ -71,10 +71,7 @@ export class V2Exchange extends Exchange implements BulkSource {
     }
     // How long the client waits may stand in the body: until that is read, it gets all the time there is.
     if (!this.namesDeadline) this.deadlineMs = this.arrivedMs + context.maxDeadlineMs
-    this.collectBody(MAX_BODY_BYTES, {
-      onBody: body => this.#onBody(body),
-      onTooLarge: bytes => this.fail(bodyTooLarge(bytes)),
-    })
+    this.collectBody(MAX_BODY_BYTES)
   }
 
   protected override checkHead(request: HttpRequest): Failure | null {
@@ -114,7 +111,11 @@ export class V2Exchange extends Exchange implements BulkSource {
     return this.#submitTo(stream) && this.#submitted < this.#request!.count
   }
 
-  #onBody(body: Uint8Array): void {
+  protected override onLonger(receivedBytes: number): void {
+    this.fail(bodyTooLarge(receivedBytes))
+  }
+
+  protected override onWhole(body: Uint8Array): void {
     const encoding = encodingOf(this.#contentEncoding)!
     if (encoding !== '') void this.#inflateAndInfer(body.slice(), encoding)
     else if (body.length > LARGE_BODY_BYTES) this.#inferLater(body.slice())
