@@ -33,6 +33,8 @@ const ARROWS: readonly [place: string, mayImport: readonly string[]][] = [
   ],
   ['native/', ['src/project.ts']],
   ['bench/', ['src/project.ts', 'src/http/frame.ts', 'client/']],
+  // Its generator is compiled when it is asked for.
+  ['bench/load/', ['bench/', 'src/project.ts', 'src/http/frame.ts', 'native/build.ts']],
   // Runs in browsers too: of the server it knows the bytes on the wire, and nothing else.
   ['client/', ['src/http/frame.ts', 'src/http/stream-words.ts', 'src/core/window.ts', 'src/core/backend.ts']],
 ]
