@@ -1,0 +1,81 @@
+import { type Cost, type Figure, isMet, type Row, type Section, type Unit } from './section.ts'
+import type { Spread } from './spread.ts'
+
+/** A table of words, whatever it will be printed on. */
+export interface Table {
+  readonly head: readonly string[]
+  readonly rows: readonly (readonly string[])[]
+}
+
+export function rowsTable({ rows }: Section): Table {
+  return {
+    head: ['', 'row', 'against', 'value', 'goal', ...COST_HEAD],
+    rows: rows.map(row => [
+      verdict(row),
+      row.name,
+      row.against ?? '',
+      row.wrong > 0 ? 'invalid' : spread(row.value, row.unit),
+      goal(row),
+      ...cost(row.cost),
+    ]),
+  }
+}
+
+export function figuresTable({ figures }: Section): Table {
+  return {
+    head: ['contender', 'load', 'windows/s', 'p50 ms', 'p99 ms', ...COST_HEAD],
+    rows: figures.map(({ name, settings, windowsPerSecond, p50Ms, p99Ms, cost: used }: Figure) => [
+      name,
+      settings,
+      spread(windowsPerSecond),
+      p50Ms === undefined ? '' : spread(p50Ms),
+      p99Ms === undefined ? '' : spread(p99Ms),
+      ...cost(used),
+    ]),
+  }
+}
+
+/** What must be said of each row beside its figures. */
+export function remarks({ rows }: Section): string[] {
+  return rows.flatMap(({ name, wrong, doubts }) => [
+    ...(wrong > 0 ? [`${name}: ${wrong} WRONG ANSWERS, the row is invalid`] : []),
+    ...doubts.map(doubt => `${name}: ${doubt}`),
+  ])
+}
+
+/** `0.864× [0.851–0.87, 5 runs]` */
+export function spread({ median, min, max, runs }: Spread, unit: Unit | '' = ''): string {
+  const ends = runs === 1 ? '1 run' : `${number(min)}–${number(max)}, ${runs} runs`
+  return `${quantity(median, unit)} [${ends}]`
+}
+
+export function quantity(value: number, unit: Unit | ''): string {
+  return `${number(value)}${unit === '' || unit === '×' || unit === '/s' ? unit : ` ${unit}`}`
+}
+
+const COST_HEAD = ['CPU µs a window: main, all', 'cores: main, all, generator']
+const WHOLE = new Intl.NumberFormat('en')
+
+/** Three digits, or all there are before the point. */
+function number(value: number): string {
+  return Math.abs(value) >= 100 ? WHOLE.format(Math.round(value)) : String(Number(value.toPrecision(3)))
+}
+
+function verdict(row: Row): string {
+  const met = isMet(row)
+  return met === null ? '' : met ? 'met' : row.wrong > 0 ? 'INVALID' : 'missed'
+}
+
+function goal({ goal, unit }: Row): string {
+  if (goal === undefined) return ''
+  return 'atLeast' in goal ? `≥ ${quantity(goal.atLeast, unit)}` : `≤ ${quantity(goal.atMost, unit)}`
+}
+
+function cost(used: Cost | undefined): [string, string] {
+  if (used === undefined) return ['', '']
+  const { mainUs, serverUs, mainCores, serverCores, generatorCores } = used
+  return [
+    `${number(mainUs)}, ${number(serverUs)}`,
+    [mainCores, serverCores, generatorCores].map(cores => cores.toFixed(2)).join(', '),
+  ]
+}
