@@ -56,26 +56,26 @@ export interface Dialect {
   readonly requestSequenceOffset?: number
 }
 
-export type Protocol =
-  | {
-      readonly kind: 'http'
-      /** Statuses that mean: not now. 429, 503 and 504 unless said. */
-      readonly refusals?: readonly number[]
-    }
-  | {
-      readonly kind: 'websocket'
-      /** The HTTP request that upgrades; see `upgradeOf()` in requests.ts. */
-      readonly upgrade: Uint8Array
-      /** A frame to be sent before all others. */
-      readonly hello?: Uint8Array
-      readonly dialect: Dialect
-      /** Statuses of errors that mean: not now. None unless said. */
-      readonly refusals?: readonly number[]
-    }
+export interface HttpProtocol {
+  readonly kind: 'http'
+  /** Statuses that mean: not now. 429, 503 and 504 unless said. */
+  readonly refusals?: readonly number[]
+}
+
+export interface WebSocketProtocol {
+  readonly kind: 'websocket'
+  /** The HTTP request that upgrades; see `upgradeOf()` in requests.ts. */
+  readonly upgrade: Uint8Array
+  /** A frame to be sent before all others. */
+  readonly hello?: Uint8Array
+  readonly dialect: Dialect
+  /** Statuses of errors that mean: not now. None unless said. */
+  readonly refusals?: readonly number[]
+}
 
 export interface LoadPlan {
   readonly target: Address
-  readonly protocol: Protocol
+  readonly protocol: HttpProtocol | WebSocketProtocol
   readonly connections: number
   /** On each connection; 1 unless said, and over HTTP. */
   readonly inFlight?: number

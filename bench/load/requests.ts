@@ -1,7 +1,7 @@
 import { connect, type Socket } from 'node:net'
 import { encodeFrame, headBytes, STREAM_VERSION, WINDOW_STATUSES } from '../../src/http/frame.ts'
 import { CHANNELS } from '../recording.ts'
-import type { Address, LoadRequest, Protocol } from './load.ts'
+import type { Address, LoadRequest, WebSocketProtocol } from './load.ts'
 
 export interface RequestOptions {
   /** Both ways. */
@@ -45,7 +45,7 @@ export function streamRequest(window: Float32Array, deadlineMs = 0): LoadRequest
 }
 
 /** The protocol of `/stream`; docs/stream.md has the offsets. */
-export const STREAM: Protocol = {
+export const STREAM: WebSocketProtocol = {
   kind: 'websocket',
   upgrade: upgradeOf('/stream'),
   hello: frameOf(encodeFrame('hello', { version: STREAM_VERSION, mode: 0, hop: 0, first: 0 })),

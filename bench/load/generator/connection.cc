@@ -24,10 +24,9 @@ Connection::~Connection() { Close(); }
 void Connection::Open() {
   const Address& address = generator_.address();
   socket_ = socket(address.family(), SOCK_STREAM | SOCK_NONBLOCK | SOCK_CLOEXEC, 0);
-  if (socket_ < 0) return Lose();
   const int on = 1;
   if (address.family() == AF_INET) setsockopt(socket_, IPPROTO_TCP, TCP_NODELAY, &on, sizeof on);
-  if (connect(socket_, address.get(), address.bytes) != 0 && errno != EINPROGRESS) {
+  if (socket_ < 0 || (connect(socket_, address.get(), address.bytes) != 0 && errno != EINPROGRESS)) {
     generator_.NoteConnectError(errno);
     return Lose();
   }
@@ -108,7 +107,7 @@ void Connection::Receive() {
 
 void Connection::Lose() {
   if (is_connected_) generator_.CountLostConnection();
-  const bool was_of_use = has_received_;
+  const bool was_of_use = is_ready_ && has_received_;
   Close();
   is_connected_ = is_ready_ = has_received_ = false;
   unsent_.clear();

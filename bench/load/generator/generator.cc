@@ -89,12 +89,14 @@ void Generator::Connect() {
   const auto ready_count = [this] {
     return std::count_if(connections_.begin(), connections_.end(), [](const auto& one) { return one->is_ready(); });
   };
-  for (; now_ns_ < deadline_ns; Work(std::min(deadline_ns, now_ns_ + kMillisecond))) {
+  const auto is_nobody_there = [this] { return connect_error_ == ECONNREFUSED || connect_error_ == ENOENT; };
+  while (now_ns_ < deadline_ns && !is_nobody_there()) {
     if (static_cast<size_t>(ready_count()) == connections_.size()) return;
+    Work(std::min(deadline_ns, now_ns_ + kMillisecond));
   }
   throw std::runtime_error("Cannot connect: " + std::to_string(ready_count()) + " of " +
-                           std::to_string(connections_.size()) + " connections are ready after 5 s" +
-                           (connect_error_ != 0 ? std::string(", ") + std::strerror(connect_error_) : ""));
+                           std::to_string(connections_.size()) + " connections are ready" +
+                           (connect_error_ != 0 ? std::string(", ") + std::strerror(connect_error_) : " after 5 s"));
 }
 
 /// Until then, or until there is nothing left to wait for.

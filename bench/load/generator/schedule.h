@@ -14,10 +14,7 @@ class Schedule {
   Schedule(double rate_per_second, bool is_poisson, uint64_t seed)
       : interval_ns_(static_cast<double>(kSecond) / rate_per_second), is_poisson_(is_poisson), random_(seed) {}
 
-  void Start(int64_t start_ns) {
-    start_ns_ = start_ns;
-    Advance();
-  }
+  void Start(int64_t start_ns) { start_ns_ = start_ns; }
   /// Of the next request.
   int64_t due_ns() const { return start_ns_ + static_cast<int64_t>(offset_ns_); }
 
