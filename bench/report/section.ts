@@ -38,19 +38,22 @@ export interface Cost {
   readonly mainCores: number
   readonly serverCores: number
   readonly generatorCores: number
+  /** What kept more from being done: a thread of the server, all cores together, the generator, or nothing. */
+  readonly limit: 'server' | 'machine' | 'generator' | 'none'
 }
 
 /** One contender, as it was measured. */
 export interface Figure {
   readonly name: string
-  /** What differs from its defaults, and how it was loaded. */
+  /** What was sent to it. */
+  readonly load: string
+  /** What its environment says. */
   readonly settings: string
   readonly windowsPerSecond: Spread
-  /** Of right answers, of the requests they came to. */
+  /** Of requests. */
   readonly p50Ms?: Spread
   readonly p99Ms?: Spread
   readonly cost?: Cost
-  readonly refused?: number
 }
 
 export interface Chart {

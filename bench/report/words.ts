@@ -1,4 +1,4 @@
-import { type Cost, type Figure, isMet, type Row, type Section, type Unit } from './section.ts'
+import { type Cost, isMet, type Row, type Section, type Unit } from './section.ts'
 import type { Spread } from './spread.ts'
 
 /** A table of words, whatever it will be printed on. */
@@ -23,13 +23,14 @@ export function rowsTable({ rows }: Section): Table {
 
 export function figuresTable({ figures }: Section): Table {
   return {
-    head: ['contender', 'load', 'windows/s', 'p50 ms', 'p99 ms', ...COST_HEAD],
-    rows: figures.map(({ name, settings, windowsPerSecond, p50Ms, p99Ms, cost: used }: Figure) => [
+    head: ['contender', 'load', 'settings', 'windows/s', 'p50 ms', 'p99 ms', ...COST_HEAD],
+    rows: figures.map(({ name, load, settings, windowsPerSecond, p50Ms, p99Ms, cost: used }) => [
       name,
+      load,
       settings,
-      spread(windowsPerSecond),
-      p50Ms === undefined ? '' : spread(p50Ms),
-      p99Ms === undefined ? '' : spread(p99Ms),
+      range(windowsPerSecond),
+      p50Ms === undefined ? '' : range(p50Ms),
+      p99Ms === undefined ? '' : range(p99Ms),
       ...cost(used),
     ]),
   }
@@ -44,20 +45,25 @@ export function remarks({ rows }: Section): string[] {
 }
 
 /** `0.864× [0.851–0.87, 5 runs]` */
-export function spread({ median, min, max, runs }: Spread, unit: Unit | '' = ''): string {
+export function spread({ median, min, max, runs }: Spread, unit: Unit): string {
   const ends = runs === 1 ? '1 run' : `${number(min)}–${number(max)}, ${runs} runs`
   return `${quantity(median, unit)} [${ends}]`
 }
 
-export function quantity(value: number, unit: Unit | ''): string {
-  return `${number(value)}${unit === '' || unit === '×' || unit === '/s' ? unit : ` ${unit}`}`
+function range({ median, min, max, runs }: Spread): string {
+  return number(median) + (runs === 1 ? '' : ` [${number(min)}–${number(max)}]`)
 }
 
-const COST_HEAD = ['CPU µs a window: main, all', 'cores: main, all, generator']
+export function quantity(value: number, unit: Unit): string {
+  return number(value) + (unit === '×' || unit === '/s' ? unit : ` ${unit}`)
+}
+
+const COST_HEAD = ['CPU µs a window', 'cores', 'limit']
 const WHOLE = new Intl.NumberFormat('en')
 
-/** Three digits, or all there are before the point. */
-function number(value: number): string {
+/** Three digits, or all there are before the point. JSON knows no NaN. */
+function number(value: number | null): string {
+  if (value === null || !Number.isFinite(value)) return '–'
   return Math.abs(value) >= 100 ? WHOLE.format(Math.round(value)) : String(Number(value.toPrecision(3)))
 }
 
@@ -71,11 +77,9 @@ function goal({ goal, unit }: Row): string {
   return 'atLeast' in goal ? `≥ ${quantity(goal.atLeast, unit)}` : `≤ ${quantity(goal.atMost, unit)}`
 }
 
-function cost(used: Cost | undefined): [string, string] {
-  if (used === undefined) return ['', '']
-  const { mainUs, serverUs, mainCores, serverCores, generatorCores } = used
-  return [
-    `${number(mainUs)}, ${number(serverUs)}`,
-    [mainCores, serverCores, generatorCores].map(cores => cores.toFixed(2)).join(', '),
-  ]
+function cost(used: Cost | undefined): [string, string, string] {
+  if (used === undefined) return ['', '', '']
+  const { mainUs, serverUs, mainCores, serverCores, generatorCores, limit } = used
+  const [main, server, generator] = [mainCores, serverCores, generatorCores].map(cores => cores.toFixed(2))
+  return [`main ${number(mainUs)}, all ${number(serverUs)}`, `${main}, ${server}, ${generator}`, limit]
 }

@@ -1,6 +1,6 @@
 import { tmpdir } from 'node:os'
 import { join } from 'node:path'
-import { contender, engine } from './servers.ts'
+import { contender, patient } from './servers.ts'
 import type { Suite } from './suite.ts'
 import { bulk, http, oip, webSocket } from './traffic.ts'
 import { compare, race } from './under-load.ts'
@@ -17,9 +17,9 @@ export const doors: Suite = async context => {
   const { connections } = context
   const path = join(tmpdir(), `hailo-inference-bench-${process.pid}.sock`)
   const echo = contender('echo', { reply: 'binary' })
-  const noop = engine('noop')
-  const roomy = engine('noop', MANY_SLOTS)
-  const onSocket = { ...engine('noop', { SIDECAR_SOCKET: path }), path }
+  const noop = patient('noop')
+  const roomy = patient('noop', MANY_SLOTS)
+  const onSocket = { ...patient('noop', { SIDECAR_SOCKET: path }), path }
   const { trials, figures } = await race(context, {
     echo: { server: echo, traffic: http('binary'), connections },
     binary: { server: noop, traffic: http('binary'), connections },

@@ -1,4 +1,5 @@
 import { doors } from './doors.ts'
+import { model } from './model.ts'
 import type { Suite } from './suite.ts'
 
 interface Item {
@@ -14,6 +15,11 @@ export const SUITES = {
     about: 'HTTP, WebSocket, bulk, Unix socket and OIP against a bare uWebSockets echo',
     minutes: 3,
     run: doors,
+  },
+  model: {
+    about: 'ONNX Runtime behind HTTP against a bare loop; two workers against one',
+    minutes: 2,
+    run: model,
   },
 } as const satisfies Record<string, Item>
 

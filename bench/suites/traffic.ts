@@ -9,7 +9,7 @@ import {
   STREAM,
   v2Request,
 } from '../load/requests.ts'
-import { cutWindows, loadRecording } from '../recording.ts'
+import { WINDOWS } from './windows.ts'
 
 /** What is sent to a server, and how. */
 export interface Traffic {
@@ -17,12 +17,6 @@ export interface Traffic {
   /** Asks the server, so that the generator knows right answers. */
   readonly prepare: (target: Address) => Promise<Pick<LoadPlan, 'protocol' | 'requests' | 'inFlight'>>
 }
-
-/** Windows of a person who walks about, a second apart: no two are the same. */
-const DISTINCT_WINDOWS = 16
-const WINDOWS = cutWindows(loadRecording(), 100)
-  .slice(0, DISTINCT_WINDOWS)
-  .map(({ input }) => input)
 
 type Encoding = RequestOptions['encoding']
 
@@ -36,7 +30,7 @@ export function http(encoding: Encoding): Traffic {
 
 /** `POST /infer` with many windows. */
 export function bulk(encoding: Encoding, count: number): Traffic {
-  const windows = Array.from({ length: count }, (_, index) => WINDOWS[index % DISTINCT_WINDOWS]!)
+  const windows = Array.from({ length: count }, (_, index) => WINDOWS[index % WINDOWS.length]!)
   return requests(`bulk ${encoding}, ${count} windows a request`, [inferRequest(windows, { encoding })])
 }
 

@@ -1,8 +1,9 @@
+import { availableParallelism } from 'node:os'
 import { type LoadPlan, type LoadResult, runLoad } from '../load/load.ts'
 import type { Cost, Figure, Goal, Row } from '../report/section.ts'
 import { ratioOf, spreadOf } from '../report/spread.ts'
 import { interleave } from './interleave.ts'
-import type { Server } from './servers.ts'
+import type { Running, Server } from './servers.ts'
 import type { Context } from './suite.ts'
 import type { Traffic } from './traffic.ts'
 
@@ -18,12 +19,13 @@ export interface Entry {
 /** One measurement of one contender. */
 export interface Trial {
   readonly windowsPerSecond: number
+  /** Of right answers. */
   readonly p50Ms: number
   readonly p99Ms: number
-  readonly cost: Cost
+  /** Undefined when the server is not our child. */
+  readonly cost: Cost | undefined
   readonly wrong: number
   readonly refused: number
-  /** Whatever else is wanted. */
   readonly load: LoadResult
 }
 
@@ -39,43 +41,29 @@ export async function race<Name extends string>(
 }
 
 /** Loads the server, in a fresh process each time it is called. */
-export function underLoad({ warmUpMs, durationMs }: Context, entry: Entry): () => Promise<Trial> {
-  const { server, traffic, connections, loop = { kind: 'closed' } } = entry
+export function underLoad(context: Context, entry: Entry): () => Promise<Trial> {
   return async () => {
-    const { pid, port, stop } = await server.start()
+    const running = await entry.server.start()
     try {
-      const target = server.path === undefined ? { port } : { path: server.path }
-      const prepared = await traffic.prepare(target)
-      const plan = { ...prepared, target, connections, loop, warmUpMs, durationMs, serverPid: pid }
-      return trialOf(await runLoad(plan))
+      return await load(context, entry, running)
     } finally {
-      await stop()
+      await running.stop()
     }
   }
 }
 
-export function trialOf(load: LoadResult): Trial {
-  const { due, ended, seconds, processor, answered } = load
-  const { generator, server, serverMainThread } = processor
-  const usPerWindow = (cpuSeconds: number) => (cpuSeconds * 1e6) / ended.rightWindows
-  return {
-    windowsPerSecond: load.windowsPerSecond,
-    p50Ms: answered.percentileMs(50),
-    p99Ms: answered.percentileMs(99),
-    cost: {
-      mainUs: usPerWindow(serverMainThread!),
-      serverUs: usPerWindow(server!),
-      mainCores: serverMainThread! / seconds,
-      serverCores: server! / seconds,
-      generatorCores: generator / seconds,
-    },
-    wrong: due.wrong + due.failed + due.lost + due.unanswered + load.brokenAnswers,
-    refused: due.refused,
-    load,
-  }
+export async function load(
+  { warmUpMs, durationMs }: Pick<Context, 'warmUpMs' | 'durationMs'>,
+  { server, traffic, connections, loop = { kind: 'closed' } }: Entry,
+  { pid, port }: Pick<Running, 'pid' | 'port'>,
+): Promise<Trial> {
+  const target = server.path === undefined ? { port } : { path: server.path }
+  const prepared = await traffic.prepare(target)
+  const process = pid === undefined ? {} : { serverPid: pid }
+  return trialOf(await runLoad({ ...prepared, ...process, target, connections, loop, warmUpMs, durationMs }))
 }
 
-/** One contender's trials side by side with another's. */
+/** One contender's trials side by side with another's, round by round. */
 export function compare({
   name,
   against,
@@ -87,57 +75,118 @@ export function compare({
   name: string
   against: string
   ours: readonly Trial[]
-  theirs: readonly Trial[]
+  /** Or what else they have measured. */
+  theirs: readonly Trial[] | readonly number[]
   by?: (trial: Trial) => number
   goal?: Goal
 }): Row {
+  const others = theirs.filter(trial => typeof trial !== 'number')
   return {
+    ...rowOf(ours, others, against),
     name,
     against,
-    value: ratioOf(ours.map(by), theirs.map(by)),
+    value: ratioOf(
+      ours.map(by),
+      theirs.map(trial => (typeof trial === 'number' ? trial : by(trial))),
+    ),
     unit: '×',
     ...(goal && { goal }),
-    cost: costOf(ours),
-    wrong: [...ours, ...theirs].reduce((sum, { wrong }) => sum + wrong, 0),
-    doubts: [...doubtsAbout(ours), ...doubtsAbout(theirs).map(doubt => `${against}: ${doubt}`)],
   }
 }
 
-export function figureOf(entry: Entry, trials: readonly Trial[]): Figure {
-  const { server, traffic, connections } = entry
-  const name = server.name
-  const settings = [`${traffic.name}, ${connections} connections`, server.settings].filter(Boolean).join('; ')
+/** What a row says beside its value. */
+export function rowOf(
+  trials: readonly Trial[],
+  others: readonly Trial[] = [],
+  against = '',
+): Pick<Row, 'wrong' | 'doubts' | 'cost'> {
+  const cost = costOf(trials)
   return {
-    name,
-    settings,
+    ...(cost && { cost }),
+    wrong: sumOf([...trials, ...others], 'wrong'),
+    doubts: [...doubtsAbout(trials), ...doubtsAbout(others).map(doubt => `${against}: ${doubt}`)],
+  }
+}
+
+export function figureOf({ server, traffic, connections }: Entry, trials: readonly Trial[]): Figure {
+  const cost = costOf(trials)
+  return {
+    name: server.name,
+    load: `${traffic.name}, ${connections} connection${connections === 1 ? '' : 's'}`,
+    settings: server.settings,
     windowsPerSecond: spreadOf(trials.map(({ windowsPerSecond }) => windowsPerSecond)),
     p50Ms: spreadOf(trials.map(({ p50Ms }) => p50Ms)),
     p99Ms: spreadOf(trials.map(({ p99Ms }) => p99Ms)),
-    cost: costOf(trials),
-    refused: trials.reduce((sum, { refused }) => sum + refused, 0),
+    ...(cost && { cost }),
   }
 }
 
-export function costOf(trials: readonly Trial[]): Cost {
-  const median = (pick: (cost: Cost) => number) => spreadOf(trials.map(({ cost }) => pick(cost))).median
+function trialOf(load: LoadResult): Trial {
+  const { due } = load
+  return {
+    windowsPerSecond: load.windowsPerSecond,
+    p50Ms: load.answered.percentileMs(50),
+    p99Ms: load.answered.percentileMs(99),
+    cost: costOfOne(load),
+    wrong: due.wrong + due.failed + due.lost + due.unanswered + load.brokenAnswers,
+    refused: due.refused,
+    load,
+  }
+}
+
+/** A thread that has no more pauses than this is what limits the rate. */
+const FULL = 0.85
+
+function costOfOne({ seconds, processor, ended: { rightWindows } }: LoadResult): Cost | undefined {
+  const { server, serverMainThread: main, generator } = processor
+  if (server === null || main === null) return undefined
+  const [mainCores, serverCores, generatorCores] = [main, server, generator].map(busy => busy / seconds) as [
+    number,
+    number,
+    number,
+  ]
+  const busiest = Math.max(mainCores, serverCores - mainCores)
+  return {
+    mainUs: (main * 1e6) / rightWindows,
+    serverUs: (server * 1e6) / rightWindows,
+    mainCores,
+    serverCores,
+    generatorCores,
+    limit:
+      generatorCores > FULL && generatorCores > busiest
+        ? 'generator'
+        : busiest > FULL
+          ? 'server'
+          : serverCores + generatorCores > FULL * availableParallelism()
+            ? 'machine'
+            : 'none',
+  }
+}
+
+/** Medians. */
+function costOf(trials: readonly Trial[]): Cost | undefined {
+  const costs = trials.flatMap(({ cost }) => cost ?? [])
+  if (costs.length === 0) return undefined
+  const median = (pick: (cost: Cost) => number) => spreadOf(costs.map(pick)).median
+  const limits = costs.map(({ limit }) => limit)
   return {
     mainUs: median(({ mainUs }) => mainUs),
     serverUs: median(({ serverUs }) => serverUs),
     mainCores: median(({ mainCores }) => mainCores),
     serverCores: median(({ serverCores }) => serverCores),
     generatorCores: median(({ generatorCores }) => generatorCores),
+    limit: limits.includes('generator') ? 'generator' : limits[0]!,
   }
 }
 
-/** The generator is what is measured when it is busier than any thread of the server, and has no pauses itself. */
-const NO_PAUSES = 0.9
-
-export function doubtsAbout(trials: readonly Trial[]): string[] {
-  const { mainCores, serverCores, generatorCores } = costOf(trials)
-  const refused = trials.reduce((sum, trial) => sum + trial.refused, 0)
-  const busiest = Math.max(mainCores, serverCores - mainCores)
+function doubtsAbout(trials: readonly Trial[]): string[] {
+  const refused = sumOf(trials, 'refused')
   return [
-    ...(generatorCores > NO_PAUSES && generatorCores > busiest ? ['the generator was the limit'] : []),
-    ...(refused > 0 ? [`${refused} refused`] : []),
+    ...(costOf(trials)?.limit === 'generator' ? ['the generator was the limit'] : []),
+    ...(refused > 0 ? [`${refused} requests were refused`] : []),
   ]
+}
+
+function sumOf(trials: readonly Trial[], what: 'wrong' | 'refused'): number {
+  return trials.reduce((sum, trial) => sum + trial[what], 0)
 }
