@@ -8,7 +8,7 @@ export interface Table {
 }
 
 export function rowsTable({ rows }: Section): Table {
-  return {
+  return withoutEmptyColumns({
     head: ['', 'row', 'against', 'value', 'goal', ...COST_HEAD],
     rows: rows.map(row => [
       verdict(row),
@@ -18,11 +18,11 @@ export function rowsTable({ rows }: Section): Table {
       goal(row),
       ...cost(row.cost),
     ]),
-  }
+  })
 }
 
 export function figuresTable({ figures }: Section): Table {
-  return {
+  return withoutEmptyColumns({
     head: ['contender', 'load', 'settings', 'windows/s', 'p50 ms', 'p99 ms', ...COST_HEAD],
     rows: figures.map(({ name, load, settings, windowsPerSecond, p50Ms, p99Ms, cost: used }) => [
       name,
@@ -33,7 +33,7 @@ export function figuresTable({ figures }: Section): Table {
       p99Ms === undefined ? '' : range(p99Ms),
       ...cost(used),
     ]),
-  }
+  })
 }
 
 /** What must be said of each row beside its figures. */
@@ -46,23 +46,28 @@ export function remarks({ rows }: Section): string[] {
 
 /** `0.864× [0.851–0.87, 5 runs]` */
 export function spread({ median, min, max, runs }: Spread, unit: Unit): string {
-  const ends = runs === 1 ? '1 run' : `${number(min)}–${number(max)}, ${runs} runs`
+  const ends = runs === 1 ? '1 run' : `${short(min)}–${short(max)}, ${runs} runs`
   return `${quantity(median, unit)} [${ends}]`
 }
 
 function range({ median, min, max, runs }: Spread): string {
-  return number(median) + (runs === 1 ? '' : ` [${number(min)}–${number(max)}]`)
+  return short(median) + (runs === 1 ? '' : ` [${short(min)}–${short(max)}]`)
 }
 
 export function quantity(value: number, unit: Unit): string {
-  return number(value) + (unit === '×' || unit === '/s' ? unit : ` ${unit}`)
+  return short(value) + (unit === '×' || unit === '/s' ? unit : ` ${unit}`)
 }
 
 const COST_HEAD = ['CPU µs a window', 'cores', 'limit']
 const WHOLE = new Intl.NumberFormat('en')
 
+function withoutEmptyColumns({ head, rows }: Table): Table {
+  const keep = (_: string, column: number) => rows.some(row => row[column] !== '')
+  return { head: head.filter(keep), rows: rows.map(row => row.filter(keep)) }
+}
+
 /** Three digits, or all there are before the point. JSON knows no NaN. */
-function number(value: number | null): string {
+export function short(value: number | null): string {
   if (value === null || !Number.isFinite(value)) return '–'
   return Math.abs(value) >= 100 ? WHOLE.format(Math.round(value)) : String(Number(value.toPrecision(3)))
 }
@@ -81,5 +86,5 @@ function cost(used: Cost | undefined): [string, string, string] {
   if (used === undefined) return ['', '', '']
   const { mainUs, serverUs, mainCores, serverCores, generatorCores, limit } = used
   const [main, server, generator] = [mainCores, serverCores, generatorCores].map(cores => cores.toFixed(2))
-  return [`main ${number(mainUs)}, all ${number(serverUs)}`, `${main}, ${server}, ${generator}`, limit]
+  return [`main ${short(mainUs)}, all ${short(serverUs)}`, `${main}, ${server}, ${generator}`, limit]
 }

@@ -2,12 +2,10 @@ import { tmpdir } from 'node:os'
 import { join } from 'node:path'
 import { contender, patient } from './servers.ts'
 import type { Suite } from './suite.ts'
-import { bulk, http, oip, webSocket } from './traffic.ts'
+import { BULK_WINDOWS, STREAM_WINDOWS, TRAFFIC } from './traffic.ts'
 import { compare, race } from './under-load.ts'
 
 const STREAMS = 32
-const WINDOWS_PER_STREAM = 32
-const WINDOWS_PER_REQUEST = 64
 const UPLOADS = 16
 /** Slots for all that is in flight, and as many again. */
 const MANY_SLOTS = { RING_SLOTS: '2048' }
@@ -21,17 +19,17 @@ export const doors: Suite = async context => {
   const roomy = patient('noop', MANY_SLOTS)
   const onSocket = { ...patient('noop', { SIDECAR_SOCKET: path }), path }
   const { trials, figures } = await race(context, {
-    echo: { server: echo, traffic: http('binary'), connections },
-    binary: { server: noop, traffic: http('binary'), connections },
-    json: { server: noop, traffic: http('json'), connections },
-    oneEcho: { server: contender('echo', { reply: 'json' }), traffic: http('json'), connections: 1 },
-    one: { server: noop, traffic: http('json'), connections: 1 },
-    streamEcho: { server: echo, traffic: webSocket(WINDOWS_PER_STREAM), connections: STREAMS },
-    stream: { server: roomy, traffic: webSocket(WINDOWS_PER_STREAM), connections: STREAMS },
-    bulk: { server: roomy, traffic: bulk('binary', WINDOWS_PER_REQUEST), connections: UPLOADS },
-    socket: { server: onSocket, traffic: http('binary'), connections },
-    oip: { server: noop, traffic: oip('binary'), connections },
-    oipJson: { server: noop, traffic: oip('json'), connections },
+    echo: { server: echo, traffic: TRAFFIC.binary, connections },
+    binary: { server: noop, traffic: TRAFFIC.binary, connections },
+    json: { server: noop, traffic: TRAFFIC.json, connections },
+    oneEcho: { server: contender('echo', { reply: 'json' }), traffic: TRAFFIC.json, connections: 1 },
+    one: { server: noop, traffic: TRAFFIC.json, connections: 1 },
+    streamEcho: { server: echo, traffic: TRAFFIC.websocket, connections: STREAMS },
+    stream: { server: roomy, traffic: TRAFFIC.websocket, connections: STREAMS },
+    bulk: { server: roomy, traffic: TRAFFIC.bulk, connections: UPLOADS },
+    socket: { server: onSocket, traffic: TRAFFIC.binary, connections },
+    oip: { server: noop, traffic: TRAFFIC.oip, connections },
+    oipJson: { server: noop, traffic: TRAFFIC['oip-json'], connections },
   })
 
   const echoed = { against: 'echo binary', theirs: trials.echo }
@@ -52,14 +50,14 @@ export const doors: Suite = async context => {
         goal: { atMost: 1.3 },
       }),
       compare({
-        name: `WebSocket binary, ${STREAMS} × ${WINDOWS_PER_STREAM} in flight`,
+        name: `WebSocket binary, ${STREAMS} × ${STREAM_WINDOWS} in flight`,
         ours: trials.stream,
         theirs: trials.streamEcho,
         against: 'echo WebSocket',
         goal: { atLeast: 0.97 },
       }),
       compare({
-        name: `bulk binary, ${WINDOWS_PER_REQUEST} windows a request`,
+        name: `bulk binary, ${BULK_WINDOWS} windows a request`,
         ours: trials.bulk,
         theirs: trials.binary,
         against: 'HTTP binary',

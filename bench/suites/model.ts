@@ -5,7 +5,7 @@ import { runProgram } from './program.ts'
 import type { EngineAlone } from './programs/engine-alone.ts'
 import { patient } from './servers.ts'
 import type { Suite } from './suite.ts'
-import { http } from './traffic.ts'
+import { TRAFFIC } from './traffic.ts'
 import { compare, type Entry, figureOf, underLoad } from './under-load.ts'
 
 /** Of each batch size in each round. */
@@ -17,8 +17,8 @@ const RING_SLOTS = '128'
 export const model: Suite = async context => {
   const { connections, warmUpMs, durationMs } = context
   const server = patient('onnx', { RING_SLOTS: RING_SLOTS })
-  const binary: Entry = { server, traffic: http('binary'), connections }
-  const json: Entry = { server, traffic: http('json'), connections }
+  const binary: Entry = { server, traffic: TRAFFIC.binary, connections }
+  const json: Entry = { server, traffic: TRAFFIC.json, connections }
   const alone = (workers: number) => () =>
     runProgram<EngineAlone>(
       'programs/engine-alone',

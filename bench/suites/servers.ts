@@ -1,4 +1,5 @@
 import { type ContenderName, type ContenderOptions, startContender } from '../contenders/contender.ts'
+import type { Mode } from './suite.ts'
 
 /** What can be started and loaded. */
 export interface Server {
@@ -32,12 +33,15 @@ export function contender<Name extends ContenderName>(
   }
 }
 
+export const DEADLINE_MS = 40
+
 /** Our own, with one worker, as it is configured for its users. */
-export function engine(backend: ContenderOptions['engine']['backend'], env: Settings = {}): Server {
-  return contender('engine', { backend }, { WORKERS: '1', RING_SLOTS: '64', DEADLINE_MS: '40', ...env })
+export function engine(backend: Mode, env: Settings = {}): Server {
+  const defaults = { WORKERS: '1', RING_SLOTS: '64', DEADLINE_MS: String(DEADLINE_MS) }
+  return contender('engine', { backend }, { ...defaults, ...env })
 }
 
 /** With a deadline that nothing meets by chance: what can be done is measured, not what is refused. */
-export function patient(backend: ContenderOptions['engine']['backend'], env: Settings = {}): Server {
+export function patient(backend: Mode, env: Settings = {}): Server {
   return engine(backend, { DEADLINE_MS: '1000', ...env })
 }

@@ -5,7 +5,6 @@ import {
   expectingSameStream,
   frameOf,
   inferRequest,
-  type RequestOptions,
   STREAM,
   v2Request,
 } from '../load/requests.ts'
@@ -18,43 +17,69 @@ export interface Traffic {
   readonly prepare: (target: Address) => Promise<Pick<LoadPlan, 'protocol' | 'requests' | 'inFlight'>>
 }
 
-type Encoding = RequestOptions['encoding']
+export const BULK_WINDOWS = 64
+export const STREAM_WINDOWS = 32
 
-/** `POST /infer`, a window each. */
-export function http(encoding: Encoding): Traffic {
-  return requests(
-    `HTTP ${encoding}`,
-    WINDOWS.map(window => inferRequest([window], { encoding })),
-  )
-}
-
-/** `POST /infer` with many windows. */
-export function bulk(encoding: Encoding, count: number): Traffic {
-  const windows = Array.from({ length: count }, (_, index) => WINDOWS[index % WINDOWS.length]!)
-  return requests(`bulk ${encoding}, ${count} windows a request`, [inferRequest(windows, { encoding })])
-}
-
-/** The Open Inference Protocol. */
-export function oip(encoding: Encoding): Traffic {
-  return requests(
-    `OIP ${encoding}`,
-    WINDOWS.map(window => v2Request([window], { encoding })),
-  )
-}
-
-export function webSocket(inFlight: number): Traffic {
-  return {
-    name: `WebSocket, ${inFlight} in flight`,
+/** A window a request; `bulk` has `BULK_WINDOWS`, and a WebSocket `STREAM_WINDOWS` in flight. */
+export const TRAFFIC = {
+  json: requests(
+    'HTTP JSON',
+    WINDOWS.map(window => inferRequest([window], { encoding: 'json' })),
+  ),
+  binary: requests(
+    'HTTP binary',
+    WINDOWS.map(window => inferRequest([window], { encoding: 'binary' })),
+  ),
+  bulk: requests(`bulk binary, ${BULK_WINDOWS} windows a request`, [
+    inferRequest(
+      Array.from({ length: BULK_WINDOWS }, (_, index) => WINDOWS[index % WINDOWS.length]!),
+      { encoding: 'binary' },
+    ),
+  ]),
+  oip: requests(
+    'OIP binary',
+    WINDOWS.map(window => v2Request([window], { encoding: 'binary' })),
+  ),
+  'oip-json': requests(
+    'OIP JSON',
+    WINDOWS.map(window => v2Request([window], { encoding: 'json' })),
+  ),
+  websocket: {
+    name: `WebSocket binary, ${STREAM_WINDOWS} in flight`,
     prepare: async target => ({
-      protocol: { ...STREAM, hello: HELLO },
-      inFlight,
+      protocol: { ...STREAM, hello: FROM_ONE },
+      inFlight: STREAM_WINDOWS,
       requests: await expectingSameStream(target, WINDOWS),
+    }),
+  },
+} as const satisfies Record<string, Traffic>
+
+export type TrafficName = keyof typeof TRAFFIC
+/** How much of each, in requests. A WebSocket goes with nothing else. */
+export type Mix = Readonly<Partial<Record<TrafficName, number>>>
+
+export function mixed(mix: Mix): Traffic {
+  const parts = Object.entries(mix) as [TrafficName, number][]
+  if (parts.length === 1) return TRAFFIC[parts[0]![0]]
+  return {
+    name: parts.map(([name, weight]) => `${weight} × ${TRAFFIC[name].name}`).join(' + '),
+    prepare: async target => ({
+      protocol: { kind: 'http' },
+      requests: await Promise.all(
+        parts.map(async ([name, weight]) => {
+          const { requests } = await TRAFFIC[name].prepare(target)
+          return requests.map(request => ({
+            ...request,
+            weight: (weight * WINDOWS.length) / requests.length,
+          }))
+        }),
+      ).then(requests => requests.flat()),
     }),
   }
 }
 
-/** The generator counts windows from 1. */
-const HELLO = frameOf(encodeFrame('hello', { version: STREAM_VERSION, mode: 0, hop: 0, first: 1 }))
+/** The generator's first window. */
+const FROM_ONE = frameOf(encodeFrame('hello', { version: STREAM_VERSION, mode: 0, hop: 0, first: 1 }))
 
 function requests(name: string, sent: readonly LoadRequest[]): Traffic {
   return {

@@ -81,8 +81,8 @@ export function compare({
   goal?: Goal
 }): Row {
   const others = theirs.filter(trial => typeof trial !== 'number')
+  const { doubts, ...facts } = factsOf(ours, others)
   return {
-    ...rowOf(ours, others, against),
     name,
     against,
     value: ratioOf(
@@ -91,20 +91,26 @@ export function compare({
     ),
     unit: '×',
     ...(goal && { goal }),
+    ...facts,
+    doubts: [
+      ...doubts,
+      ...refusalsAmong(ours),
+      ...refusalsAmong(others).map(doubt => `${against}: ${doubt}`),
+    ],
   }
 }
 
 /** What a row says beside its value. */
-export function rowOf(
+export function factsOf(
   trials: readonly Trial[],
   others: readonly Trial[] = [],
-  against = '',
 ): Pick<Row, 'wrong' | 'doubts' | 'cost'> {
   const cost = costOf(trials)
+  const limits = [cost, costOf(others)].map(cost => cost?.limit)
   return {
     ...(cost && { cost }),
     wrong: sumOf([...trials, ...others], 'wrong'),
-    doubts: [...doubtsAbout(trials), ...doubtsAbout(others).map(doubt => `${against}: ${doubt}`)],
+    doubts: limits.includes('generator') ? ['the generator was the limit'] : [],
   }
 }
 
@@ -179,12 +185,9 @@ function costOf(trials: readonly Trial[]): Cost | undefined {
   }
 }
 
-function doubtsAbout(trials: readonly Trial[]): string[] {
+function refusalsAmong(trials: readonly Trial[]): string[] {
   const refused = sumOf(trials, 'refused')
-  return [
-    ...(costOf(trials)?.limit === 'generator' ? ['the generator was the limit'] : []),
-    ...(refused > 0 ? [`${refused} requests were refused`] : []),
-  ]
+  return refused > 0 ? [`${refused} requests were refused`] : []
 }
 
 function sumOf(trials: readonly Trial[], what: 'wrong' | 'refused'): number {
