@@ -36,12 +36,15 @@ export function figuresTable({ figures }: Section): Table {
   })
 }
 
-/** What must be said of each row beside its figures. */
+/** What must be said beside the figures. */
 export function remarks({ rows }: Section): string[] {
-  return rows.flatMap(({ name, wrong, doubts }) => [
-    ...(wrong > 0 ? [`${name}: ${wrong} WRONG ANSWERS, the row is invalid`] : []),
-    ...doubts.map(doubt => `${name}: ${doubt}`),
-  ])
+  const namesByDoubt = new Map<string, string[]>()
+  for (const { name, wrong, doubts } of rows) {
+    const invalid = wrong > 0 ? [`${wrong} WRONG ANSWERS: invalid`] : []
+    for (const doubt of [...invalid, ...doubts])
+      namesByDoubt.set(doubt, [...(namesByDoubt.get(doubt) ?? []), name])
+  }
+  return [...namesByDoubt].map(([doubt, names]) => `${names.join('; ')}: ${doubt}`)
 }
 
 /** `0.864× [0.851–0.87, 5 runs]` */
