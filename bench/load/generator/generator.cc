@@ -121,7 +121,9 @@ void Generator::Work(int64_t until_ns) {
 
 /// What is due goes to the connections that have been free for longest, one each.
 void Generator::SendDue() {
-  while (!free_.empty() && IsDue()) {
+  // What becomes due while this is sent is sent after the answers that have come are read.
+  const int64_t until_ns = now_ns_;
+  for (; !free_.empty() && IsDue() && schedule_.due_ns() <= until_ns; now_ns_ = NowNs()) {
     Connection* const connection = free_.front();
     free_.pop_front();
     Pump(connection, 1);
