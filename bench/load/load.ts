@@ -89,7 +89,7 @@ export interface LoadPlan {
   /** What is due in this time is sent, but not counted. */
   readonly warmUpMs: number
   readonly durationMs: number
-  /** How long the last answers may take; 2 s unless said. Nothing new is sent then. */
+  /** How long what is due may take to be sent and answered at the end; 2 s unless said. */
   readonly graceMs?: number
   /** Sent in turn, each as often as its weight says. */
   readonly requests: readonly LoadRequest[]
@@ -120,7 +120,7 @@ export interface LoadResult {
   readonly due: Outcomes & {
     /** Sent, and without an answer when the grace was over. */
     readonly unanswered: number
-    /** Due, and no connection was free until the end. */
+    /** No connection was free until then. */
     readonly unsent: number
   }
   /** The answers that came within the measured time, whenever they were due. Rates are theirs. */

@@ -66,7 +66,6 @@ const Tally& Generator::Run() {
   begin_ns_ = now_ns_ + plan_.warm_up_ms * kMillisecond;
   end_ns_ = begin_ns_ + plan_.duration_ms * kMillisecond;
   schedule_.Start(now_ns_);
-  is_sending_ = true;
   for (const auto& connection : connections_) Pump(connection.get(), is_open_loop_ ? 0 : plan_.in_flight);
 
   Work(begin_ns_);
@@ -74,11 +73,10 @@ const Tally& Generator::Run() {
   Work(end_ns_);
   tally_.end = ReadProgress();
 
-  is_sending_ = false;
+  Work(end_ns_ + plan_.grace_ms * kMillisecond);
   for (; is_open_loop_ && schedule_.due_ns() < end_ns_; schedule_.Advance()) {
     if (IsMeasured(schedule_.due_ns())) tally_.unsent_count++;
   }
-  Work(end_ns_ + plan_.grace_ms * kMillisecond);
   return tally_;
 }
 
@@ -103,7 +101,7 @@ void Generator::Connect() {
 void Generator::Work(int64_t until_ns) {
   epoll_event events[kEvents];
   for (now_ns_ = NowNs(); now_ns_ < until_ns; now_ns_ = NowNs()) {
-    if (end_ns_ != 0 && !is_sending_ && in_flight_count_ == 0) return;
+    if (end_ns_ != 0 && now_ns_ >= end_ns_ && in_flight_count_ == 0 && !IsDue()) return;
     FireTimers();
     SendDue();
     const int64_t wait_ns = std::max<int64_t>(NextWakeNs(until_ns) - NowNs(), 0);
@@ -123,7 +121,9 @@ void Generator::Work(int64_t until_ns) {
 
 /// What is due goes to the connections that have been free for longest, one each.
 void Generator::SendDue() {
-  while (!free_.empty() && is_sending_ && schedule_.due_ns() <= now_ns_) {
+  // What becomes due while this is sent is sent after the answers that have come are read.
+  const int64_t until_ns = now_ns_;
+  for (; !free_.empty() && IsDue() && schedule_.due_ns() <= until_ns; now_ns_ = NowNs()) {
     Connection* const connection = free_.front();
     free_.pop_front();
     Pump(connection, 1);
@@ -149,11 +149,9 @@ void Generator::Pump(Connection* connection, size_t limit) {
 
 /// The next request, if one is due. @param free_since_ns of the connection that asks
 bool Generator::Take(int64_t free_since_ns, Issue* issue) {
-  if (!is_sending_) return false;
-  int64_t due_ns = now_ns_;
+  if (!IsDue()) return false;
+  const int64_t due_ns = NextDueNs();
   if (is_open_loop_) {
-    due_ns = schedule_.due_ns();
-    if (due_ns > now_ns_) return false;
     schedule_.Advance();
     if (IsMeasured(due_ns)) tally_.lag.Record(now_ns_ - std::max(due_ns, free_since_ns));
   }
@@ -200,7 +198,7 @@ void Generator::FireTimers() {
 int64_t Generator::NextWakeNs(int64_t until_ns) {
   int64_t next_ns = until_ns;
   if (!timers_.empty()) next_ns = std::min(next_ns, timers_.top().at_ns);
-  if (!free_.empty() && is_sending_) next_ns = std::min(next_ns, schedule_.due_ns());
+  if (!free_.empty() && schedule_.due_ns() < end_ns_) next_ns = std::min(next_ns, schedule_.due_ns());
   return next_ns;
 }
 

@@ -66,6 +66,8 @@ class Generator {
   bool Take(int64_t free_since_ns, Issue* issue);
   void FireTimers();
   int64_t NextWakeNs(int64_t until_ns);
+  int64_t NextDueNs() const { return is_open_loop_ ? schedule_.due_ns() : now_ns_; }
+  bool IsDue() const { return NextDueNs() <= now_ns_ && NextDueNs() < end_ns_; }
   bool IsMeasured(int64_t due_ns) const { return due_ns >= begin_ns_ && due_ns < end_ns_; }
   Progress ReadProgress() const;
 
@@ -80,8 +82,7 @@ class Generator {
   int connect_error_ = 0;
 
   int64_t now_ns_ = 0;
-  int64_t begin_ns_ = 0, end_ns_ = 0;  // of what is measured
-  bool is_sending_ = false;
+  int64_t begin_ns_ = 0, end_ns_ = 0;  // of what is measured; 0 until all are connected
   size_t in_flight_count_ = 0, next_in_order_ = 0;
 
   std::deque<Connection*> free_;  // with room, longest first; open loop only
