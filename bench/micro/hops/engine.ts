@@ -10,7 +10,7 @@ const DEADLINE_MS = 9000
 const WORKER_URL = new URL('../../contenders/noop-worker.js', import.meta.url)
 
 /** The whole engine, from admission to settlement, without HTTP and without metrics. */
-export async function engineHop({ depth, onResult }: HopTask): Promise<Hop> {
+export async function open({ depth, onResult }: HopTask): Promise<Hop> {
   const engine = new Engine({
     workerUrl: WORKER_URL,
     workers: 1,
