@@ -86,8 +86,8 @@ test('a contender ends with the process that started it, even when that is kille
 })
 
 test('a contender that cannot start says why', async () => {
-  const env = { WORKERS: 'many' }
-  await expect(startContender('engine', { backend: 'noop' }, { env })).rejects.toThrow(/WORKERS.*many/s)
+  const started = startContender('echo', { reply: 'binary' }, { nodeOptions: ['--no-such-option'] })
+  await expect(started).rejects.toThrow('bad option: --no-such-option')
 })
 
 test('the bare loop names the batch size with which the model is fastest', async () => {
