@@ -4,8 +4,8 @@
  */
 import { Tensor } from 'onnxruntime-node'
 import { CHANNELS, TIMESTEPS, WINDOW_VALUES } from '../../src/core/window.ts'
-import { openSession } from './model.ts'
 import { endWithParent, readOptions } from './protocol.ts'
+import { openSession } from './session.ts'
 
 const BATCHES = [1, 4, 8, 16, 32, 64]
 

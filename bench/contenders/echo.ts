@@ -1,6 +1,7 @@
-import uWebSockets from 'uWebSockets.js'
+import uWebSockets, { type WebSocket } from 'uWebSockets.js'
 import { BACKENDS } from '../../src/core/backend.ts'
-import { decodeHead, encodeFrame, STREAM_VERSION } from '../../src/http/frame.ts'
+import { LATENT_DIMS, WINDOW_BYTES } from '../../src/core/window.ts'
+import { decodeHead, encodeFrame, frameName, STREAM_VERSION } from '../../src/http/frame.ts'
 import { encodeResult } from '../../src/http/reply.ts'
 import type { ContenderOptions } from './contender.ts'
 import { listen } from './listen.ts'
@@ -24,8 +25,8 @@ const SEQUENCE_WORD = 1
 const credit = encodeFrame('credit', { count: CREDITS })
 
 interface UserData {
-  /** Of the next window: they are counted, not read. Null before the hello. */
-  sequence: number | null
+  /** Of the next window: they are counted, not read. */
+  sequence: number
   answered: number
 }
 
@@ -43,7 +44,7 @@ listen(
       maxBackpressure: MAX_UNREAD_BYTES,
       upgrade: (response, request, context) =>
         response.upgrade<UserData>(
-          { sequence: null, answered: 0 },
+          { sequence: 0, answered: 0 },
           request.getHeader('sec-websocket-key'),
           '',
           '',
@@ -51,13 +52,8 @@ listen(
         ),
       // Corked by uWebSockets: what one read of the socket brings is answered in one write.
       message: (socket, message) => {
+        if (message.byteLength < WINDOW_BYTES) return greet(socket, new Uint8Array(message))
         const data = socket.getUserData()
-        if (data.sequence === null) {
-          const { first } = decodeHead('hello', new Uint8Array(message))
-          data.sequence = first
-          socket.send(welcome(first), true)
-          return
-        }
         words[SEQUENCE_WORD] = data.sequence++
         socket.send(result, true)
         if (++data.answered % CREDITS === 0) socket.send(credit, true)
@@ -65,16 +61,21 @@ listen(
     }),
 )
 
-function welcome(first: number): Uint8Array<ArrayBuffer> {
-  return encodeFrame('welcome', {
+/** Anything but a window: a client of the real server finds here what it expects. */
+function greet(socket: WebSocket<UserData>, frame: Uint8Array): void {
+  if (frameName(frame) === 'bye') return void socket.end(1000)
+  const { first } = decodeHead('hello', frame)
+  socket.getUserData().sequence = first
+  const welcome = {
     version: STREAM_VERSION,
     mode: 0,
     backend,
     credits: CREDITS,
-    motifs: NOOP_RESULT.length - 64,
+    motifs: NOOP_RESULT.length - LATENT_DIMS,
     hop: 0,
     first,
     deadlineMs: 40,
     model: new Uint8Array(32),
-  })
+  }
+  socket.send(encodeFrame('welcome', welcome), true)
 }

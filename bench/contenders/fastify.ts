@@ -2,7 +2,7 @@ import type { AddressInfo } from 'node:net'
 import Fastify from 'fastify'
 import { CHANNELS, LATENT_DIMS, TIMESTEPS, WINDOW_VALUES } from '../../src/core/window.ts'
 import type { ContenderOptions } from './contender.ts'
-import { openInfer } from './model.ts'
+import { openInfer } from './infer.ts'
 import { announce, readOptions } from './protocol.ts'
 
 /** Of a row, and of the whole: with the lengths both ways, as one writes it for a model's input. */

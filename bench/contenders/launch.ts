@@ -1,7 +1,6 @@
 import { spawn } from 'node:child_process'
 import { once } from 'node:events'
 import { env } from 'node:process'
-import { setTimeout as sleep } from 'node:timers/promises'
 import { PROJECT_FOLDER } from '../../src/project.ts'
 import type { Ready } from './protocol.ts'
 
@@ -11,13 +10,11 @@ export interface Launched<Said extends Ready = Ready> {
   readonly port: number
   /** What it has said when it was ready. */
   readonly said: Said
-  /** Resolves when the process is gone. */
-  stop(): Promise<void>
+  /** Resolves when the process is gone. SIGTERM lets it write its profile, and our own server drain. */
+  stop(signal?: NodeJS.Signals): Promise<void>
 }
 
 const START_TIMEOUT_MS = 30_000
-/** Our own server drains first. */
-const STOP_TIMEOUT_MS = 5000
 /** A line of JSON, or the last row of our own server's banner. */
 const READY = /^(\{.*"port".*\})$|^ {2}url +\S+:(\d+)$/m
 
@@ -49,13 +46,8 @@ export async function launch<Said extends Ready = Ready>(
       reject,
     )
   })
-  const stop = async () => {
-    child.kill('SIGTERM')
-    const over = new AbortController()
-    const patience = sleep(STOP_TIMEOUT_MS, 'late', { signal: over.signal }).catch(() => {})
-    if ((await Promise.race([ended, patience])) === 'late') child.kill('SIGKILL')
-    over.abort()
-    child.stdin.destroy()
+  const stop = async (signal: NodeJS.Signals = 'SIGKILL') => {
+    child.kill(signal)
     await ended
   }
   const late = setTimeout(() => child.kill('SIGKILL'), START_TIMEOUT_MS)

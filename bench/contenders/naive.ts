@@ -1,7 +1,7 @@
 import { Server } from 'hyper-express'
 import { LATENT_DIMS, parseWindow, readWindow, WINDOW_VALUES } from '../../src/core/window.ts'
 import type { ContenderOptions } from './contender.ts'
-import { openInfer } from './model.ts'
+import { openInfer } from './infer.ts'
 import { announce, readOptions } from './protocol.ts'
 
 const OCTET_STREAM = 'application/octet-stream'

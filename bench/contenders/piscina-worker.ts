@@ -1,6 +1,6 @@
 import { workerData } from 'piscina'
 import type { ContenderBackend } from './contender.ts'
-import { openInfer } from './model.ts'
+import { openInfer } from './infer.ts'
 
 const infer = await openInfer(workerData as ContenderBackend)
 

@@ -1,7 +1,7 @@
 import { fileURLToPath } from 'node:url'
 import { Piscina } from 'piscina'
 import type { ContenderBackend } from './contender.ts'
-import type { Infer } from './model.ts'
+import type { Infer } from './infer.ts'
 
 const WORKER = fileURLToPath(new URL('./piscina-worker.js', import.meta.url))
 /** Tasks are sent ahead of the worker: with one at a time it would wait for the main thread after each. */

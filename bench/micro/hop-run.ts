@@ -4,13 +4,14 @@
  */
 import { NOOP_RESULT } from '../contenders/noop.ts'
 import { endWithParent, readOptions } from '../contenders/protocol.ts'
-import { blockingHop } from './hops/blocking.ts'
-import { engineHop } from './hops/engine.ts'
-import { piscinaHop } from './hops/piscina.ts'
-import { portHop } from './hops/port.ts'
-import { ringHop } from './hops/ring.ts'
 
-const PATHS = { engine: engineHop, ring: ringHop, blocking: blockingHop, port: portHop, piscina: piscinaHop }
+const PATHS = {
+  engine: () => import('./hops/engine.ts'),
+  ring: () => import('./hops/ring.ts'),
+  blocking: () => import('./hops/blocking.ts'),
+  port: () => import('./hops/port.ts'),
+  piscina: () => import('./hops/piscina.ts'),
+}
 
 export type HopPath = keyof typeof PATHS
 
@@ -28,20 +29,20 @@ export interface HopRun {
   readonly cpuUs: number
 }
 
-const WARM_UP_MS = 300
 const CHECKED_VALUE = 7
 
 const { path, depth, ms } = readOptions<HopOptions>()
 endWithParent()
 let windows = 0
-const hop = await PATHS[path]({
+const { open } = await PATHS[path]()
+const hop = await open({
   depth,
   onResult(result) {
     if (result[CHECKED_VALUE] !== NOOP_RESULT[CHECKED_VALUE]) throw new Error(`${path} gave a wrong result`)
     windows++
   },
 })
-await hop.run(WARM_UP_MS)
+await hop.run(ms / 2) // warms up
 windows = 0
 const cpuBefore = process.cpuUsage()
 const startMs = performance.now()

@@ -1,10 +1,14 @@
 import { execFile } from 'node:child_process'
+import { join } from 'node:path'
 import { execPath } from 'node:process'
-import { fileURLToPath } from 'node:url'
+import { promisify } from 'node:util'
+import { PROJECT_FOLDER } from '../../src/project.ts'
 import type { HopOptions, HopPath, HopRun } from './hop-run.ts'
 import { type MicroRow, median, rowOf } from './row.ts'
 
-const PROGRAM = fileURLToPath(new URL('./hop-run.js', import.meta.url))
+const PROGRAM = join(PROJECT_FOLDER, 'dist', 'bench', 'micro', 'hop-run.js')
+const TIMEOUT_MS = 30_000
+const execute = promisify(execFile)
 
 /** What each path is called in a report. */
 const NAMES: Record<HopPath, string> = {
@@ -51,11 +55,9 @@ export async function benchHops({
 }
 
 /** @param nodeOptions of Node.js, for example to profile it */
-export function run(options: HopOptions, nodeOptions: readonly string[] = []): Promise<HopRun> {
-  return new Promise((resolve, reject) => {
-    execFile(execPath, [...nodeOptions, PROGRAM, JSON.stringify(options)], (error, stdout) => {
-      if (error) reject(error)
-      else resolve(JSON.parse(stdout))
-    })
-  })
+export async function run(options: HopOptions, nodeOptions: readonly string[] = []): Promise<HopRun> {
+  const args = [...nodeOptions, PROGRAM, JSON.stringify(options)]
+  // Killed, as a thread that blocks hears no other signal.
+  const { stdout } = await execute(execPath, args, { timeout: TIMEOUT_MS, killSignal: 'SIGKILL' })
+  return JSON.parse(stdout)
 }

@@ -10,7 +10,14 @@ const CASES = [...RING_CASES, ...WINDOW_CASES, ...FRAME_CASES, ...ADMISSION_CASE
 
 /** What the parts of a window's way cost, each alone and on one thread. @param ms for each, and half of it to warm up */
 export function benchMicro({ ms = 500 }: { ms?: number } = {}): MicroRow[] {
-  const bench = new Bench({ time: ms, warmupTime: ms / 2, retainSamples: true, throws: true })
+  const bench = new Bench({
+    time: ms,
+    iterations: 1,
+    warmupTime: ms / 2,
+    warmupIterations: 1,
+    retainSamples: true,
+    throws: true,
+  })
   for (const { name, call } of CASES) bench.add(name, call)
   return bench.runSync().map(({ name, result }, index) => {
     if (result.state !== 'completed') throw new Error(`${name} was ${result.state}`)

@@ -14,7 +14,7 @@ export const RESULTS = 64
 export const RESULT_VALUES = 76
 
 /** Both threads block in Atomics.wait: as fast as futexes are, and no event loop. */
-export async function blockingHop({ depth, onResult }: HopTask): Promise<Hop> {
+export async function open({ depth, onResult }: HopTask): Promise<Hop> {
   const buffer = new SharedArrayBuffer((RESULTS + depth * RESULT_VALUES) * 4)
   const words = new Int32Array(buffer)
   const results = Array.from(
@@ -29,9 +29,10 @@ export async function blockingHop({ depth, onResult }: HopTask): Promise<Hop> {
   return {
     async run(ms) {
       const endMs = performance.now() + ms
-      while (performance.now() < endMs || seen !== sent) {
-        if (performance.now() < endMs && sent !== seen + depth) {
-          sent = seen + depth
+      while (true) {
+        if (performance.now() < endMs) sent = seen + depth
+        else if (seen === sent) return
+        if (Atomics.load(words, SENT) !== sent) {
           Atomics.store(words, SENT, sent)
           Atomics.notify(words, SENT, 1)
         }

@@ -1,7 +1,7 @@
-import { monotonicMs } from '../../../src/clock.ts'
 import { Engine } from '../../../src/engine/engine.ts'
 import type { Observer } from '../../../src/engine/observer.ts'
 import { Stream, type Waiter } from '../../../src/engine/stream.ts'
+import { EventLoopTurn } from '../../../src/http/turn.ts'
 import { closedLoop } from './closed-loop.ts'
 import type { Hop, HopTask } from './hop.ts'
 
@@ -9,8 +9,8 @@ import type { Hop, HopTask } from './hop.ts'
 const DEADLINE_MS = 9000
 const WORKER_URL = new URL('../../contenders/noop-worker.js', import.meta.url)
 
-/** The whole engine, from admission to settlement, without HTTP and without metrics. */
-export async function engineHop({ depth, onResult }: HopTask): Promise<Hop> {
+/** The whole engine, from admission to settlement, as `POST /infer` uses it, without HTTP and without metrics. */
+export async function open({ depth, onResult }: HopTask): Promise<Hop> {
   const engine = new Engine({
     workerUrl: WORKER_URL,
     workers: 1,
@@ -22,18 +22,21 @@ export async function engineHop({ depth, onResult }: HopTask): Promise<Hop> {
   await engine.start()
   engine.open()
 
+  const turn = new EventLoopTurn()
+  let onBack = () => {}
+  const waiter: Waiter = {
+    settle(outcome, slot) {
+      if (outcome !== 'ok') throw new Error(`the engine answered ${outcome}`)
+      onResult(slot.output)
+      onBack()
+    },
+  }
   const send = (back: () => void) => {
-    const arrivedMs = monotonicMs()
+    onBack = back
+    const arrivedMs = turn.arrivedMs()
     const deadlineMs = arrivedMs + DEADLINE_MS
     const stream = engine.admit(deadlineMs)
     if (!(stream instanceof Stream)) throw new Error(stream.detail)
-    const waiter: Waiter = {
-      settle(outcome, slot) {
-        if (outcome !== 'ok') throw new Error(`the engine answered ${outcome}`)
-        onResult(slot.output)
-        back()
-      },
-    }
     engine.submit(stream, { arrivedMs, deadlineMs }, waiter)
   }
   return { run: ms => closedLoop(depth, ms, send), close: () => engine.close() }

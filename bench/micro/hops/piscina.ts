@@ -4,7 +4,7 @@ import { closedLoop } from './closed-loop.ts'
 import type { Hop, HopTask } from './hop.ts'
 
 /** Piscina's run() for each window, whose memory is transferred. */
-export async function piscinaHop({ depth, onResult }: HopTask): Promise<Hop> {
+export async function open({ depth, onResult }: HopTask): Promise<Hop> {
   const { infer, close } = openPool('noop', 1)
   const send = (back: () => void) => {
     void infer(new Float32Array(WINDOW_VALUES)).then(result => {

@@ -4,7 +4,7 @@ import { closedLoop } from './closed-loop.ts'
 import type { Hop, HopTask } from './hop.ts'
 
 /** A message for each window and one for each result, over the worker's MessagePort. */
-export async function portHop({ depth, onResult }: HopTask): Promise<Hop> {
+export async function open({ depth, onResult }: HopTask): Promise<Hop> {
   const worker = new Worker(new URL('./port-worker.js', import.meta.url))
   const underWay: (() => void)[] = []
   worker.on('message', (result: Float32Array) => {

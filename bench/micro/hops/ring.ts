@@ -4,7 +4,7 @@ import { distance, Ring } from '../../../src/core/ring.ts'
 import type { Hop, HopTask } from './hop.ts'
 
 /** Our ring alone: the worker sleeps in Atomics.wait, the main thread in Atomics.waitAsync. */
-export async function ringHop({ depth, onResult }: HopTask): Promise<Hop> {
+export async function open({ depth, onResult }: HopTask): Promise<Hop> {
   const ring = Ring.create({ capacity: depth, motifCount: 12 })
   const worker = new Worker(new URL('./ring-worker.js', import.meta.url), { workerData: ring.buffer })
   return {
