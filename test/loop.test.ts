@@ -55,6 +55,22 @@ test('serve() takes what is published while it gives results out', async () => {
   expect(ring.completed).toBe(5)
 })
 
+test('serve() wakes the front door with the last result of a batch, not with each', async () => {
+  const ring = ringOf(8)
+  for (let n = 0; n < 5; n++) publish(ring, windowOf(n))
+  const left = [2, 1, 0, 1, 0] // a run of three windows, then one of two
+  const backend = backendOf({
+    depth: 3,
+    collect(output, window, n) {
+      backend.ready = left[n]!
+      return answer(output, window)
+    },
+  })
+  const complete = vi.spyOn(ring, 'complete')
+  await serveUntilStopped(ring, backend)
+  expect(complete.mock.calls.map(([, moreFollow]) => moreFollow)).toEqual([true, true, false, true, false])
+})
+
 test('serve() gives out no result that is not finite, and keeps the stream for the others', async () => {
   const ring = ringOf(4)
   for (let n = 0; n < 3; n++) publish(ring, windowOf(n))
@@ -355,6 +371,7 @@ function backendOf({
   let collected = 0
   return {
     depth,
+    ready: 0,
     batchSize: 1,
     failure: null,
     submitted,

@@ -114,6 +114,14 @@ test('complete() moves the cursor, then asks whether the front door sleeps, and 
   expect(ringOnlyOnce).toEqual(['compareExchange 32', 'exchange 128'])
 })
 
+test('results of which more follow wake nobody, the last of them does', () => {
+  const ring = ringOf(4)
+  for (let n = 0; n < 2; n++) publish(ring, windowOf(n))
+  void ring.untilBell(0)
+  expect(atomicsCalledBy(() => ring.complete(0, true))).toEqual(['compareExchange 32'])
+  expect(atomicsCalledBy(() => ring.complete(1))).toContain('notify 96')
+})
+
 test('a window that the worker took cannot be dropped, and the other way round', () => {
   const ring = ringOf(2)
   publish(ring, windowOf(0))

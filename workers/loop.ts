@@ -94,9 +94,9 @@ export async function serve({
           counters.countInferred()
         }
         slot.finish(outcome, kind, monotonicMs())
-        ring.complete(collected)
+        ring.complete(collected, ended === 'ok' && backend.ready > 0)
         if (ended !== 'ok') return 'stream_lost'
-      } else ring.complete(collected)
+      } else ring.complete(collected, backend.ready > 0)
       collected = (collected + 1) | 0
     } else if (stopping) return 'stopped'
   }

@@ -196,12 +196,15 @@ export class Ring {
     return distance(sequence, this.published)
   }
 
-  /** Hands the oldest result to the front door, and wakes it if it sleeps. */
-  complete(sequence: number): void {
+  /**
+   * Hands the oldest result to the front door, and wakes it if it sleeps.
+   * @param moreFollow at once, and the last of them wakes the front door for all: not each of a batch
+   */
+  complete(sequence: number, moreFollow = false): void {
     // Stored after output and outcome, for the same reason as in publish(). Compared, because a
     // worker that was given up this very moment finds the cursor moved past its window.
     const found = Atomics.compareExchange(this.#header, COMPLETED, sequence, (sequence + 1) | 0)
-    if (found !== sequence) return
+    if (found !== sequence || moreFollow) return
     if (Atomics.exchange(this.#header, FRONT_ASLEEP, 0) === 1) this.#ring()
   }
 

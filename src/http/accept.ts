@@ -7,7 +7,8 @@ const remembered = new Map<string, boolean>()
 
 /** Whether the client would rather have float32 than JSON. JSON when it does not care. */
 export function prefersOctetStream(accept: string): boolean {
-  if (accept === '' || accept === '*/*') return false
+  if (accept === '' || accept === '*/*' || accept === 'application/json') return false
+  if (accept === 'application/octet-stream') return true
   let preferred = remembered.get(accept)
   if (preferred === undefined) {
     preferred = new Negotiator({ headers: { accept } }).mediaType(JSON_FIRST) === 'application/octet-stream'

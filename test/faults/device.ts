@@ -59,6 +59,8 @@ export async function openPretendedHailo(
     get batchSize() {
       return backend.batchSize
     },
+    // What is ordered of the next window may take for ever.
+    ready: 0,
     get failure() {
       const { fault, idle = false } = read()
       if (idle) failure = fault

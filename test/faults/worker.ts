@@ -27,6 +27,8 @@ function faulty(backend: Backend): Backend {
     get batchSize() {
       return backend.batchSize
     },
+    // What is ordered of the next window may take for ever.
+    ready: 0,
     get failure() {
       return backend.failure
     },

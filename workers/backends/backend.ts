@@ -19,6 +19,8 @@ export interface Backend {
    * something else than 'ok', but a stream may be lost without a window too. Must not block.
    */
   readonly failure: BackendFault | null
+  /** Results that the next calls of collect() give at once, without running or waiting for anything. */
+  readonly ready: number
   /** Windows in the batch that the last collect() ran, 0 when it ran none. */
   readonly batchSize: number
   /**

@@ -81,6 +81,8 @@ function letGoIfLost(): void {
 class HailoBackend implements Backend {
   readonly depth: number
   readonly batchSize = 1
+  /** The device tells of no window before it is asked for it. */
+  readonly ready = 0
   readonly #device: HailoDevice
   readonly #stream: HailoStream
   readonly #onDevice: (report: DeviceReport) => void

@@ -45,7 +45,8 @@ class OnnxBackend implements Backend {
   #stagedCount = 0
   readonly #latents: Float32Array
   readonly #motifs: Float32Array
-  #ready = 0
+  /** Of the last batch: its size, and how many of it were given out. */
+  #ran = 0
   #given = 0
 
   constructor(session: InferenceSession, model: OnnxModel, motifCount: number, depth: number) {
@@ -65,6 +66,10 @@ class OnnxBackend implements Backend {
     }))
   }
 
+  get ready(): number {
+    return this.#ran - this.#given
+  }
+
   submit(input: Float32Array): void {
     const offset = this.#stagedCount * WINDOW_VALUES
     normalise(input, this.#model.normalisation, this.#staged.subarray(offset, offset + WINDOW_VALUES))
@@ -73,14 +78,14 @@ class OnnxBackend implements Backend {
 
   collect(output: Float32Array): 'ok' | Promise<'ok'> {
     this.batchSize = 0
-    if (this.#given < this.#ready) return this.#give(output)
+    if (this.ready > 0) return this.#give(output)
     return this.#run().then(() => this.#give(output))
   }
 
   async #run(): Promise<void> {
     const { feeds, fetches } = this.#runs[this.#stagedCount - 1]!
     await this.#session.run(feeds, fetches)
-    this.batchSize = this.#ready = this.#stagedCount
+    this.batchSize = this.#ran = this.#stagedCount
     this.#given = this.#stagedCount = 0
   }
 
