@@ -15,8 +15,8 @@ export interface Launched<Said extends Ready = Ready> {
 }
 
 const START_TIMEOUT_MS = 30_000
-/** A line of JSON, or the last row of our own server's banner. */
-const READY = /^(\{.*"port".*\})$|^ {2}url +\S+:(\d+)$/m
+/** A line of JSON, or a row of our own server's banner; whole, as they may come in pieces. */
+const READY = /^(\{.*"port".*\})\n|^ {2}url +\S+:(\d+)\n/m
 
 /**
  * Starts a server and waits until it is ready. It ends with this process, see protocol.ts.
