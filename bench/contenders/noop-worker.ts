@@ -8,17 +8,26 @@ const DEPTH = 4096
 
 /** The real worker around a backend that does nothing. */
 export default function serveNoop(task: StreamTask): Promise<TaskEnd> {
-  return serveWith(task, { open: async () => NOOP })
+  return serveWith(task, { open: async () => openNoop() })
 }
 
-const NOOP: Backend = {
-  depth: DEPTH,
-  batchSize: 1,
-  failure: null,
-  submit() {},
-  collect(output) {
-    output.set(NOOP_RESULT)
-    return 'ok'
-  },
-  close() {},
+function openNoop(): Backend {
+  let submitted = 0
+  return {
+    depth: DEPTH,
+    batchSize: 1,
+    get ready() {
+      return submitted
+    },
+    failure: null,
+    submit() {
+      submitted++
+    },
+    collect(output) {
+      submitted--
+      output.set(NOOP_RESULT)
+      return 'ok'
+    },
+    close() {},
+  }
 }
