@@ -64,7 +64,7 @@ async function measure(suite: SuiteName, options: Options, environment: Environm
 
 function writeReport(): void {
   const results = readResults(RESULTS)
-  writeFileSync(join(DOCS, 'performance.md'), page(results))
+  writeFileSync(join(DOCS, 'performance.md'), page(results, Object.keys(MENU)))
   for (const [suite, { section }] of Object.entries(results.suites))
     writeDrawings(join(DOCS, CHARTS_FOLDER), drawingsOf(suite, section))
 }

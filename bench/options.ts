@@ -78,7 +78,7 @@ export function parseOptions(args: readonly string[]): Options {
   const { quick, help, json = null, svg = null, python, mix } = values
   const words = tokens.flatMap(token =>
     token.kind === 'option' && !['json', 'svg'].includes(token.name)
-      ? [` --${token.name}${token.value === undefined ? '' : ` ${token.value}`}`]
+      ? [` --${token.name}${token.value === undefined ? '' : ` ${quoted(token.value)}`}`]
       : [],
   )
   const report = positionals.includes('report')
@@ -128,6 +128,10 @@ function parseMix(text: string): Mix {
   if (parts.length > 1 && parts.some(([name]) => name === 'websocket'))
     throw new TypeError('Cannot mix websocket with others: it is not HTTP')
   return Object.fromEntries(parts)
+}
+
+function quoted(word: string): string {
+  return /^[\w./=,-]+$/.test(word) ? word : `'${word}'`
 }
 
 function oneOf<Word extends string>(what: string, words: readonly Word[], word: string): Word {

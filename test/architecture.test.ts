@@ -39,6 +39,8 @@ const ARROWS: readonly [place: string, mayImport: readonly string[]][] = [
   // Servers that are made of our parts, in other ways too.
   ['bench/contenders/', ['src/', 'workers/']],
   ['bench/peers/', ['bench/contenders/', 'src/core/window.ts', 'src/project.ts']],
+  ['bench/micro/', ['bench/contenders/', 'src/']],
+  ['bench/suites/programs/', ['bench/', 'src/']],
   ['bench/report/', ['src/project.ts']],
   // Runs in browsers too: of the server it knows the bytes on the wire, and nothing else.
   ['client/', ['src/http/frame.ts', 'src/http/stream-words.ts', 'src/core/window.ts', 'src/core/backend.ts']],
@@ -51,11 +53,17 @@ const PACKAGES: Record<string, string | string[]> = {
   fastify: 'bench/contenders/fastify.ts',
   negotiator: 'src/http/accept.ts',
   piscina: ['src/engine/pool.ts', 'bench/contenders/'],
-  'onnxruntime-node': ['workers/backends/onnx.ts', 'src/doctor/probes.ts', 'bench/contenders/'],
+  'onnxruntime-node': [
+    'workers/backends/onnx.ts',
+    'src/doctor/probes.ts',
+    'bench/contenders/',
+    'bench/suites/programs/model-only.ts',
+  ],
   'prom-client': ['src/metrics.ts', 'src/tally.ts'],
   'protobufjs/light.js': 'src/hef/schema.ts',
   'hash-wasm': 'src/hef/container.ts',
   pino: 'src/log.ts',
+  tinybench: 'bench/micro/micro.ts',
   'typed-binary': 'src/http/frame.ts',
   yaml: 'src/config.ts',
   zod: 'src/',

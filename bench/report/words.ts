@@ -7,17 +7,18 @@ export interface Table {
   readonly rows: readonly (readonly string[])[]
 }
 
+/** What each section was asked and is expected to reach. */
+export function goalsTable(sections: readonly Section[]): Table {
+  const rows = sections.flatMap(({ title, rows }) =>
+    rows.filter(({ goal }) => goal !== undefined).map(row => ({ title, row })),
+  )
+  return { head: [...ROW_HEAD, 'of'], rows: rows.map(({ title, row }) => [...rowCells(row), title]) }
+}
+
 export function rowsTable({ rows }: Section): Table {
   return withoutEmptyColumns({
-    head: ['', 'row', 'against', 'value', 'goal', ...COST_HEAD],
-    rows: rows.map(row => [
-      verdict(row),
-      row.name,
-      row.against ?? '',
-      row.wrong > 0 ? 'invalid' : spread(row.value, row.unit),
-      goal(row),
-      ...cost(row.cost),
-    ]),
+    head: [...ROW_HEAD, ...COST_HEAD],
+    rows: rows.map(row => [...rowCells(row), ...costCells(row.cost)]),
   })
 }
 
@@ -31,7 +32,7 @@ export function figuresTable({ figures }: Section): Table {
       range(windowsPerSecond),
       p50Ms === undefined ? '' : range(p50Ms),
       p99Ms === undefined ? '' : range(p99Ms),
-      ...cost(used),
+      ...costCells(used),
     ]),
   })
 }
@@ -61,6 +62,7 @@ export function quantity(value: number, unit: Unit): string {
   return short(value) + (unit === '×' || unit === '/s' ? unit : ` ${unit}`)
 }
 
+const ROW_HEAD = ['', 'row', 'against', 'value', 'goal']
 const COST_HEAD = ['CPU µs a window', 'cores', 'limit']
 const WHOLE = new Intl.NumberFormat('en')
 
@@ -75,6 +77,11 @@ export function short(value: number | null): string {
   return Math.abs(value) >= 100 ? WHOLE.format(Math.round(value)) : String(Number(value.toPrecision(3)))
 }
 
+function rowCells(row: Row): string[] {
+  const { name, against = '', value, unit, wrong } = row
+  return [verdict(row), name, against, wrong > 0 ? '' : spread(value, unit), goal(row)]
+}
+
 function verdict(row: Row): string {
   const met = isMet(row)
   return met === null ? '' : met ? 'met' : row.wrong > 0 ? 'INVALID' : 'missed'
@@ -85,7 +92,7 @@ function goal({ goal, unit }: Row): string {
   return 'atLeast' in goal ? `≥ ${quantity(goal.atLeast, unit)}` : `≤ ${quantity(goal.atMost, unit)}`
 }
 
-function cost(used: Cost | undefined): [string, string, string] {
+function costCells(used: Cost | undefined): [string, string, string] {
   if (used === undefined) return ['', '', '']
   const { mainUs, serverUs, mainCores, serverCores, generatorCores, limit } = used
   const [main, server, generator] = [mainCores, serverCores, generatorCores].map(cores => cores.toFixed(2))

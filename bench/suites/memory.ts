@@ -18,7 +18,7 @@ export const memory: Suite = async context => {
   const parts = []
   for (const mode of modes) parts.push(await watch(mode, context))
   const chart: Chart = {
-    name: 'memory',
+    name: 'rss',
     title: 'Resident memory of the server at full load',
     x: 'minutes',
     y: 'MB',

@@ -3,7 +3,7 @@ import type { Goal, Row } from '../report/section.ts'
 import { patient, type Server } from './servers.ts'
 import { NotHere, type Suite } from './suite.ts'
 import { TRAFFIC, type Traffic } from './traffic.ts'
-import { compare, race } from './under-load.ts'
+import { compare, type Entry, race } from './under-load.ts'
 
 /** How much faster than a peer we are to be, by its major version of pydantic. */
 const GOALS: Record<string, { readonly onnx: Goal; readonly noop: Goal }> = {
@@ -12,27 +12,33 @@ const GOALS: Record<string, { readonly onnx: Goal; readonly noop: Goal }> = {
 }
 const LOWER: Goal = { atMost: 1 }
 
+type PeerName = `${string} ${'stub' | 'noop'}`
+
 /** What users come from: a sidecar in Python. */
 export const peers: Suite = async context => {
   const { connections, pythons } = context
   const loaded = { traffic: TRAFFIC.json, connections }
   const found = await Promise.all(pythons.map(python => versionsOf(python)))
-  const entries = {
+  const ours = {
     onnx: { server: patient('onnx'), ...loaded },
     noop: { server: patient('noop'), ...loaded },
-    ...Object.fromEntries(
-      found.flatMap(({ python, pydantic }) => [
-        [`${pydantic} stub`, { server: peer(python, pydantic, 'stub'), traffic: UNCHECKED, connections }],
-        [`${pydantic} noop`, { server: peer(python, pydantic, 'noop'), ...loaded }],
-      ]),
-    ),
   }
-  const { trials, figures } = await race<string>(context, entries)
+  const theirs = found.flatMap(({ python, pydantic }) => [
+    [
+      `${pydantic} stub`,
+      { server: peer(python, pydantic, 'stub'), traffic: UNCHECKED, connections },
+    ] as const,
+    [`${pydantic} noop`, { server: peer(python, pydantic, 'noop'), ...loaded }] as const,
+  ])
+  const { trials, figures } = await race<PeerName | 'onnx' | 'noop'>(context, {
+    ...ours,
+    ...(Object.fromEntries(theirs) as Record<PeerName, Entry>),
+  })
   const rowsOf = ({ pydantic }: { pydantic: string }): Row[] => {
     const goals = GOALS[pydantic.split('.')[0]!]
     const against = `FastAPI, pydantic ${pydantic}`
-    const withModel = { ours: trials['onnx']!, theirs: trials[`${pydantic} stub`]! }
-    const without = { ours: trials['noop']!, theirs: trials[`${pydantic} noop`]! }
+    const withModel = { ours: trials.onnx, theirs: trials[`${pydantic} stub`]! }
+    const without = { ours: trials.noop, theirs: trials[`${pydantic} noop`]! }
     return [
       compare({
         name: 'our model, JSON',
@@ -58,7 +64,7 @@ export const peers: Suite = async context => {
   return {
     title: 'Peers',
     about:
-      'A sidecar in Python with FastAPI, uvicorn and pydantic (bench/peers/), which only makes up numbers, against the ' +
+      'A sidecar in Python with FastAPI, uvicorn and pydantic (bench/peers/), which only makes up numbers (so its answers are not compared), against the ' +
       'engine running the model; and both without one.',
     rows: found.flatMap(rowsOf),
     figures,
