@@ -32,7 +32,7 @@ ${menu.join('\n')}
   --port N            server: one that listens there on this machine already
   --socket PATH       server: one that listens on this Unix-domain socket
   --minutes N         memory: how long each (10)
-  --python COMMAND    peers: what runs Python, once or more (/usr/bin/python3); see bench/peers/README.md
+  --python COMMAND    peers: what runs Python, once or more (Debian’s); see bench/peers/README.md
   --quick             one short run of everything: for a look, not for figures
   --help              this text
 
@@ -100,7 +100,7 @@ export function parseOptions(args: readonly string[]): Options {
     rate: number('rate', values.rate),
     address: parseAddress(values.port, values.socket),
     minutes: number('minutes', values.minutes) ?? (quick ? 0.05 : 10),
-    pythons: python ?? ['/usr/bin/python3'],
+    pythons: python ?? [],
   }
 }
 

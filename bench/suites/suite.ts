@@ -24,7 +24,7 @@ export interface Context {
   readonly minutes: number
   /** Of a server that runs already. Null: one is started. */
   readonly address: Address | null
-  /** Commands that run Python, each with its own packages. */
+  /** Commands that run Python, each with its own packages. None: Debian's. */
   readonly pythons: readonly string[]
   /** Shows what is going on. */
   readonly progress: (text: string) => void
