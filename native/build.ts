@@ -130,9 +130,9 @@ function stampOf(target: Target, compiler: string): string {
   const hash = createHash('sha256')
   hash.update(spawnSync(compiler, ['--version']).stdout)
   hash.update(JSON.stringify([FLAGS, target]))
-  const headers = ['.', 'codec', 'shim', 'soft', 'test'].flatMap(folder =>
-    filesIn(join(NATIVE_FOLDER, folder), '.h'),
-  )
+  const ours = ['.', 'codec', 'shim', 'soft', 'test'].map(folder => join(NATIVE_FOLDER, folder))
+  const folders = new Set([...ours, ...target.sources.map(source => dirname(source))])
+  const headers = [...folders].flatMap(folder => filesIn(folder, '.h'))
   for (const file of [...target.sources, ...headers]) hash.update(readFileSync(file))
   return hash.digest('hex')
 }

@@ -34,21 +34,36 @@ const ARROWS: readonly [place: string, mayImport: readonly string[]][] = [
   ],
   ['native/', ['src/project.ts']],
   ['bench/', ['src/project.ts', 'src/http/frame.ts', 'client/']],
+  // Its generator is compiled when it is asked for.
+  ['bench/load/', ['bench/', 'src/project.ts', 'src/http/frame.ts', 'native/build.ts']],
+  // Servers that are made of our parts, in other ways too.
+  ['bench/contenders/', ['src/', 'workers/']],
+  ['bench/peers/', ['bench/contenders/', 'src/core/window.ts', 'src/project.ts']],
+  ['bench/micro/', ['bench/contenders/', 'src/']],
+  ['bench/suites/programs/', ['bench/', 'src/']],
+  ['bench/report/', ['src/project.ts']],
   // Runs in browsers too: of the server it knows the bytes on the wire, and nothing else.
   ['client/', ['src/http/frame.ts', 'src/http/stream-words.ts', 'src/core/window.ts', 'src/core/backend.ts']],
 ]
 
 /** Where each package may be imported. */
 const PACKAGES: Record<string, string | string[]> = {
-  'hyper-express': 'src/http/',
-  'uWebSockets.js': ['src/http/', 'src/doctor/probes.ts'],
+  'hyper-express': ['src/http/', 'bench/contenders/naive.ts'],
+  'uWebSockets.js': ['src/http/', 'src/doctor/probes.ts', 'bench/contenders/'],
+  fastify: 'bench/contenders/fastify.ts',
   negotiator: 'src/http/accept.ts',
-  piscina: 'src/engine/pool.ts',
-  'onnxruntime-node': ['workers/backends/onnx.ts', 'src/doctor/probes.ts'],
+  piscina: ['src/engine/pool.ts', 'bench/contenders/'],
+  'onnxruntime-node': [
+    'workers/backends/onnx.ts',
+    'src/doctor/probes.ts',
+    'bench/contenders/',
+    'bench/suites/programs/model-only.ts',
+  ],
   'prom-client': ['src/metrics.ts', 'src/tally.ts'],
   'protobufjs/light.js': 'src/hef/schema.ts',
   'hash-wasm': 'src/hef/container.ts',
   pino: 'src/log.ts',
+  tinybench: 'bench/micro/micro.ts',
   'typed-binary': 'src/http/frame.ts',
   yaml: 'src/config.ts',
   zod: 'src/',

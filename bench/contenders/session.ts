@@ -1,0 +1,20 @@
+import { InferenceSession } from 'onnxruntime-node'
+import { loadConfig } from '../../src/config.ts'
+import type { OnnxModel } from '../../src/core/stream-task.ts'
+import { loadModel } from '../../src/model.ts'
+
+/** Like workers/backends/onnx.ts: one thread, that of the caller. */
+export const SESSION_OPTIONS: InferenceSession.SessionOptions = {
+  executionProviders: ['cpu'],
+  executionMode: 'sequential',
+  intraOpNumThreads: 1,
+  interOpNumThreads: 1,
+}
+
+/** The shipped model, and ONNX Runtime with it. */
+export async function openSession(): Promise<{ model: OnnxModel; session: InferenceSession }> {
+  const { plan } = loadModel(loadConfig({}))
+  if (plan.kind !== 'onnx') throw new Error(`the shipped model is ${plan.kind}, expected onnx`)
+  const session = await InferenceSession.create(new Uint8Array(plan.model.bytes), SESSION_OPTIONS)
+  return { model: plan.model, session }
+}

@@ -1,0 +1,78 @@
+import { writeFileSync } from 'node:fs'
+import { join } from 'node:path'
+import { argv, stderr, stdout } from 'node:process'
+import { PROJECT_FOLDER } from '../src/project.ts'
+import { contextOf, HELP, type Options, parseOptions } from './options.ts'
+import { drawingsOf, writeDrawings } from './report/charts.ts'
+import {
+  type Environment,
+  environmentLine,
+  IDLE_LOAD_AVERAGE,
+  readEnvironment,
+} from './report/environment.ts'
+import { CHARTS_FOLDER, page } from './report/page.ts'
+import { keepResult, readResults } from './report/results.ts'
+import { printed } from './report/terminal.ts'
+import { MENU, type SuiteName } from './suites/menu.ts'
+import { NotHere } from './suites/suite.ts'
+
+const DOCS = join(PROJECT_FOLDER, 'docs')
+const RESULTS = join(DOCS, CHARTS_FOLDER, 'results.json')
+
+async function main(args: string[]): Promise<number> {
+  let options: Options
+  try {
+    options = parseOptions(args)
+  } catch (error) {
+    console.error(`${(error as Error).message}\nAll options: npm run bench -- --help`)
+    return 2
+  }
+  const { help, suites, report } = options
+  if (help || (suites.length === 0 && !report)) {
+    console.log(HELP)
+    return 0
+  }
+
+  const environment = readEnvironment()
+  if (suites.length > 0) console.log(`${environmentLine(environment)}\n`)
+  if (suites.length > 0 && environment.loadAverage > IDLE_LOAD_AVERAGE)
+    console.warn('! The machine is not idle: figures are noisy.\n')
+  let isSound = true
+  for (const suite of suites) isSound = (await measure(suite, options, environment)) && isSound
+  if (report) writeReport()
+  return isSound ? 0 : 1
+}
+
+/** Returns whether every answer was right. */
+async function measure(suite: SuiteName, options: Options, environment: Environment): Promise<boolean> {
+  try {
+    const section = await MENU[suite].run(contextOf(options, suite, progress))
+    progress('')
+    console.log(printed(section))
+    const { json, svg, words, quick } = options
+    const command = `npm run bench -- ${suite}${words}`
+    if (json !== null) keepResult(json, suite, { environment, command, isQuick: quick, section })
+    if (svg !== null) writeDrawings(svg, drawingsOf(suite, section))
+    return section.rows.every(({ wrong }) => wrong === 0)
+  } catch (error) {
+    if (!(error instanceof NotHere)) throw error
+    progress('')
+    console.error(`! ${suite} was not measured: ${error.message}\n`)
+    return false
+  }
+}
+
+function writeReport(): void {
+  const results = readResults(RESULTS)
+  writeFileSync(join(DOCS, 'performance.md'), page(results, Object.keys(MENU)))
+  for (const [suite, { section }] of Object.entries(results.suites))
+    writeDrawings(join(DOCS, CHARTS_FOLDER), drawingsOf(suite, section))
+}
+
+/** One line, on a terminal only: elsewhere it would be noise. */
+function progress(text: string): void {
+  if (stderr.isTTY) stderr.write(`\r\x1b[K${text}`)
+}
+
+stdout.on('error', () => process.exit(1)) // whoever read it is gone, as after `| head`
+process.exitCode = await main(argv.slice(2))

@@ -1,0 +1,57 @@
+import { Engine } from '../../../src/engine/engine.ts'
+import type { Observer } from '../../../src/engine/observer.ts'
+import { Stream, type Waiter } from '../../../src/engine/stream.ts'
+import { EventLoopTurn } from '../../../src/http/turn.ts'
+import { closedLoop } from './closed-loop.ts'
+import type { Hop, HopTask } from './hop.ts'
+
+/** Nothing is refused for its sake: it is the hop that is measured. */
+const DEADLINE_MS = 9000
+const WORKER_URL = new URL('../../contenders/noop-worker.js', import.meta.url)
+
+/** The whole engine, from admission to settlement, as `POST /infer` uses it, without HTTP and without metrics. */
+export async function open({ depth, onResult }: HopTask): Promise<Hop> {
+  const engine = new Engine({
+    workerUrl: WORKER_URL,
+    workers: 1,
+    // What is settled is sent anew before its slot is released.
+    ringSlots: 2 * depth,
+    task: { motifCount: 12, primary: { kind: 'stub' }, fallback: null, normalisation: null, selfCheck: null },
+    observer: SILENT,
+  })
+  await engine.start()
+  engine.open()
+
+  const turn = new EventLoopTurn()
+  let onBack = () => {}
+  const waiter: Waiter = {
+    settle(outcome, slot) {
+      if (outcome !== 'ok') throw new Error(`the engine answered ${outcome}`)
+      onResult(slot.output)
+      onBack()
+    },
+  }
+  const send = (back: () => void) => {
+    onBack = back
+    const arrivedMs = turn.arrivedMs()
+    const deadlineMs = arrivedMs + DEADLINE_MS
+    const stream = engine.admit(deadlineMs)
+    if (!(stream instanceof Stream)) throw new Error(stream.detail)
+    engine.submit(stream, { arrivedMs, deadlineMs }, waiter)
+  }
+  return { run: ms => closedLoop(depth, ms, send), close: () => engine.close() }
+}
+
+const SILENT: Observer = {
+  inferenceEnded() {},
+  cancelled() {},
+  refused() {},
+  workerLost(_worker, { error, fault }) {
+    throw error ?? new Error(fault?.detail)
+  },
+  workerServing() {},
+  poolFailed() {},
+  fallbackStarted() {},
+  fallbackEnded() {},
+  deviceChanged() {},
+}

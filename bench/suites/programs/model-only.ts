@@ -1,0 +1,14 @@
+/** An empty Node.js that loads the model and does nothing else: no start can be faster. */
+import { readFileSync } from 'node:fs'
+import { join } from 'node:path'
+import { InferenceSession } from 'onnxruntime-node'
+import { PROJECT_FOLDER } from '../../../src/project.ts'
+import { announce } from '../../contenders/protocol.ts'
+
+const bytes = readFileSync(join(PROJECT_FOLDER, 'artifacts', 'model_dynamic.onnx'))
+await InferenceSession.create(bytes, {
+  executionProviders: ['cpu'],
+  intraOpNumThreads: 1,
+  interOpNumThreads: 1,
+})
+announce(0)

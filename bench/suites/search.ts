@@ -1,0 +1,52 @@
+import type { LoadResult } from '../load/load.ts'
+import type { Context } from './suite.ts'
+import { type Entry, load } from './under-load.ts'
+
+const PROBES = 7
+const ATTEMPTS = 2
+/** Of what a closed loop reaches: the search begins in the middle. */
+const HIGHEST_SHARE = 1.2
+const PERCENT_IN_TIME = 99
+
+export interface Capacity {
+  /** The highest rate at which so many windows were in time, windows per second. */
+  readonly rate: number
+  /** What as many clients reach that wait for their answers. */
+  readonly closedLoop: number
+  readonly wrong: number
+}
+
+/** Searches by bisection in a fresh process. Rates below are taken to hold when a rate holds. */
+export async function findCapacity(context: Context, entry: Entry, deadlineMs: number): Promise<Capacity> {
+  const { warmUpMs, durationMs, progress } = context
+  const running = await entry.server.start()
+  try {
+    const probe = (loop: Entry['loop']) =>
+      load({ warmUpMs, durationMs }, { ...entry, ...(loop && { loop }) }, running)
+    const closed = await probe({ kind: 'closed' })
+    let { wrong } = closed
+    let low = 0
+    let high = HIGHEST_SHARE * closed.windowsPerSecond
+    for (let count = 0; count < PROBES; count++) {
+      const ratePerSecond = (low + high) / 2
+      progress(`${entry.server.name}: ${Math.round(ratePerSecond)} windows/s`)
+      // What failed once may have been disturbed.
+      for (let attempt = 0; attempt < ATTEMPTS && low < ratePerSecond; attempt++) {
+        const trial = await probe({ kind: 'open', ratePerSecond })
+        wrong += trial.wrong
+        if (isInTime(trial.load, deadlineMs)) low = ratePerSecond
+      }
+      if (low < ratePerSecond) high = ratePerSecond
+    }
+    return { rate: low, closedLoop: closed.windowsPerSecond, wrong }
+  } finally {
+    await running.stop()
+  }
+}
+
+/** Of all that was due: what was refused, or not even sent, was not in time. */
+export function isInTime({ due, answered }: LoadResult, deadlineMs: number): boolean {
+  const dueCount = Object.values(due).reduce((sum, count) => sum + count, 0)
+  const percentOfAnswered = (PERCENT_IN_TIME * dueCount) / answered.count
+  return percentOfAnswered <= 100 && answered.percentileMs(percentOfAnswered) <= deadlineMs
+}

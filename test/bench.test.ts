@@ -1,0 +1,203 @@
+import { spawn } from 'node:child_process'
+import { once } from 'node:events'
+import { mkdtempSync, rmSync } from 'node:fs'
+import { createServer } from 'node:http'
+import type { AddressInfo } from 'node:net'
+import { tmpdir } from 'node:os'
+import { join } from 'node:path'
+import { text } from 'node:stream/consumers'
+import { beforeAll, describe, expect, onTestFinished, test } from 'vitest'
+import { Histogram } from '../bench/load/histogram.ts'
+import { GENERATOR, type LoadResult } from '../bench/load/load.ts'
+import { parseOptions } from '../bench/options.ts'
+import { drawingsOf } from '../bench/report/charts.ts'
+import { page } from '../bench/report/page.ts'
+import { keepResult, type Result, readResults } from '../bench/report/results.ts'
+import type { Row, Section } from '../bench/report/section.ts'
+import { ratioOf, spreadOf } from '../bench/report/spread.ts'
+import { printed } from '../bench/report/terminal.ts'
+import { interleave } from '../bench/suites/interleave.ts'
+import { isInTime } from '../bench/suites/search.ts'
+import { build } from '../native/build.ts'
+import { COMPILER } from './native.ts'
+
+test('contenders take turns: each is measured once before any is measured again', async () => {
+  const order: string[] = []
+  const measure = (name: string) => async () => order.push(name)
+  const trials = await interleave(
+    { runs: 2, progress: () => {} },
+    { ours: measure('ours'), theirs: measure('theirs') },
+  )
+  expect(order).toEqual(['ours', 'theirs', 'ours', 'theirs'])
+  expect(trials).toEqual({ ours: [1, 3], theirs: [2, 4] })
+})
+
+test('a ratio is that of the medians, and its spread that of the rounds', () => {
+  expect(ratioOf([10, 30, 20], [10, 10, 40])).toEqual({ median: 2, min: 0.5, max: 3, runs: 3 })
+  expect(spreadOf([4, 1, 2, 3])).toEqual({ median: 2.5, min: 1, max: 4, runs: 4 })
+})
+
+test('windows that were refused or never sent were not in time, however fast the others were', () => {
+  const loadOf = (refused: number, unsent: number, slow = 0): LoadResult => {
+    const right = 1000 - refused - unsent
+    const buckets: [number, number][] = [[1000, right - slow]]
+    if (slow > 0) buckets.push([20_000, slow]) // some 0.5 s
+    const answered = new Histogram({ maxNs: 1e9, sumNs: 0, buckets })
+    const due = { right, wrong: 0, refused, failed: 0, lost: 0, unanswered: 0, unsent }
+    return { due, answered } as Partial<LoadResult> as LoadResult
+  }
+  expect(isInTime(loadOf(0, 0), 40)).toBe(true)
+  expect(isInTime(loadOf(5, 5), 40)).toBe(true)
+  expect(isInTime(loadOf(5, 6), 40)).toBe(false)
+  expect(isInTime(loadOf(5, 0, 5), 40)).toBe(true)
+  expect(isInTime(loadOf(5, 0, 6), 40)).toBe(false)
+})
+
+test('a row tells whether its goal is met, and one with a wrong answer tells nothing', () => {
+  const row: Row = {
+    name: 'HTTP',
+    against: 'echo',
+    value: spreadOf([0.8, 0.9]),
+    unit: '×',
+    wrong: 0,
+    doubts: [],
+  }
+  const words = (row: Row) => printed(sectionOf([row]))
+  expect(words({ ...row, goal: { atLeast: 0.8 } })).toMatch(
+    /^met +HTTP +echo +0.85× \[0.8–0.9, 2 runs\] +≥ 0.8×$/m,
+  )
+  expect(words({ ...row, goal: { atLeast: 0.9 } })).toMatch(/^missed +HTTP/m)
+  expect(words({ ...row, goal: { atMost: 0.8 } })).toMatch(/^missed +HTTP/m)
+  const invalid = words({ ...row, goal: { atLeast: 0.8 }, wrong: 2 })
+  expect(invalid).toMatch(/^INVALID +HTTP/m)
+  expect(invalid).toContain('! HTTP: 2 WRONG ANSWERS')
+  expect(invalid).not.toContain('0.85')
+})
+
+test('the results of a suite take the place of its last ones, and leave those of others', () => {
+  const file = join(temporaryFolder(), 'new', 'results.json')
+  keepResult(file, 'doors', resultOf('first'))
+  keepResult(file, 'model', resultOf('other'))
+  keepResult(file, 'doors', resultOf('second'))
+  const { suites } = readResults(file)
+  expect(Object.entries(suites).map(([name, { section }]) => [name, section.title])).toEqual([
+    ['doors', 'second'],
+    ['model', 'other'],
+  ])
+})
+
+test('the page shows what was missed and where it was measured, and every chart that it shows is drawn', () => {
+  const rows: Row[] = [
+    { name: 'A & B', value: spreadOf([3]), unit: 'ms', goal: { atMost: 2 }, wrong: 0, doubts: ['a doubt'] },
+    { name: 'C', value: spreadOf([1]), unit: 'ms', goal: { atMost: 2 }, wrong: 0, doubts: [] },
+  ]
+  const lines = [
+    {
+      name: 'p50',
+      points: [
+        [0, 1],
+        [10, 100],
+      ] as const,
+    },
+  ]
+  const chart = { name: 'latency', title: 'Latency', x: 'rate', y: 'ms', isLogarithmic: true, lines }
+  const result = { ...resultOf('Doors'), section: { ...sectionOf(rows), charts: [chart] } }
+  const text = page({ version: 1, suites: { doors: result } }, ['model', 'doors'])
+  expect(text).toContain('1 of 2 are met')
+  expect(text).toContain('| missed | A & B |  | 3 ms [1 run] | ≤ 2 ms |')
+  expect(text).toContain('> - A & B: a doubt')
+  expect(text).toContain('2026-11-21 · a processor ×2')
+  expect(text).toContain('The machine was not idle')
+  const shown = [...text.matchAll(/!\[[^\]]+\]\(performance\/([^)]+)\)/g)].map(([, name]) => name)
+  const drawings = drawingsOf('doors', result.section)
+  expect(shown).toEqual(['doors.svg', 'doors-latency.svg'])
+  expect(drawings.map(({ name }) => name)).toEqual(shown)
+  for (const { svg } of drawings) {
+    expect(svg).not.toMatch(/NaN|undefined|& /)
+    expect(svg.match(/<(text|svg)\b/g)).toHaveLength(svg.match(/<\/(text|svg)>/g)!.length)
+  }
+})
+
+test('options that make no sense are refused in words', () => {
+  expect(parseOptions(['doors', '--mix', 'json=3,bulk']).mix).toEqual({ json: 3, bulk: 1 })
+  expect(() => parseOptions(['door'])).toThrow('There is no suite door: expected doors, model')
+  expect(() => parseOptions(['doors', '--runs', '0'])).toThrow('Cannot parse --runs 0')
+  expect(() => parseOptions(['server', '--mix', 'websocket,json'])).toThrow('Cannot mix websocket')
+  expect(parseOptions(['all']).suites).not.toContain('memory')
+})
+
+test('npm run bench says what there is', async () => {
+  const { code, stdout } = await bench()
+  expect(code).toBe(0)
+  expect(stdout).toMatch(/^ {2}doors +4 min +HTTP/m)
+})
+
+describe.skipIf(COMPILER === null)('under load (skipped without a C++ compiler)', () => {
+  beforeAll(() => build(GENERATOR), 120_000)
+
+  test('a suite prints its rows and keeps them', async () => {
+    const json = join(temporaryFolder(), 'results.json')
+    const { code, stdout } = await bench(
+      'server',
+      '--mode',
+      'noop',
+      '--quick',
+      '--duration',
+      '0.2',
+      '--json',
+      json,
+    )
+    expect(stdout).toMatch(/^windows answered +[\d,]+\/s \[1 run\] +main .* all /m)
+    expect(stdout).toContain('WORKERS=1 RING_SLOTS=64 DEADLINE_MS=40')
+    expect(code).toBe(0)
+    const { server } = readResults(json).suites as { server: Result }
+    expect(server.command).toBe('npm run bench -- server --mode noop --quick --duration 0.2')
+    expect(server.section.rows[0]!.value.median).toBeGreaterThan(0)
+  })
+
+  test('a server that changes its answers makes its rows invalid and the exit code 1', async () => {
+    let asked = 0
+    const liar = createServer((request, response) => {
+      request.resume()
+      response.end(String(asked++ < 16)) // each window is asked for once before the load
+    }).listen(0, '127.0.0.1')
+    onTestFinished(() => void liar.closeAllConnections())
+    onTestFinished(() => void liar.close())
+    await once(liar, 'listening')
+    const { port } = liar.address() as AddressInfo
+    const { code, stdout } = await bench('server', '--port', String(port), '--quick', '--duration', '0.2')
+    expect(stdout).toMatch(/^! .*windows answered.*WRONG ANSWERS/m)
+    expect(code).toBe(1)
+  })
+})
+
+function sectionOf(rows: readonly Row[], title = 'Doors'): Section {
+  return { title, about: 'About.', rows, figures: [] }
+}
+
+function resultOf(title: string): Result {
+  const environment = {
+    date: '2026-11-21T12:00:00.000Z',
+    processor: 'a processor',
+    cores: 2,
+    kernel: '6.1',
+    node: 'v20',
+    commit: 'abc',
+    loadAverage: 1,
+  }
+  return { environment, command: 'npm run bench -- doors', isQuick: false, section: sectionOf([], title) }
+}
+
+function temporaryFolder(): string {
+  const folder = mkdtempSync(join(tmpdir(), 'bench-'))
+  onTestFinished(() => rmSync(folder, { recursive: true }))
+  return folder
+}
+
+async function bench(...args: string[]): Promise<{ code: number; stdout: string }> {
+  const child = spawn(process.execPath, ['dist/bench/main.js', ...args], {
+    stdio: ['ignore', 'pipe', 'ignore'],
+  })
+  const [stdout, [code]] = await Promise.all([text(child.stdout), once(child, 'exit')])
+  return { code, stdout }
+}
