@@ -286,6 +286,7 @@ export class BulkUpload implements BulkSource {
     this.#context.engine.bulk.withdraw(this)
     for (const inFlight of this.#inFlight) inFlight.cancel()
     this.#inFlight.clear()
+    this.#reader.close()
     // What still comes of the body is read and thrown away: a client hears an answer only after it has sent all.
     this.#setPaused(false)
   }
@@ -332,14 +333,14 @@ export abstract class Results {
     this.#inferMs += slot.inferenceMs
     this.backends.add(slot.backend)
     this.#makeRoom(index)
-    this.row(index).set(slot.outputBytes)
+    this.#rows.set(slot.outputBytes, index * this.rowBytes)
   }
 
   /** The row of a window without a result carries its status, see QUIET_NAN. */
   failed(index: number, status: Status, _detail: string): void {
     this.failures++
     this.#makeRoom(index)
-    const row = this.row(index)
+    const row = this.rows(index, index + 1)
     const words = new DataView(row.buffer, row.byteOffset, row.byteLength)
     for (let at = 0; at < row.length; at += 4) {
       words.setUint32(at, QUIET_NAN | WINDOW_STATUSES.indexOf(status), true)
@@ -355,10 +356,10 @@ export abstract class Results {
   }
 
   /** @param count windows in all, each of which has ended */
-  abstract body(count: number): LongBody
+  abstract body(count: number): Answer['body']
 
-  protected row(index: number): Uint8Array {
-    return this.#rows.subarray(index * this.rowBytes, (index + 1) * this.rowBytes)
+  protected rows(from: number, to: number): Uint8Array {
+    return this.#rows.subarray(from * this.rowBytes, to * this.rowBytes)
   }
 
   #makeRoom(index: number): void {
@@ -377,11 +378,9 @@ const ROWS_PER_PIECE = 64
 export class BinaryResults extends Results {
   readonly contentType = 'application/octet-stream'
 
-  override body(count: number): LongBody {
-    const pieceOf = (first: number) => {
-      const rows = Math.min(ROWS_PER_PIECE, count - first)
-      return Buffer.concat(Array.from({ length: rows }, (_, at) => this.row(first + at)))
-    }
+  override body(count: number): Answer['body'] {
+    const pieceOf = (first: number) => this.rows(first, Math.min(first + ROWS_PER_PIECE, count))
+    if (count <= ROWS_PER_PIECE) return pieceOf(0)
     return { bytes: count * this.rowBytes, pieces: () => piecesOf(count, pieceOf) }
   }
 }
@@ -411,7 +410,7 @@ export class JsonResults extends Results {
     const tail = `],"failed":${this.failures}}`
     const lineOf = (index: number) => {
       const line = Buffer.alloc(width, ' ')
-      line.write(this.#failures.get(index) ?? encodeResult(new Float32Array(this.row(index).slice().buffer)))
+      line.write(this.#failures.get(index) ?? encodeResult(new Float32Array(this.rows(index, index + 1).slice().buffer)))
       line.write(index === count - 1 ? ' \n' : ',\n', width - 2)
       return line
     }

@@ -16,14 +16,23 @@ export interface WindowReader {
   skip(): void
   /** Nothing more will come: what is left over is a fault. */
   end(): void
+  /** Nobody wants what is left. Call nothing after it. */
+  close(): void
 }
+
+/** What uWebSockets reads of a socket at once. */
+const READ_BYTES = 512 * 1024
+/** Memory of uploads that have ended, for those that come: to allocate it anew for each keeps the collector busy. */
+const spare: Buffer[] = []
+const MAX_SPARE = 8
+const NOTHING = Buffer.alloc(0)
 
 /**
  * Bytes that were appended and not consumed yet, in one piece of memory that is used again and again. Mostly
  * that is one read of the socket; a sender on the same host may bring more before a pause takes effect.
  */
 class PartBuffer {
-  bytes: Buffer = Buffer.allocUnsafe(64 * 1024)
+  bytes: Buffer = NOTHING
   start = 0
   end = 0
 
@@ -37,16 +46,28 @@ class PartBuffer {
     return this.end - this.start
   }
 
+  /** Gives the memory back, whatever is in it. */
+  release(): void {
+    if (this.bytes.length === READ_BYTES && spare.length < MAX_SPARE) spare.push(this.bytes)
+    this.bytes = NOTHING
+    this.start = this.end = 0
+  }
+
   #makeRoom(count: number): void {
     const needed = this.length + count
     // Moving half of the room or less makes half of it free: it costs little per byte that comes.
     const fits = needed <= this.bytes.length && this.length <= this.bytes.length / 2
-    const target = fits ? this.bytes : Buffer.allocUnsafe(Math.ceil(1.5 * needed))
+    const target = fits ? this.bytes : roomFor(needed)
     this.bytes.copy(target, 0, this.start, this.end)
     this.end -= this.start
     this.start = 0
     this.bytes = target
   }
+}
+
+function roomFor(bytes: number): Buffer {
+  if (bytes > READ_BYTES) return Buffer.allocUnsafe(Math.ceil(1.5 * bytes))
+  return spare.pop() ?? Buffer.allocUnsafe(READ_BYTES)
 }
 
 /** Windows as float32[100][9], one behind the other. */
@@ -71,7 +92,9 @@ export class BinaryWindowReader implements WindowReader {
   }
 
   skip(): void {
-    this.#parts.start += WINDOW_BYTES
+    const parts = this.#parts
+    parts.start += WINDOW_BYTES
+    if (parts.start === parts.end) parts.start = parts.end = 0
   }
 
   end(): void {
@@ -80,6 +103,10 @@ export class BinaryWindowReader implements WindowReader {
       code: 'invalid_window',
       detail: `Cannot read windows: the body has ${this.#received} bytes, expected a multiple of ${WINDOW_BYTES} (little-endian float32[100][9] each)`,
     }
+  }
+
+  close(): void {
+    this.#parts.release()
   }
 }
 
@@ -163,6 +190,10 @@ export class JsonWindowReader implements WindowReader {
       const detail = `The body has no "windows", and is too large for one window, expected at most ${MAX_WINDOW_TEXT_BYTES} bytes`
       this.fault = { code: 'body_too_large', detail }
     }
+  }
+
+  close(): void {
+    this.#parts.release()
   }
 
   #refuse(found: string): void {
