@@ -1,8 +1,8 @@
 import { describe, expect, test } from 'vitest'
 import {
-  hasRoomForBulk,
   predictedWaitMs,
   refusal,
+  roomForBulk,
   ServiceEstimate,
   type StreamLoad,
 } from '../src/core/admission.ts'
@@ -122,25 +122,28 @@ describe('ServiceEstimate', () => {
   })
 })
 
-describe('hasRoomForBulk()', () => {
-  test('leaves three quarters of the slots to live windows', () => {
-    expect(hasRoomForBulk(loadOf({ inFlight: 15, serviceMs: 0.1 }))).toBe(true)
-    expect(hasRoomForBulk(loadOf({ inFlight: 16, serviceMs: 0.1 }))).toBe(false)
-  })
-
-  test('stops where a live window behind it would wait for more than 10 ms, whatever for', () => {
-    expect(hasRoomForBulk(loadOf({ inFlight: 4, serviceMs: 2 }))).toBe(true)
-    for (const slow of [
-      { serviceMs: 2.1 },
-      { serviceMs: 2, overheadMs: 1 },
-      { serviceMs: 2, stalledMs: 1 },
-    ]) {
-      expect(hasRoomForBulk(loadOf({ inFlight: 4, ...slow }))).toBe(false)
+describe('roomForBulk()', () => {
+  test.each([
+    ['three quarters', 'beside', true, 16],
+    ['half', 'without', false, 32],
+  ])('leaves %s of the slots to live windows %s live traffic', (_, __, expectsLive, share) => {
+    for (const inFlight of [0, 1, share - 1, share, 64]) {
+      const load = loadOf({ inFlight, serviceMs: 0.1 })
+      expect(roomForBulk(load, expectsLive)).toBe(Math.max(0, share - inFlight))
     }
   })
 
+  test('ends where a live window behind it would wait for more than 10 ms, whatever for', () => {
+    expect(roomForBulk(loadOf({ inFlight: 3, serviceMs: 2 }), false)).toBe(2)
+    expect(roomForBulk(loadOf({ inFlight: 3, serviceMs: 2.1 }), false)).toBe(1)
+    for (const slow of [{ overheadMs: 1 }, { stalledMs: 1 }]) {
+      expect(roomForBulk(loadOf({ inFlight: 3, serviceMs: 2, ...slow }), false)).toBe(1)
+    }
+    expect(roomForBulk(loadOf({ inFlight: 3, serviceMs: 2, stalledMs: 1000 }), false)).toBe(0)
+  })
+
   test('lets one window into an idle ring, however slow the stream is', () => {
-    for (const load of loads()) expect(hasRoomForBulk({ ...load, inFlight: 0 })).toBe(true)
+    for (const load of loads()) expect(roomForBulk({ ...load, inFlight: 0 }, true)).toBeGreaterThanOrEqual(1)
   })
 })
 

@@ -39,14 +39,19 @@ export function refusal(load: StreamLoad, budgetMs: number): Refusal | null {
 
 /** Bulk is let in as long as a live window behind it would be answered within this, ms: a quarter of EdgeInfer's patience. */
 const BULK_AHEAD_MS = 10
+/** What bulk may fill of a ring beside live traffic, and what without: the rest is there for the first live windows. */
+const BULK_SHARE = { beside: 1 / 4, alone: 1 / 2 } as const
 
 /**
- * Whether a bulk window may go into this ring now: into a quarter of the slots, and only as far ahead as a live
- * window that comes next can afford to wait behind. Where everything is slow, that is one at a time.
+ * How many bulk windows may go into this ring now: a share of the slots, and only as far ahead as a live window that
+ * comes next can afford to wait behind. Where everything is slow, that is one at a time.
+ * @param expectsLive there has been live traffic of late
  */
-export function hasRoomForBulk(load: StreamLoad): boolean {
-  if (load.inFlight === 0) return true
-  return load.inFlight < load.capacity / 4 && predictedWaitMs(load) <= BULK_AHEAD_MS
+export function roomForBulk(load: StreamLoad, expectsLive: boolean): number {
+  const { inFlight, capacity, serviceMs, overheadMs, stalledMs } = load
+  const slots = capacity * (expectsLive ? BULK_SHARE.beside : BULK_SHARE.alone)
+  const inTime = Math.floor((BULK_AHEAD_MS - overheadMs - stalledMs) / serviceMs)
+  return Math.max(inFlight === 0 ? 1 : 0, Math.min(slots, inTime) - inFlight)
 }
 
 /** A first guess, ms per window, until the warm-up has measured it. */

@@ -1,5 +1,5 @@
 import { monotonicMs } from '../clock.ts'
-import { hasRoomForBulk, refusal } from '../core/admission.ts'
+import { roomForBulk, type StreamLoad } from '../core/admission.ts'
 import type { Stream } from './stream.ts'
 
 /** Somebody with many windows and time: a bulk upload, a batch of low priority. */
@@ -15,6 +15,10 @@ export interface BulkSource {
 const RETRY_MS = 2
 /** So long at a time windows are let in, ms: live requests come in between. */
 const TURN_MS = 2
+/** Windows that are let in between two looks at how full the rings are. */
+const STEP_WINDOWS = 8
+/** For so long after a live window more of them are expected, ms. */
+const LIVE_MS = 1000
 /** After so long without any room, bulk gets ... */
 const STARVED_MS = 100
 /** ... so many windows in between live traffic. */
@@ -29,12 +33,16 @@ const STARVED_WINDOWS = 4
 export class BulkLane {
   readonly #streams: readonly Stream[]
   readonly #sources: BulkSource[] = []
+  /** What each ring had published when the lane looked away: what has been published since is live. */
+  readonly #published: number[]
+  #liveMs = Number.NEGATIVE_INFINITY
   #retry: NodeJS.Timeout | undefined
   #lastRoomMs = 0
   #pumping = false
 
   constructor(streams: readonly Stream[]) {
     this.#streams = streams
+    this.#published = streams.map(({ ring }) => ring.published)
   }
 
   /** The source has windows to submit: it is called as there is room for them, maybe at once. */
@@ -60,43 +68,64 @@ export class BulkLane {
     if (this.#pumping || this.#sources.length === 0) return
     this.#pumping = true
     try {
-      const endMs = monotonicMs() + TURN_MS
-      let room = this.#room()
-      while (room !== null && this.#sources.length > 0) {
-        const source = this.#sources.shift()!
-        if (source.submitNext(room)) this.#sources.push(source)
-        room = monotonicMs() < endMs ? this.#room() : null
-      }
+      this.#letIn()
     } finally {
       this.#pumping = false
     }
     if (this.#sources.length > 0) this.#retry ??= setTimeout(() => this.#again(), RETRY_MS)
   }
 
+  #letIn(): void {
+    const startedMs = monotonicMs()
+    this.#lookForLive(startedMs)
+    const expectsLive = startedMs - this.#liveMs < LIVE_MS
+    const roomOf = (load: StreamLoad) => roomForBulk(load, expectsLive)
+    for (let nowMs = startedMs; nowMs < startedMs + TURN_MS; nowMs = monotonicMs()) {
+      const stream = this.#leastLoaded(nowMs, roomOf)
+      if (stream === null) break
+      this.#submit(stream, Math.min(STEP_WINDOWS, roomOf(stream.load(nowMs))))
+      this.#lastRoomMs = nowMs
+      if (this.#sources.length === 0) break
+    }
+    // Not at the end of the turn: while sockets are read the workers could idle.
+    for (const { ring } of this.#streams) ring.wakeWorker()
+  }
+
   #again(): void {
     this.#retry = undefined
-    const starvedMs = monotonicMs() - this.#lastRoomMs
-    for (let count = 0; starvedMs > STARVED_MS && count < STARVED_WINDOWS; count++) {
-      const stream = this.#leastLoaded(load => refusal(load, Number.POSITIVE_INFINITY) === null)
-      const source = stream && this.#sources.shift()
-      if (!stream || !source) break
-      if (source.submitNext(stream)) this.#sources.push(source)
-      this.#lastRoomMs = monotonicMs()
+    const nowMs = monotonicMs()
+    if (nowMs - this.#lastRoomMs > STARVED_MS) {
+      this.#lookForLive(nowMs)
+      const roomOf = ({ capacity, inFlight }: StreamLoad) => capacity - inFlight
+      const stream = this.#leastLoaded(nowMs, roomOf)
+      if (stream !== null) {
+        this.#submit(stream, Math.min(STARVED_WINDOWS, roomOf(stream.load(nowMs))))
+        this.#lastRoomMs = monotonicMs()
+      }
     }
     this.pump()
   }
 
-  #room(): Stream | null {
-    const stream = this.#leastLoaded(hasRoomForBulk)
-    if (stream !== null) this.#lastRoomMs = monotonicMs()
-    return stream
+  /** Sources take turns, a window each. A bad window takes no slot. */
+  #submit(stream: Stream, count: number): void {
+    for (let left = count; left > 0 && this.#sources.length > 0; left--) {
+      const source = this.#sources.shift()!
+      if (source.submitNext(stream)) this.#sources.push(source)
+    }
+    this.#published[this.#streams.indexOf(stream)] = stream.ring.published
   }
 
-  #leastLoaded(admits: (load: ReturnType<Stream['load']>) => boolean): Stream | null {
-    const nowMs = monotonicMs()
+  #lookForLive(nowMs: number): void {
+    this.#streams.forEach(({ ring }, index) => {
+      if (ring.published !== this.#published[index]) this.#liveMs = nowMs
+      this.#published[index] = ring.published
+    })
+  }
+
+  #leastLoaded(nowMs: number, roomOf: (load: StreamLoad) => number): Stream | null {
     let best: Stream | null = null
     for (const stream of this.#streams) {
-      if (stream.ring.serving === null || !admits(stream.load(nowMs))) continue
+      if (stream.ring.serving === null || roomOf(stream.load(nowMs)) < 1) continue
       if (best === null || stream.ring.inFlight < best.ring.inFlight) best = stream
     }
     return best

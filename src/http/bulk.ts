@@ -50,7 +50,10 @@ export class BulkUpload implements BulkSource {
   readonly #reader: WindowReader
   readonly #results: Results
   readonly #context: InferenceContext
-  readonly #inFlight = new Set<InFlight>()
+  /** All that it has had in flight at once; they are used again. */
+  readonly #windows: BulkWindow[] = []
+  /** Those that are not in flight. */
+  readonly #idle: BulkWindow[] = []
   /** Windows that came. */
   #count = 0
   #received = 0
@@ -99,6 +102,7 @@ export class BulkUpload implements BulkSource {
     this.#reader.push(part)
     if (this.#givenUp !== null) this.#failReady()
     else if (this.#reader.hasNext()) this.#context.engine.bulk.offer(this)
+    this.#reader.keep()
     this.#goOn()
   }
 
@@ -106,29 +110,31 @@ export class BulkUpload implements BulkSource {
     const { engine, maxDeadlineMs } = this.#context
     if (engine.draining) this.drain()
     else if (engine.unloaded) this.#giveUp('model_unavailable', 'The model was unloaded')
-    while (!this.#over && this.#givenUp === null && this.#reader.hasNext()) {
-      if (this.#isTooMany()) return false
-      const index = this.#count++
-      const fault = this.#reader.takeInto(stream.ring.nextSlot!)
-      if (fault !== null) {
-        this.#fail(index, 'invalid_window', fault)
-        return this.#hasMore()
-      }
+    if (this.#over || this.#givenUp !== null || !this.#reader.hasNext()) {
+      this.#goOn()
+      return false
+    }
+    if (this.#isTooMany()) return false
+    const index = this.#count++
+    const fault = this.#reader.takeInto(stream.ring.nextSlot!)
+    if (fault === null) {
       const arrivedMs = monotonicMs()
       const deadlineMs = Math.min(this.#owner.deadlineMs, arrivedMs + maxDeadlineMs)
-      const waiter = new BulkWindow(this, index)
-      waiter.inFlight = engine.submit(stream, { arrivedMs, deadlineMs }, waiter)
-      this.#inFlight.add(waiter.inFlight)
+      const window = this.#idle.pop() ?? this.#anotherWindow()
+      window.index = index
+      window.inFlight = engine.submit(stream, { arrivedMs, deadlineMs }, window)
       this.#submittedMs = arrivedMs
-      return this.#hasMore()
-    }
+    } else this.#fail(index, 'invalid_window', fault)
+    if (this.#reader.hasNext()) return true
     this.#goOn()
     return false
   }
 
-  settled(index: number, outcome: Outcome, slot: Slot, inFlight: InFlight): void {
+  settled(window: BulkWindow, outcome: Outcome, slot: Slot): void {
     if (this.#over) return
-    this.#inFlight.delete(inFlight)
+    const { index } = window
+    window.inFlight = null
+    this.#idle.push(window)
     if (outcome === 'ok') this.#results.ok(index, slot)
     else {
       const late = 'There was no result within the deadline'
@@ -153,10 +159,10 @@ export class BulkUpload implements BulkSource {
     this.#end()
   }
 
-  #hasMore(): boolean {
-    if (this.#reader.hasNext()) return true
-    this.#goOn()
-    return false
+  #anotherWindow(): BulkWindow {
+    const window = new BulkWindow(this)
+    this.#windows.push(window)
+    return window
   }
 
   /** Reads on when all that has come has been taken, and answers when all has ended. */
@@ -168,7 +174,7 @@ export class BulkUpload implements BulkSource {
     if (!this.#complete) return
     if (this.#givenUp === null) this.#reader.end()
     if (this.#reader.fault !== null) this.#failWhole(this.#reader.fault)
-    else if (this.#inFlight.size === 0) this.#answer()
+    else if (this.#idle.length === this.#windows.length) this.#answer()
   }
 
   #setPaused(paused: boolean): void {
@@ -284,8 +290,7 @@ export class BulkUpload implements BulkSource {
     clearTimeout(this.#deadline)
     clearInterval(this.#look)
     this.#context.engine.bulk.withdraw(this)
-    for (const inFlight of this.#inFlight) inFlight.cancel()
-    this.#inFlight.clear()
+    for (const { inFlight } of this.#windows) inFlight?.cancel()
     this.#reader.close()
     // What still comes of the body is read and thrown away: a client hears an answer only after it has sent all.
     this.#setPaused(false)
@@ -293,17 +298,16 @@ export class BulkUpload implements BulkSource {
 }
 
 class BulkWindow implements Waiter {
-  inFlight!: InFlight
+  index = 0
+  inFlight: InFlight | null = null
   readonly #upload: BulkUpload
-  readonly #index: number
 
-  constructor(upload: BulkUpload, index: number) {
+  constructor(upload: BulkUpload) {
     this.#upload = upload
-    this.#index = index
   }
 
   settle(outcome: Outcome, slot: Slot): void {
-    this.#upload.settled(this.#index, outcome, slot, this.inFlight)
+    this.#upload.settled(this, outcome, slot)
   }
 }
 
@@ -410,7 +414,10 @@ export class JsonResults extends Results {
     const tail = `],"failed":${this.failures}}`
     const lineOf = (index: number) => {
       const line = Buffer.alloc(width, ' ')
-      line.write(this.#failures.get(index) ?? encodeResult(new Float32Array(this.rows(index, index + 1).slice().buffer)))
+      line.write(
+        this.#failures.get(index) ??
+          encodeResult(new Float32Array(this.rows(index, index + 1).slice().buffer)),
+      )
       line.write(index === count - 1 ? ' \n' : ',\n', width - 2)
       return line
     }

@@ -6,8 +6,10 @@ import type { Failure } from './reply.ts'
 export interface WindowReader {
   /** What is wrong with the body so far, or was found to be wrong at its end. */
   readonly fault: Failure | null
-  /** @param part copied */
+  /** @param part lent until keep() */
   push(part: Uint8Array): void
+  /** Copies what has not been taken of the last part. */
+  keep(): void
   /** Whether a whole window is there that was not taken yet. */
   hasNext(): boolean
   /** Writes the next window into the slot. Returns what is wrong with it, null when it is good. */
@@ -46,6 +48,11 @@ class PartBuffer {
     return this.end - this.start
   }
 
+  skip(count: number): void {
+    this.start += count
+    if (this.start === this.end) this.start = this.end = 0
+  }
+
   /** Gives the memory back, whatever is in it. */
   release(): void {
     if (this.bytes.length === READ_BYTES && spare.length < MAX_SPARE) spare.push(this.bytes)
@@ -70,31 +77,44 @@ function roomFor(bytes: number): Buffer {
   return spare.pop() ?? Buffer.allocUnsafe(READ_BYTES)
 }
 
-/** Windows as float32[100][9], one behind the other. */
+/** Windows as float32[100][9], one behind the other. They are taken from the part itself as long as that is lent. */
 export class BinaryWindowReader implements WindowReader {
   fault: Failure | null = null
-  readonly #parts = new PartBuffer()
+  /** What was kept of earlier parts: whole windows, or nothing of the last part is left. */
+  readonly #kept = new PartBuffer()
+  #part: Uint8Array = NOTHING
+  /** What has been taken of the part. */
+  #taken = 0
   #received = 0
 
   push(part: Uint8Array): void {
     this.#received += part.length
-    this.#parts.append(part)
+    this.#part = part
+    const begun = this.#kept.length % WINDOW_BYTES
+    this.#taken = begun === 0 ? 0 : Math.min(WINDOW_BYTES - begun, part.length)
+    this.#kept.append(part.subarray(0, this.#taken))
+  }
+
+  keep(): void {
+    if (this.#taken < this.#part.length) this.#kept.append(this.#part.subarray(this.#taken))
+    this.#part = NOTHING
+    this.#taken = 0
   }
 
   hasNext(): boolean {
-    return this.#parts.length >= WINDOW_BYTES
+    return this.#kept.length >= WINDOW_BYTES || this.#part.length - this.#taken >= WINDOW_BYTES
   }
 
   takeInto(slot: Slot): string | null {
-    const { bytes, start } = this.#parts
+    const { bytes, start, length } = this.#kept
+    const [from, at] = length > 0 ? [bytes, start] : [this.#part, this.#taken]
     this.skip()
-    return readWindow(bytes.subarray(start, start + WINDOW_BYTES), slot)
+    return readWindow(new Uint8Array(from.buffer, from.byteOffset + at, WINDOW_BYTES), slot)
   }
 
   skip(): void {
-    const parts = this.#parts
-    parts.start += WINDOW_BYTES
-    if (parts.start === parts.end) parts.start = parts.end = 0
+    if (this.#kept.length > 0) this.#kept.skip(WINDOW_BYTES)
+    else this.#taken += WINDOW_BYTES
   }
 
   end(): void {
@@ -106,7 +126,9 @@ export class BinaryWindowReader implements WindowReader {
   }
 
   close(): void {
-    this.#parts.release()
+    this.#kept.release()
+    this.#part = NOTHING
+    this.#taken = 0
   }
 }
 
@@ -160,6 +182,10 @@ export class JsonWindowReader implements WindowReader {
     const { start } = this.#parts
     this.#parts.append(part)
     this.#at += this.#parts.start - start // what was kept may have moved
+  }
+
+  keep(): void {
+    // push() has copied it: a window's text is searched for its end as it comes.
   }
 
   hasNext(): boolean {
