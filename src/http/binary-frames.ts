@@ -1,5 +1,5 @@
 import { BACKENDS } from '../core/backend.ts'
-import { readWindow } from '../core/window.ts'
+import { codec } from './codec.ts'
 import {
   decodeHead,
   encodeFrame,
@@ -78,7 +78,7 @@ function readNamed(name: FrameName, message: Uint8Array): ClientFrame {
       return readHello(message)
     case 'window': {
       const { sequence, deadlineMs } = decodeHead('window', message)
-      return { type: 'window', sequence, deadlineMs, fill: slot => readWindow(payload, slot) }
+      return { type: 'window', sequence, deadlineMs, fill: slot => codec.readWindow(payload, slot) }
     }
     case 'samples': {
       const { index } = decodeHead('samples', message)
