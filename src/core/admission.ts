@@ -51,7 +51,9 @@ export function roomForBulk(load: StreamLoad, expectsLive: boolean): number {
   const { inFlight, capacity, serviceMs, overheadMs, stalledMs } = load
   const slots = capacity * (expectsLive ? BULK_SHARE.beside : BULK_SHARE.alone)
   const inTime = Math.floor((BULK_AHEAD_MS - overheadMs - stalledMs) / serviceMs)
-  return Math.max(inFlight === 0 ? 1 : 0, Math.min(slots, inTime) - inFlight)
+  const most = Math.max(1, Math.min(slots, inTime))
+  if (!expectsLive && inFlight > most / 2) return 0
+  return Math.max(0, most - inFlight)
 }
 
 /** A first guess, ms per window, until the warm-up has measured it. */

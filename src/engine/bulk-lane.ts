@@ -8,15 +8,13 @@ export interface BulkSource {
    * Puts the next window into `stream.ring.nextSlot` and submits it. Called when there is room.
    * @returns whether there are windows left that could go now; else offer() brings the source back
    */
-  submitNext(stream: Stream): boolean
+  submitNext(stream: Stream, nowMs: number): boolean
 }
 
 /** Looked again so often while nothing is in flight that could make room, ms. */
 const RETRY_MS = 2
 /** So long at a time windows are let in, ms: live requests come in between. */
 const TURN_MS = 2
-/** Windows that are let in between two looks at how full the rings are. */
-const STEP_WINDOWS = 8
 /** For so long after a live window more of them are expected, ms. */
 const LIVE_MS = 1000
 /** After so long without any room, bulk gets ... */
@@ -34,7 +32,7 @@ export class BulkLane {
   readonly #streams: readonly Stream[]
   readonly #sources: BulkSource[] = []
   /** What each ring had published when the lane looked away: what has been published since is live. */
-  readonly #published: number[]
+  #published: number[]
   #liveMs = Number.NEGATIVE_INFINITY
   #retry: NodeJS.Timeout | undefined
   #lastRoomMs = 0
@@ -68,27 +66,14 @@ export class BulkLane {
     if (this.#pumping || this.#sources.length === 0) return
     this.#pumping = true
     try {
-      this.#letIn()
+      const nowMs = monotonicMs()
+      this.#lookForLive(nowMs)
+      const expectsLive = nowMs - this.#liveMs < LIVE_MS
+      this.#fill(nowMs, load => roomForBulk(load, expectsLive))
     } finally {
       this.#pumping = false
     }
     if (this.#sources.length > 0) this.#retry ??= setTimeout(() => this.#again(), RETRY_MS)
-  }
-
-  #letIn(): void {
-    const startedMs = monotonicMs()
-    this.#lookForLive(startedMs)
-    const expectsLive = startedMs - this.#liveMs < LIVE_MS
-    const roomOf = (load: StreamLoad) => roomForBulk(load, expectsLive)
-    for (let nowMs = startedMs; nowMs < startedMs + TURN_MS; nowMs = monotonicMs()) {
-      const stream = this.#leastLoaded(nowMs, roomOf)
-      if (stream === null) break
-      this.#submit(stream, Math.min(STEP_WINDOWS, roomOf(stream.load(nowMs))))
-      this.#lastRoomMs = nowMs
-      if (this.#sources.length === 0) break
-    }
-    // Not at the end of the turn: while sockets are read the workers could idle.
-    for (const { ring } of this.#streams) ring.wakeWorker()
   }
 
   #again(): void {
@@ -96,38 +81,53 @@ export class BulkLane {
     const nowMs = monotonicMs()
     if (nowMs - this.#lastRoomMs > STARVED_MS) {
       this.#lookForLive(nowMs)
-      const roomOf = ({ capacity, inFlight }: StreamLoad) => capacity - inFlight
-      const stream = this.#leastLoaded(nowMs, roomOf)
-      if (stream !== null) {
-        this.#submit(stream, Math.min(STARVED_WINDOWS, roomOf(stream.load(nowMs))))
-        this.#lastRoomMs = monotonicMs()
-      }
+      this.#fill(nowMs, ({ capacity, inFlight }) => Math.min(STARVED_WINDOWS, capacity - inFlight))
     }
     this.pump()
   }
 
-  /** Sources take turns, a window each. A bad window takes no slot. */
-  #submit(stream: Stream, count: number): void {
-    for (let left = count; left > 0 && this.#sources.length > 0; left--) {
-      const source = this.#sources.shift()!
-      if (source.submitNext(stream)) this.#sources.push(source)
+  /** Sources take turns, a window each. */
+  #fill(startedMs: number, roomOf: (load: StreamLoad) => number): void {
+    const rooms: Room[] = []
+    for (const stream of this.#streams) {
+      const windows = stream.ring.serving === null ? 0 : roomOf(stream.load(startedMs))
+      if (windows > 0) rooms.push({ stream, windows, until: stream.ring.inFlight + windows })
     }
-    this.#published[this.#streams.indexOf(stream)] = stream.ring.published
+    if (rooms.length === 0) return
+    this.#lastRoomMs = startedMs
+    let nowMs = startedMs
+    while (this.#sources.length > 0 && nowMs < startedMs + TURN_MS) {
+      const room = rooms.reduce((most, room) => (leftOf(room) > leftOf(most) ? room : most))
+      if (leftOf(room) === 0) break
+      const source = this.#sources.shift()!
+      if (source.submitNext(room.stream, nowMs)) this.#sources.push(source)
+      // A worker takes some windows' time to wake: it comes to half of them when the others are there.
+      if (leftOf(room) === room.windows >> 1) room.stream.ring.wakeWorker()
+      nowMs = monotonicMs()
+    }
+    for (const { stream } of rooms) stream.ring.wakeWorker()
+    this.#lookAway()
   }
 
   #lookForLive(nowMs: number): void {
-    this.#streams.forEach(({ ring }, index) => {
-      if (ring.published !== this.#published[index]) this.#liveMs = nowMs
-      this.#published[index] = ring.published
-    })
+    const before = this.#published
+    this.#lookAway()
+    if (this.#published.some((published, index) => published !== before[index])) this.#liveMs = nowMs
   }
 
-  #leastLoaded(nowMs: number, roomOf: (load: StreamLoad) => number): Stream | null {
-    let best: Stream | null = null
-    for (const stream of this.#streams) {
-      if (stream.ring.serving === null || roomOf(stream.load(nowMs)) < 1) continue
-      if (best === null || stream.ring.inFlight < best.ring.inFlight) best = stream
-    }
-    return best
+  #lookAway(): void {
+    this.#published = this.#streams.map(({ ring }) => ring.published)
   }
+}
+
+/** What bulk may put into a ring in one turn. */
+interface Room {
+  readonly stream: Stream
+  readonly windows: number
+  /** So many are in flight when it is full. */
+  readonly until: number
+}
+
+function leftOf({ stream, until }: Room): number {
+  return until - stream.ring.inFlight
 }

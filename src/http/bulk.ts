@@ -106,7 +106,7 @@ export class BulkUpload implements BulkSource {
     this.#goOn()
   }
 
-  submitNext(stream: Stream): boolean {
+  submitNext(stream: Stream, nowMs: number): boolean {
     const { engine, maxDeadlineMs } = this.#context
     if (engine.draining) this.drain()
     else if (engine.unloaded) this.#giveUp('model_unavailable', 'The model was unloaded')
@@ -118,12 +118,11 @@ export class BulkUpload implements BulkSource {
     const index = this.#count++
     const fault = this.#reader.takeInto(stream.ring.nextSlot!)
     if (fault === null) {
-      const arrivedMs = monotonicMs()
-      const deadlineMs = Math.min(this.#owner.deadlineMs, arrivedMs + maxDeadlineMs)
+      const deadlineMs = Math.min(this.#owner.deadlineMs, nowMs + maxDeadlineMs)
       const window = this.#idle.pop() ?? this.#anotherWindow()
       window.index = index
-      window.inFlight = engine.submit(stream, { arrivedMs, deadlineMs }, window)
-      this.#submittedMs = arrivedMs
+      window.inFlight = engine.submit(stream, { arrivedMs: nowMs, deadlineMs }, window)
+      this.#submittedMs = nowMs
     } else this.#fail(index, 'invalid_window', fault)
     if (this.#reader.hasNext()) return true
     this.#goOn()
