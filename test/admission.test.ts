@@ -123,27 +123,30 @@ describe('ServiceEstimate', () => {
 })
 
 describe('roomForBulk()', () => {
-  test.each([
-    ['three quarters', 'beside', true, 16],
-    ['half', 'without', false, 32],
-  ])('leaves %s of the slots to live windows %s live traffic', (_, __, expectsLive, share) => {
-    for (const inFlight of [0, 1, share - 1, share, 64]) {
-      const load = loadOf({ inFlight, serviceMs: 0.1 })
-      expect(roomForBulk(load, expectsLive)).toBe(Math.max(0, share - inFlight))
-    }
+  test('leaves three quarters of the slots to live windows beside live traffic', () => {
+    const room = (inFlight: number) => roomForBulk(loadOf({ inFlight, serviceMs: 0.1 }), true)
+    expect([0, 1, 15, 16, 64].map(room)).toEqual([16, 15, 1, 0, 0])
+  })
+
+  test('leaves half of them without live traffic, and waits until half of the others are free', () => {
+    const room = (inFlight: number) => roomForBulk(loadOf({ inFlight, serviceMs: 0.1 }), false)
+    expect([0, 1, 16, 17, 32, 64].map(room)).toEqual([32, 31, 16, 0, 0, 0])
   })
 
   test('ends where a live window behind it would wait for more than 10 ms, whatever for', () => {
-    expect(roomForBulk(loadOf({ inFlight: 3, serviceMs: 2 }), false)).toBe(2)
-    expect(roomForBulk(loadOf({ inFlight: 3, serviceMs: 2.1 }), false)).toBe(1)
-    for (const slow of [{ overheadMs: 1 }, { stalledMs: 1 }]) {
-      expect(roomForBulk(loadOf({ inFlight: 3, serviceMs: 2, ...slow }), false)).toBe(1)
-    }
-    expect(roomForBulk(loadOf({ inFlight: 3, serviceMs: 2, stalledMs: 1000 }), false)).toBe(0)
+    const room = (load: Partial<StreamLoad>) =>
+      roomForBulk(loadOf({ inFlight: 2, serviceMs: 2, ...load }), true)
+    expect(room({})).toBe(3)
+    expect(room({ serviceMs: 2.1 })).toBe(2)
+    expect(room({ overheadMs: 1 })).toBe(2)
+    expect(room({ stalledMs: 1 })).toBe(2)
+    expect(room({ stalledMs: 1000 })).toBe(0)
   })
 
   test('lets one window into an idle ring, however slow the stream is', () => {
-    for (const load of loads()) expect(roomForBulk({ ...load, inFlight: 0 }, true)).toBeGreaterThanOrEqual(1)
+    for (const load of loads()) {
+      expect(roomForBulk({ ...load, inFlight: 0 }, true)).toBeGreaterThanOrEqual(1)
+    }
   })
 })
 

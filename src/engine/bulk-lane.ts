@@ -91,7 +91,7 @@ export class BulkLane {
     const rooms: Room[] = []
     for (const stream of this.#streams) {
       const windows = stream.ring.serving === null ? 0 : roomOf(stream.load(startedMs))
-      if (windows > 0) rooms.push({ stream, windows, until: stream.ring.inFlight + windows })
+      if (windows > 0) rooms.push({ stream, until: stream.ring.inFlight + windows })
     }
     if (rooms.length === 0) return
     this.#lastRoomMs = startedMs
@@ -101,10 +101,9 @@ export class BulkLane {
       if (leftOf(room) === 0) break
       const source = this.#sources.shift()!
       if (source.submitNext(room.stream, nowMs)) this.#sources.push(source)
-      // A worker takes some windows' time to wake: it comes to half of them when the others are there.
-      if (leftOf(room) === room.windows >> 1) room.stream.ring.wakeWorker()
       nowMs = monotonicMs()
     }
+    // Not at the end of the turn: the workers would idle while the other sockets are read.
     for (const { stream } of rooms) stream.ring.wakeWorker()
     this.#lookAway()
   }
@@ -123,7 +122,6 @@ export class BulkLane {
 /** What bulk may put into a ring in one turn. */
 interface Room {
   readonly stream: Stream
-  readonly windows: number
   /** So many are in flight when it is full. */
   readonly until: number
 }
