@@ -27,7 +27,7 @@ export interface WindowReader {
 const READ_BYTES = 512 * 1024
 /** Memory of uploads that have ended, for those that come: to allocate it anew for each keeps the collector busy. */
 const spare: Buffer[] = []
-const MAX_SPARE = 8
+const MAX_SPARE = 16
 const NOTHING = Buffer.alloc(0)
 
 /**
