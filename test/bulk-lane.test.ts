@@ -1,4 +1,4 @@
-import { expect, onTestFinished, test, vi } from 'vitest'
+import { afterEach, beforeEach, expect, onTestFinished, test, vi } from 'vitest'
 import { Ring } from '../src/core/ring.ts'
 import { BulkLane, type BulkSource } from '../src/engine/bulk-lane.ts'
 import { Stream } from '../src/engine/stream.ts'
@@ -6,9 +6,11 @@ import { MOTIF_COUNT } from './windows.ts'
 
 const CAPACITY = 64
 
+// A turn of the lane is bounded in time.
+beforeEach(() => void vi.useFakeTimers({ toFake: ['hrtime'] }))
+afterEach(() => void vi.useRealTimers())
+
 test('a lane fills half of a ring where nobody is live, and a quarter for a second after a live window', () => {
-  vi.useFakeTimers({ toFake: ['hrtime'] })
-  onTestFinished(() => void vi.useRealTimers())
   const { lane, stream, end } = laneOf()
   lane.offer(sourceOf(1000))
   expect(stream.ring.inFlight).toBe(CAPACITY / 2)
