@@ -19,7 +19,7 @@ describe('refusal()', () => {
     const load = loadOf({ inFlight: 18, serviceMs: 2, overheadMs: 2 })
     expect(refusal(load, 40)).toBeNull()
     expect(refusal(load, 39)).toEqual({ reason: 'wait_too_long', retryAfterMs: 1 })
-    expect(refusal({ ...load, inFlight: 19 }, 40)).toEqual({ reason: 'wait_too_long', retryAfterMs: 2 })
+    expect(refusal({ ...load, ahead: 19 }, 40)).toEqual({ reason: 'wait_too_long', retryAfterMs: 2 })
   })
 
   test('of a full ring comes even if there were time enough, and asks for one service time', () => {
@@ -29,7 +29,14 @@ describe('refusal()', () => {
   })
 
   test('never comes from an idle stream, however bad its estimate', () => {
-    for (const load of loads()) expect(refusal({ ...load, inFlight: 0 }, 0.001)).toBeNull()
+    for (const load of loads()) expect(refusal({ ...load, inFlight: 0, ahead: 0 }, 0.001)).toBeNull()
+  })
+
+  test('does not come for windows that the worker has completed, though they still have their slots', () => {
+    const load = loadOf({ inFlight: 60, ahead: 2, serviceMs: 2 })
+    expect(predictedWaitMs(load)).toBe(6)
+    expect(refusal(load, 6)).toBeNull()
+    expect(refusal({ ...load, ahead: 0, stalledMs: 100 }, 6)).toBeNull()
   })
 
   test('always comes from a full ring, with a time to wait', () => {
@@ -145,13 +152,14 @@ describe('roomForBulk()', () => {
 
   test('lets one window into an idle ring, however slow the stream is', () => {
     for (const load of loads()) {
-      expect(roomForBulk({ ...load, inFlight: 0 }, true)).toBeGreaterThanOrEqual(1)
+      expect(roomForBulk({ ...load, inFlight: 0, ahead: 0 }, true)).toBeGreaterThanOrEqual(1)
     }
   })
 })
 
 function loadOf(load: Partial<StreamLoad>): StreamLoad {
-  return { inFlight: 0, capacity: 64, serviceMs: 1, overheadMs: 0, stalledMs: 0, ...load }
+  const { inFlight = 0 } = load
+  return { inFlight, ahead: inFlight, capacity: 64, serviceMs: 1, overheadMs: 0, stalledMs: 0, ...load }
 }
 
 /** Loads of all sizes. Every time is a multiple of 0.25 ms, so that sums of them are exact. */

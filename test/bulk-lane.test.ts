@@ -80,7 +80,7 @@ function laneOf({ streams: count } = { streams: 1 }) {
     new Ring(stream.ring.buffer, MOTIF_COUNT).setServing('stub')
     vi.spyOn(stream, 'load').mockImplementation(() => {
       const { inFlight, capacity } = stream.ring
-      return { inFlight, capacity, serviceMs: 0.1, overheadMs: 0, stalledMs: 0 }
+      return { inFlight, ahead: inFlight, capacity, serviceMs: 0.1, overheadMs: 0, stalledMs: 0 }
     })
     return stream
   })
