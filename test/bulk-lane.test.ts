@@ -112,5 +112,5 @@ function sourceOf(windows: number) {
 }
 
 function publish(stream: Stream): void {
-  stream.publish(0, Number.POSITIVE_INFINITY, { settle: () => {} })
+  stream.publish({ arrivedMs: 0, deadlineMs: Number.POSITIVE_INFINITY }, { settle: () => {} })
 }
