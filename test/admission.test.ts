@@ -105,6 +105,14 @@ describe('ServiceEstimate', () => {
     expect(estimate.overheadMs).toBeGreaterThan(9)
   })
 
+  test.each([0, -1e-4])('recovers from windows that seemed to take %d ms', busyMs => {
+    const estimate = new ServiceEstimate()
+    for (let n = 0; n < 100_000; n++) estimate.update({ count: 1, busyMs, latencyMs: 0, position: 1 })
+    expect(estimate.serviceMs).toBeGreaterThan(0)
+    for (let n = 0; n < 1000; n++) estimate.update({ count: 1, busyMs: 2, latencyMs: 2, position: 1 })
+    expect(estimate.serviceMs).toBeCloseTo(2, 2)
+  })
+
   test.each([1, 4, 15])('a batch of 16 measured in two parts, %d first, teaches about the same', first => {
     const whole = new ServiceEstimate()
     const parts = new ServiceEstimate()

@@ -61,6 +61,8 @@ export function roomForBulk(load: StreamLoad, expectsLive: boolean): number {
 const INITIAL_SERVICE_MS = 1
 /** How much one window moves the estimates. */
 const WEIGHT = 0.02
+/** Results that are ready together took no time but the first, and times are rounded: the estimate must not reach 0. */
+const SHORTEST_SERVICE_MS = 0.001
 /** A batch is measured in one piece or in parts; more than this is a stall, and must not close the door. */
 const LARGEST_STEP = 32
 
@@ -84,7 +86,7 @@ export class ServiceEstimate {
     const weight = 1 - (1 - WEIGHT) ** count
     const largestServiceMs = LARGEST_STEP * this.serviceMs
     const largestOverheadMs = LARGEST_STEP * (this.serviceMs + this.overheadMs)
-    const serviceMs = Math.min(busyMs / count, largestServiceMs)
+    const serviceMs = Math.min(Math.max(SHORTEST_SERVICE_MS, busyMs / count), largestServiceMs)
     this.serviceMs += weight * (serviceMs - this.serviceMs)
     const overheadMs = Math.min(Math.max(0, latencyMs - position * this.serviceMs), largestOverheadMs)
     this.overheadMs += weight * (overheadMs - this.overheadMs)
