@@ -32,6 +32,20 @@ const ARROWS: readonly [place: string, mayImport: readonly string[]][] = [
   ],
   ['native/', ['src/project.ts']],
   ['bench/', ['src/project.ts', 'src/http/frame.ts', 'client/']],
+  // Measures the parts below the front door one by one.
+  [
+    'bench/device/',
+    [
+      'bench/',
+      'src/engine/',
+      'src/core/',
+      'src/clock.ts',
+      'src/config.ts',
+      'src/model.ts',
+      'src/project.ts',
+      'native/',
+    ],
+  ],
   // Runs in browsers too: of the server it knows the bytes on the wire, and nothing else.
   ['client/', ['src/http/frame.ts', 'src/http/stream-words.ts', 'src/core/window.ts', 'src/core/backend.ts']],
 ]
@@ -42,7 +56,7 @@ const PACKAGES: Record<string, string | string[]> = {
   'uWebSockets.js': ['src/http/', 'src/doctor/probes.ts'],
   negotiator: 'src/http/accept.ts',
   piscina: 'src/engine/pool.ts',
-  'onnxruntime-node': ['workers/backends/onnx.ts', 'src/doctor/probes.ts'],
+  'onnxruntime-node': ['workers/backends/onnx.ts', 'src/doctor/probes.ts', 'bench/device/onnx-loop.ts'],
   'prom-client': 'src/metrics.ts',
   'protobufjs/light.js': 'src/hef/schema.ts',
   'hash-wasm': 'src/hef/container.ts',
