@@ -55,9 +55,11 @@ async function measure(suite: SuiteName, options: Options, environment: Environm
     if (svg !== null) writeDrawings(svg, drawingsOf(suite, section))
     return section.rows.every(({ wrong }) => wrong === 0)
   } catch (error) {
-    if (!(error instanceof NotHere)) throw error
+    // What other suites find is not lost for it.
+    const { message, code, stack } = error as NodeJS.ErrnoException
+    const isExpected = error instanceof NotHere || code !== undefined
     progress('')
-    console.error(`! ${suite} was not measured: ${error.message}\n`)
+    console.error(`! ${suite} was not measured: ${isExpected ? message : stack}\n`)
     return false
   }
 }

@@ -72,6 +72,8 @@ export const CODEC: Target = {
 export const SOFT: Target = {
   output: join(BUILD_FOLDER, 'libhailort.so'),
   sources: sourcesIn(join(NATIVE_FOLDER, 'soft')),
+  // For its portable loops. What comparing a NaN would raise is nobody's concern, and keeps compilers from vectors.
+  flags: ['-O3', '-fno-trapping-math'],
   linkFlags: ['-shared', '-Wl,-soname,libhailort.so.4.23.0'],
 }
 

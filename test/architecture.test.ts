@@ -42,6 +42,20 @@ const ARROWS: readonly [place: string, mayImport: readonly string[]][] = [
   ['bench/micro/', ['bench/contenders/', 'src/']],
   ['bench/suites/programs/', ['bench/', 'src/']],
   ['bench/report/', ['src/project.ts']],
+  // Measures the parts below the front door one by one.
+  [
+    'bench/device/',
+    [
+      'bench/',
+      'src/engine/',
+      'src/core/',
+      'src/clock.ts',
+      'src/config.ts',
+      'src/model.ts',
+      'src/project.ts',
+      'native/',
+    ],
+  ],
   // Runs in browsers too: of the server it knows the bytes on the wire, and nothing else.
   ['client/', ['src/http/frame.ts', 'src/http/stream-words.ts', 'src/core/window.ts', 'src/core/backend.ts']],
 ]
@@ -57,6 +71,7 @@ const PACKAGES: Record<string, string | string[]> = {
     'workers/backends/onnx.ts',
     'src/doctor/probes.ts',
     'bench/contenders/',
+    'bench/device/onnx-loop.ts',
     'bench/suites/programs/model-only.ts',
   ],
   'prom-client': ['src/metrics.ts', 'src/tally.ts'],

@@ -17,10 +17,11 @@ constexpr uint32_t kMostLength = 1 << 16;
 constexpr uint32_t kMostTaps = 256;
 constexpr uint64_t kMostActivations = 1 << 26;
 
-// Beyond this an accumulator times a float32 is no longer exact in double; see kernels.h.
+// What the kernels rely on, see Product.
 constexpr int64_t kLargestAccumulator = int64_t{1} << 29;
+constexpr double kLargestProduct = 1 << 30;
 
-size_t Padded(size_t channels) { return (channels + kLanes - 1) / kLanes * kLanes; }
+size_t RoundUp(size_t value, size_t step) { return (value + step - 1) / step * step; }
 
 /// Takes little-endian values from the payload's front. After the first failure everything is 0.
 class Payload {
@@ -67,6 +68,11 @@ class Payload {
 bool IsScale(float scale) { return std::isfinite(scale) && scale > 0; }
 bool IsMultiplier(double multiplier) { return std::isfinite(multiplier) && std::fabs(multiplier) < 1e6; }
 
+/// What the bytes of an addition are multiplied with. Sums of such products are exact in double: from 2^-35 to 2^18.
+bool IsRatio(double multiplier) {
+  return multiplier == static_cast<float>(multiplier) && multiplier >= 0x1p-12 && multiplier < 0x1p8;
+}
+
 uint8_t QuantiseByte(double value) { return static_cast<uint8_t>(std::clamp(value, 0.0, 255.0)); }
 
 }  // namespace
@@ -102,7 +108,7 @@ bool Network::Read(const std::string& mapping, const Kernels& kernels) {
     if (tensor.channels == 0 || tensor.channels > kMostChannels || tensor.length == 0 || tensor.length > kMostLength)
       return false;
     if (tensor.zero_point < 0 || tensor.zero_point > 255 || !IsScale(tensor.scale)) return false;
-    tensor.row = Padded(tensor.channels);
+    tensor.row = RoundUp(tensor.channels, kLanes);
     tensors_.push_back(tensor);
   }
   for (uint32_t i = 0; i < output_count; i++) {
@@ -167,24 +173,31 @@ bool Network::Read(const std::string& mapping, const Kernels& kernels) {
         if (weights.size() != size_t{output.channels} * input.channels * layer.taps || channel_count != output.channels)
           return false;
 
+        const size_t channels = RoundUp(input.channels, kernels.channel_step);
+        if (!is_float) patch_values_ = std::max(patch_values_, kernels.patches * layer.taps * channels);
+        layer.weights.resize(is_float ? weights.size() : output.row * layer.taps * channels * kernels.weight_bytes);
         layer.bias.resize(output.row);
         layer.multiplier.resize(output.row);
-        layer.weights.resize(output.row * layer.taps * input.row);
         for (size_t out = 0; out < output.channels; out++) {
           if (!IsMultiplier(multiplier[out])) return false;
-          layer.bias[out] = bias[out];
           layer.multiplier[out] = multiplier[out];
-          int64_t largest = std::llabs(int64_t{bias[out]});
+          int64_t sum = 0, largest = std::llabs(int64_t{bias[out]});
           for (size_t in = 0; in < input.channels; in++) {
             for (size_t tap = 0; tap < layer.taps; tap++) {
-              const int16_t weight = weights[(out * input.channels + in) * layer.taps + tap];
+              const size_t from = (out * input.channels + in) * layer.taps + tap;
+              const int16_t weight = weights[from];
               const size_t interleave = kernels.interleave;
-              const size_t group = (out / kLanes * layer.taps + tap) * (input.row / interleave) + in / interleave;
-              layer.weights[(group * kLanes + out % kLanes) * interleave + in % interleave] = weight;
+              const size_t group = (out / kernels.lanes * layer.taps + tap) * (channels / interleave) + in / interleave;
+              const size_t to = (group * kernels.lanes + out % kernels.lanes) * interleave + in % interleave;
+              if (is_float) layer.weights[from] = static_cast<uint8_t>(weight);
+              else std::memcpy(&layer.weights[to * kernels.weight_bytes], &weight, kernels.weight_bytes);
+              sum += weight;
               largest += std::abs(weight) * 255;
             }
           }
           if (largest >= kLargestAccumulator) return false;
+          if (!is_float && static_cast<double>(largest) * std::fabs(multiplier[out]) >= kLargestProduct) return false;
+          layer.bias[out] = static_cast<int32_t>(bias[out] - sum * input.zero_point);
         }
 
         const int64_t last_read = int64_t{output.length - 1} * layer.stride + reach - layer.pad_left;
@@ -197,6 +210,7 @@ bool Network::Read(const std::string& mapping, const Kernels& kernels) {
         const Tensor& other = tensors_[layer.input_b];
         if (other.is_float || other.channels != input.channels || other.length != input.length) return false;
         if (output.channels != input.channels || output.length != input.length) return false;
+        if (!IsRatio(layer.multiplier_a) || !IsRatio(layer.multiplier_b)) return false;
         break;
       }
       case Operation::kAveragePool:
@@ -250,77 +264,116 @@ void Network::LayOut() {
   }
 }
 
-// The zeros of the padding are written here once: no layer writes outside its channels' rows.
+// The padding in time is written here once: no layer writes outside its output's own rows.
 Network::Scratch Network::MakeScratch() const {
-  return {std::vector<int16_t>(activations_), std::vector<float>(floats_)};
+  Scratch scratch{std::vector<uint8_t>(activations_), std::vector<int16_t>(patch_values_), std::vector<float>(floats_)};
+  for (const Tensor& tensor : tensors_) {
+    if (tensor.is_float) continue;
+    const size_t rows = tensor.rows_ahead + tensor.length + tensor.rows_after;
+    std::memset(&scratch.activations[tensor.offset], tensor.zero_point, rows * tensor.row);
+  }
+  return scratch;
+}
+
+uint8_t* Network::FirstRow(uint32_t tensor, Scratch* scratch) const {
+  return &scratch->activations[tensors_[tensor].offset + tensors_[tensor].rows_ahead * tensors_[tensor].row];
 }
 
 void Network::Run(const uint8_t* input, uint8_t* const* outputs, Scratch* scratch) const {
-  int16_t* const activations = scratch->activations.data();
-  const auto first_row = [&](const Tensor& tensor) {
-    return activations + tensor.offset + tensor.rows_ahead * tensor.row;
-  };
-
-  ReadInput(input, first_row(tensors_[input_tensor_]));
+  ReadInput(input, FirstRow(input_tensor_, scratch));
   for (const NetworkLayer& layer : layers_) {
-    const Tensor& a = tensors_[layer.input_a];
-    const Tensor& y = tensors_[layer.output];
-    const int32_t low = layer.relu ? 0 : -y.zero_point;
-    const int32_t high = 255 - y.zero_point;
     if (layer.operation == Operation::kAddition) {
-      const Tensor& b = tensors_[layer.input_b];
-      kernels_->add({first_row(a), first_row(b), layer.multiplier_a, layer.multiplier_b, low, high, first_row(y),
-                     y.length * y.row});
+      Add(layer, scratch);
     } else if (layer.operation == Operation::kAveragePool) {
-      for (size_t channel = 0; channel < a.channels; channel++) {
-        int32_t sum = 0;
-        for (size_t t = 0; t < a.length; t++) sum += first_row(a)[t * a.row + channel];
-        const double mean = std::floor(sum * layer.multiplier_a + 0.5);
-        first_row(y)[channel] = static_cast<int16_t>(std::clamp<double>(mean, low, high));
-      }
-    } else if (y.is_float) {
-      // So few values that the portable order of the sum is as good as any: integers have only one result.
-      for (size_t out = 0; out < y.channels; out++) {
-        int32_t sum = layer.bias[out];
-        const size_t interleave = kernels_->interleave;
-        for (size_t in = 0; in < a.channels; in++) {
-          const size_t group = out / kLanes * (a.row / interleave) + in / interleave;
-          sum += first_row(a)[in] * layer.weights[(group * kLanes + out % kLanes) * interleave + in % interleave];
-        }
-        scratch->floats[y.offset + out] = static_cast<float>(sum * layer.multiplier[out]);
-      }
+      Pool(layer, scratch);
+    } else if (tensors_[layer.output].is_float) {
+      MultiplyToFloat(layer, scratch);
     } else {
-      Convolution task;
-      task.input = first_row(a) - layer.pad_left * a.row;
-      task.input_row = a.row;
-      task.stride = layer.stride;
-      task.dilation = layer.dilation;
-      task.taps = layer.taps;
-      task.channels = static_cast<uint32_t>(a.row);
-      task.weights = layer.weights.data();
-      task.bias = layer.bias.data();
-      task.multiplier = layer.multiplier.data();
-      task.low = low;
-      task.high = high;
-      task.output = first_row(y);
-      task.output_row = y.row;
-      task.length = y.length;
-      kernels_->convolve(task);
+      Convolve(layer, scratch);
     }
   }
   for (size_t i = 0; i < outputs_.size(); i++) WriteOutput(i, *scratch, outputs[i]);
 }
 
-void Network::ReadInput(const uint8_t* input, int16_t* rows) const {
+void Network::ReadInput(const uint8_t* input, uint8_t* rows) const {
   const Tensor& tensor = tensors_[input_tensor_];
   const bool is_nhcw = input_layer_.hardware_order == kOrderNhcw;
   const size_t time_step = is_nhcw ? 1 : input_layer_.hardware_shape.features;
   const size_t channel_step = is_nhcw ? input_layer_.hardware_shape.width : 1;
   for (size_t t = 0; t < tensor.length; t++) {
     for (size_t channel = 0; channel < tensor.channels; channel++) {
-      rows[t * tensor.row + channel] =
-          static_cast<int16_t>(input[t * time_step + channel * channel_step] - tensor.zero_point);
+      rows[t * tensor.row + channel] = input[t * time_step + channel * channel_step];
     }
+  }
+}
+
+void Network::Convolve(const NetworkLayer& layer, Scratch* scratch) const {
+  const Tensor& input = tensors_[layer.input_a];
+  const Tensor& output = tensors_[layer.output];
+  Convolution task;
+  task.input = FirstRow(layer.input_a, scratch) - layer.pad_left * input.row;
+  task.input_row = input.row;
+  task.stride = layer.stride;
+  task.dilation = layer.dilation;
+  task.taps = layer.taps;
+  task.channels = RoundUp(input.channels, kernels_->channel_step);
+  task.weights = layer.weights.data();
+  task.bias = layer.bias.data();
+  task.multiplier = layer.multiplier.data();
+  task.zero_point = output.zero_point;
+  task.low = layer.relu ? output.zero_point : 0;
+  task.output = FirstRow(layer.output, scratch);
+  task.output_row = output.row;
+  task.length = output.length;
+  task.patches = scratch->patches.data();
+  kernels_->convolve(task);
+}
+
+void Network::Add(const NetworkLayer& layer, Scratch* scratch) const {
+  const Tensor& output = tensors_[layer.output];
+  Addition task;
+  task.a = FirstRow(layer.input_a, scratch);
+  task.b = FirstRow(layer.input_b, scratch);
+  task.multiplier_a = layer.multiplier_a;
+  task.multiplier_b = layer.multiplier_b;
+  task.offset = 0.5 - tensors_[layer.input_a].zero_point * layer.multiplier_a -
+                tensors_[layer.input_b].zero_point * layer.multiplier_b;
+  task.zero_point = output.zero_point;
+  task.low = layer.relu ? output.zero_point : 0;
+  task.output = FirstRow(layer.output, scratch);
+  task.count = output.length * output.row;
+  kernels_->add(task);
+}
+
+void Network::Pool(const NetworkLayer& layer, Scratch* scratch) const {
+  const Tensor& input = tensors_[layer.input_a];
+  const Tensor& output = tensors_[layer.output];
+  const int32_t low = layer.relu ? output.zero_point : 0;
+  for (size_t block = 0; block < input.row; block += kLanes) {
+    const uint8_t* const from = FirstRow(layer.input_a, scratch) + block;
+    int32_t sums[kLanes] = {};
+    for (size_t t = 0; t < input.length; t++) {
+      for (size_t lane = 0; lane < kLanes; lane++) sums[lane] += from[t * input.row + lane];
+    }
+    uint8_t* const to = FirstRow(layer.output, scratch) + block;
+    for (size_t lane = 0; lane < kLanes; lane++) {
+      const double sum = sums[lane] - input.zero_point * static_cast<int32_t>(input.length);
+      to[lane] = static_cast<uint8_t>(
+          std::clamp<double>(std::floor(sum * layer.multiplier_a + 0.5) + output.zero_point, low, 255));
+    }
+  }
+}
+
+/// So few values that the plainest loop is good enough: integers have only one sum.
+void Network::MultiplyToFloat(const NetworkLayer& layer, Scratch* scratch) const {
+  const Tensor& input = tensors_[layer.input_a];
+  const Tensor& output = tensors_[layer.output];
+  const uint8_t* const values = FirstRow(layer.input_a, scratch);
+  const auto* weights = reinterpret_cast<const int8_t*>(layer.weights.data());
+  for (size_t out = 0; out < output.channels; out++, weights += input.channels) {
+    int32_t sum = layer.bias[out];
+    for (size_t in = 0; in < input.channels; in++) sum += values[in] * weights[in];
+    scratch->floats[output.offset + out] = static_cast<float>(sum * layer.multiplier[out]);
   }
 }
 
@@ -333,8 +386,7 @@ void Network::WriteOutput(size_t index, const Scratch& scratch, uint8_t* bytes) 
       const double value = scratch.floats[tensor.offset + channel];
       bytes[channel] = QuantiseByte(std::floor(value / output.scale + 0.5) + output.zero_point);
     } else {
-      bytes[channel] = static_cast<uint8_t>(
-          scratch.activations[tensor.offset + tensor.rows_ahead * tensor.row + channel] + tensor.zero_point);
+      bytes[channel] = scratch.activations[tensor.offset + tensor.rows_ahead * tensor.row + channel];
     }
   }
 }

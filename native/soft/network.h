@@ -15,10 +15,10 @@ struct Tensor {
   uint32_t channels, length;
   int32_t zero_point;
   float scale;
-  size_t row;         // int16 per time step: the channels, padded
-  size_t rows_ahead;  // rows of zeros before time 0, for the convolutions that read there
+  size_t row;         // bytes per time step: the channels, padded
+  size_t rows_ahead;  // rows of zero points before time 0, for the convolutions that read there
   size_t rows_after;
-  size_t offset;  // in int16, of the first row, a padding one
+  size_t offset;  // of the first row, a padding one
   bool is_float;
 };
 
@@ -36,9 +36,9 @@ struct NetworkLayer {
   bool relu;
   uint32_t taps, stride, dilation, pad_left;
   double multiplier_a, multiplier_b;
-  std::vector<int16_t> weights;  // as the kernels want them
-  std::vector<int32_t> bias;     // padded to kLanes
-  std::vector<double> multiplier;
+  std::vector<uint8_t> weights;    // as the kernels want them; with a float output int8[output][input]
+  std::vector<int32_t> bias;       // less what the input's zero point adds; padded to kLanes
+  std::vector<double> multiplier;  // padded to kLanes
 };
 
 /// Immutable, so every configured network group of a HEF runs the same one. Scratch is per caller.
@@ -46,7 +46,8 @@ class Network {
  public:
   /// A copy of everything that a run writes.
   struct Scratch {
-    std::vector<int16_t> activations;
+    std::vector<uint8_t> activations;
+    std::vector<int16_t> patches;  // the kernels' own
     std::vector<float> floats;
   };
 
@@ -70,7 +71,13 @@ class Network {
   bool Read(const std::string& mapping, const Kernels& kernels);
   bool Bind(const HefNetworkGroup& group);
   void LayOut();
-  void ReadInput(const uint8_t* input, int16_t* rows) const;
+  void ReadInput(const uint8_t* input, uint8_t* rows) const;
+  void Convolve(const NetworkLayer& layer, Scratch* scratch) const;
+  void Add(const NetworkLayer& layer, Scratch* scratch) const;
+  void Pool(const NetworkLayer& layer, Scratch* scratch) const;
+  void MultiplyToFloat(const NetworkLayer& layer, Scratch* scratch) const;
+  /// The row of time 0.
+  uint8_t* FirstRow(uint32_t tensor, Scratch* scratch) const;
   void WriteOutput(size_t index, const Scratch& scratch, uint8_t* bytes) const;
 
   const Kernels* kernels_ = nullptr;
@@ -80,7 +87,7 @@ class Network {
   std::vector<size_t> output_bytes_;
   uint32_t input_tensor_ = 0;
   Layer input_layer_{};
-  size_t activations_ = 0, floats_ = 0;
+  size_t activations_ = 0, patch_values_ = 0, floats_ = 0;
 };
 
 }  // namespace soft
