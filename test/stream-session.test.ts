@@ -208,7 +208,7 @@ function sessionOn(streamCount: number) {
     engine: {
       draining: false,
       admit: () => streams[admitted++ % streamCount]!,
-      submit: (stream, { arrivedMs, deadlineMs }, waiter) => stream.publish(arrivedMs, deadlineMs, waiter),
+      submit: (stream, times, waiter) => stream.publish(times, waiter),
     },
     backend: 'stub',
     modelSha256: 'stub',

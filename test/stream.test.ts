@@ -163,8 +163,8 @@ test('a waiter may publish the next window while it is told its outcome', () => 
 test('the observer is told how long a window took since it arrived, and shown the slot if it is finished', () => {
   const { stream, observer, run } = streamOf(2)
   const arrivedMs = monotonicMs() - 25
-  stream.publish(arrivedMs, Infinity, { settle() {} })
-  stream.publish(arrivedMs, 0, { settle() {} })
+  stream.publish({ arrivedMs, deadlineMs: Infinity }, { settle() {} })
+  stream.publish({ arrivedMs, deadlineMs: 0 }, { settle() {} })
   run(0)
   stream.settleCompleted()
   stream.expire(arrivedMs + 30)
@@ -258,7 +258,7 @@ function publish(
   { deadlineMs = Infinity, settle = () => {} }: { deadlineMs?: number; settle?: Waiter['settle'] } = {},
 ): InFlight {
   stream.ring.nextSlot!.input.set(window)
-  return stream.publish(monotonicMs(), deadlineMs, { settle })
+  return stream.publish({ arrivedMs: monotonicMs(), deadlineMs }, { settle })
 }
 
 /** A waiter's settle() that notes the outcomes it is told. */

@@ -21,18 +21,14 @@ bool Arguments(napi_env env, napi_callback_info info, std::array<napi_value, kCo
   return napi_get_cb_info(env, info, &count, arguments->data(), nullptr, nullptr) == napi_ok && count >= kCount;
 }
 
-/// The bytes of a Uint8Array or an ArrayBuffer; for the length of the call.
+/// A Uint8Array; for the length of the call.
 bool BytesOf(napi_env env, napi_value value, std::string_view* bytes) {
   napi_typedarray_type type;
   size_t length;
   void* data;
-  if (napi_get_typedarray_info(env, value, &type, &length, &data, nullptr, nullptr) == napi_ok) {
-    if (type != napi_uint8_array) return false;
-  } else if (napi_get_arraybuffer_info(env, value, &data, &length) != napi_ok) {
-    return false;
-  }
+  if (napi_get_typedarray_info(env, value, &type, &length, &data, nullptr, nullptr) != napi_ok) return false;
   *bytes = {static_cast<const char*>(data), length};
-  return true;
+  return type == napi_uint8_array;
 }
 
 /// A Float32Array; for the length of the call.
@@ -66,7 +62,7 @@ napi_value CopyWindow(napi_env env, napi_callback_info info) {
   std::string_view bytes;
   float* window;
   if (!Arguments(env, info, &arguments) || !BytesOf(env, arguments[0], &bytes) || !WindowOf(env, arguments[1], &window))
-    return Refuse(env, "copyWindow() takes bytes and a Float32Array of 900");
+    return Refuse(env, "copyWindow() takes a Uint8Array and a Float32Array of 900");
   return Boolean(env, bytes.size() == codec::kWindowBytes && codec::CopyWindow(bytes.data(), window));
 }
 
@@ -80,7 +76,7 @@ napi_value ParseWindow(napi_env env, napi_callback_info info) {
   if (!Arguments(env, info, &arguments) || !BytesOf(env, arguments[0], &text) ||
       napi_get_value_string_latin1(env, arguments[1], key, sizeof key, &key_length) != napi_ok ||
       !WindowOf(env, arguments[2], &window))
-    return Refuse(env, "parseWindow() takes bytes, a key and a Float32Array of 900");
+    return Refuse(env, "parseWindow() takes a Uint8Array, a key and a Float32Array of 900");
   return Boolean(env, codec::ParseWindow(text, {key, key_length}, window));
 }
 
@@ -90,7 +86,7 @@ napi_value ParseRows(napi_env env, napi_callback_info info) {
   std::string_view text;
   float* window;
   if (!Arguments(env, info, &arguments) || !BytesOf(env, arguments[0], &text) || !WindowOf(env, arguments[1], &window))
-    return Refuse(env, "parseRows() takes bytes and a Float32Array of 900");
+    return Refuse(env, "parseRows() takes a Uint8Array and a Float32Array of 900");
   return Boolean(env, codec::ParseRows(text, window));
 }
 

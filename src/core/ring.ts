@@ -205,6 +205,8 @@ export class Ring {
     // worker that was given up this very moment finds the cursor moved past its window.
     const found = Atomics.compareExchange(this.#header, COMPLETED, sequence, (sequence + 1) | 0)
     if (found !== sequence || moreFollow) return
+    // Looked at before it is written: mostly it is not set, and to look leaves its cache line with the front door.
+    if (Atomics.load(this.#header, FRONT_ASLEEP) === 0) return
     if (Atomics.exchange(this.#header, FRONT_ASLEEP, 0) === 1) this.#ring()
   }
 

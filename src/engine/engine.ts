@@ -8,7 +8,7 @@ import { BackendWatch } from './backend-watch.ts'
 import { BulkLane } from './bulk-lane.ts'
 import type { Observer, RefusalCode, RefusalReason, StreamObserver } from './observer.ts'
 import { type CommonTask, WorkerPool } from './pool.ts'
-import { type InFlight, Stream, type Waiter } from './stream.ts'
+import { type InFlight, Stream, type Waiter, type WindowTimes } from './stream.ts'
 
 /** Why a window was not admitted, and when to come back. */
 export interface Refused {
@@ -143,8 +143,8 @@ export class Engine {
    * copied. To go on, fill `ring.nextSlot` of the stream and submit() in the same turn of the event
    * loop; a stream that is not submitted to holds nothing.
    */
-  admit(deadlineMs: number): Stream | Refused {
-    return this.refuseAll() ?? this.#choose(deadlineMs)
+  admit(deadlineMs: number, nowMs = monotonicMs()): Stream | Refused {
+    return this.refuseAll() ?? this.#choose(deadlineMs, nowMs)
   }
 
   /** What every window is refused with at the moment, whatever it is; null while clients are let in. */
@@ -175,8 +175,8 @@ export class Engine {
   }
 
   /** Hands the window in the stream's next slot to its worker; `waiter` is told the outcome once. */
-  submit(stream: Stream, times: { arrivedMs: number; deadlineMs: number }, waiter: Waiter): InFlight {
-    const inFlight = stream.publish(times.arrivedMs, times.deadlineMs, waiter)
+  submit(stream: Stream, times: WindowTimes, waiter: Waiter): InFlight {
+    const inFlight = stream.publish(times, waiter)
     this.#scheduleExpiry(times.deadlineMs)
     this.#scheduleWake(stream.serviceMs)
     return inFlight
@@ -219,8 +219,7 @@ export class Engine {
   }
 
   /** The stream that would answer soonest among those that admit the window. */
-  #choose(deadlineMs: number): Stream | Refused {
-    const nowMs = monotonicMs()
+  #choose(deadlineMs: number, nowMs: number): Stream | Refused {
     const budgetMs = deadlineMs - nowMs
     let best: Stream | null = null
     let bestWaitMs = Number.POSITIVE_INFINITY

@@ -13,6 +13,15 @@ export interface Waiter {
   settle(outcome: Outcome, slot: Slot): void
 }
 
+/** Of one window, ms on the monotonic clock. */
+export interface WindowTimes {
+  /** Of the first byte of its request. */
+  readonly arrivedMs: number
+  readonly deadlineMs: number
+  /** For callers that have just read the clock. */
+  readonly nowMs?: number
+}
+
 /** One window between its admission and its outcome. */
 export class InFlight {
   readonly #stream: Stream
@@ -21,16 +30,11 @@ export class InFlight {
   readonly deadlineMs: number
   readonly waiter: Waiter
 
-  constructor(
-    stream: Stream,
-    sequence: number,
-    times: { arrivedMs: number; deadlineMs: number },
-    waiter: Waiter,
-  ) {
+  constructor(stream: Stream, sequence: number, { arrivedMs, deadlineMs }: WindowTimes, waiter: Waiter) {
     this.#stream = stream
     this.sequence = sequence
-    this.arrivedMs = times.arrivedMs
-    this.deadlineMs = times.deadlineMs
+    this.arrivedMs = arrivedMs
+    this.deadlineMs = deadlineMs
     this.waiter = waiter
   }
 
@@ -76,12 +80,11 @@ export class Stream {
   }
 
   /** Hands the window that was written into `ring.nextSlot` to the worker. */
-  publish(arrivedMs: number, deadlineMs: number, waiter: Waiter): InFlight {
-    const publishedMs = monotonicMs()
-    this.ring.nextSlot!.prepare(publishedMs, deadlineMs)
+  publish(times: WindowTimes, waiter: Waiter): InFlight {
+    this.ring.nextSlot!.prepare(times.nowMs ?? monotonicMs(), times.deadlineMs)
     const sequence = this.ring.publish()
     const index = sequence & (this.ring.capacity - 1)
-    const inFlight = new InFlight(this, sequence, { arrivedMs, deadlineMs }, waiter)
+    const inFlight = new InFlight(this, sequence, times, waiter)
     this.#waiting[index] = inFlight
     this.#positions[index] = this.ring.inFlight
     this.unsettled++

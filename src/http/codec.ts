@@ -93,7 +93,7 @@ function joinShortest(values: Float32Array): string {
   return text
 }
 
-/** The number of the fewest decimal digits that is rounded to this float32. */
+/** The number of the fewest decimal digits that is rounded to this float32; at 2^-96, 2^87 and 2^90 one digit more. */
 function shortest(value: number): number | string {
   if (value === 0) return Object.is(value, -0) ? '-0' : 0
   const magnitude = Math.abs(value)
@@ -112,7 +112,7 @@ function shortest(value: number): number | string {
   return 'null' // JSON has no number for it
 }
 
-/** Halves to the even neighbour. */
+/** Halves to the even neighbour, as std::to_chars() does. */
 function roundToEven(value: number): number {
   const rounded = Math.round(value)
   return rounded - value === 0.5 && rounded % 2 !== 0 ? rounded - 1 : rounded

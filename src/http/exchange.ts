@@ -143,8 +143,9 @@ export abstract class Exchange implements BodyReader {
   onBody(body: Uint8Array): void {
     clearTimeout(this.#slowBody)
     if (this.#over) return
-    if (monotonicMs() > this.deadlineMs) this.failLate('The body came too late')
-    else this.onWhole(body)
+    const nowMs = monotonicMs()
+    if (nowMs > this.deadlineMs) this.failLate('The body came too late')
+    else this.onWhole(body, nowMs)
   }
 
   onPart(): void {
@@ -161,8 +162,8 @@ export abstract class Exchange implements BodyReader {
     if (!this.#over) this.onLonger(receivedBytes, this.#body!)
   }
 
-  /** The whole body is there, for the length of the call only. */
-  protected abstract onWhole(body: Uint8Array): void
+  /** The whole body is there, for the length of the call only. @param nowMs monotonic ms */
+  protected abstract onWhole(body: Uint8Array, nowMs: number): void
 
   /** More than the limit has come. The rest is thrown away, unless it is passed on. */
   protected abstract onLonger(receivedBytes: number, body: Body): void

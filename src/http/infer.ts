@@ -161,14 +161,14 @@ export class InferenceExchange extends Exchange implements Waiter {
     return soFar.includes('"windows"')
   }
 
-  protected override onWhole(body: Uint8Array): void {
+  protected override onWhole(body: Uint8Array, nowMs: number): void {
     const { engine } = this.context
     if (this.#holdsSeveral(body)) return this.#startUpload()(body, true)
-    const place = engine.admit(this.deadlineMs)
+    const place = engine.admit(this.deadlineMs, nowMs)
     if (!(place instanceof Stream)) return this.fail(refusedFailure(place))
     const fault = this.#fill(body, place.ring.nextSlot!)
     if (fault !== null) return this.fail({ code: 'invalid_window', detail: fault })
-    const times = { arrivedMs: this.arrivedMs, deadlineMs: this.deadlineMs }
+    const times = { arrivedMs: this.arrivedMs, deadlineMs: this.deadlineMs, nowMs }
     this.#inFlight = engine.submit(place, times, this)
   }
 
