@@ -16,7 +16,7 @@ import { CHARTS_FOLDER, page } from './report/page.ts'
 import { keepResult, readResults } from './report/results.ts'
 import { printed } from './report/terminal.ts'
 import { MENU, type SuiteName } from './suites/menu.ts'
-import { NotHere } from './suites/suite.ts'
+import { CannotMeasure } from './suites/suite.ts'
 
 const DOCS = join(PROJECT_FOLDER, 'docs')
 const RESULTS = join(DOCS, CHARTS_FOLDER, 'results.json')
@@ -61,7 +61,7 @@ async function measure(suite: SuiteName, options: Options, environment: Environm
   } catch (error) {
     // What other suites find is not lost for it.
     const { message, code, stack } = error as NodeJS.ErrnoException
-    const isExpected = error instanceof NotHere || code !== undefined
+    const isExpected = error instanceof CannotMeasure || code !== undefined
     progress('')
     console.error(`! ${suite} was not measured: ${isExpected ? message : stack}\n`)
     return false
