@@ -1,5 +1,6 @@
 import { expect, test } from 'vitest'
 import { runInt8Network } from '../bench/device/network.ts'
+import { MODELLED, runEngine } from '../bench/device/pipeline.ts'
 import { COMPILER } from './native.ts'
 
 test.skipIf(COMPILER === null)(
@@ -14,5 +15,17 @@ test.skipIf(COMPILER === null)(
       kernels: best.kernels,
       digest: best.digest,
     })
+  },
+)
+
+test.skipIf(COMPILER === null)(
+  'the engine answers every window on the modelled device, and is never faster than the model',
+  { timeout: 120_000 },
+  async () => {
+    const oneDeep = await runEngine({ workers: 1, depth: 1, atOnce: 2, everyMs: null, milliseconds: 250 })
+    expect(oneDeep).toMatchObject({ refused: 0, failed: 0 })
+    expect(1000 * oneDeep.p50Ms).toBeGreaterThanOrEqual(MODELLED.latencyUs)
+    expect(oneDeep.windowsPerSecond).toBeLessThan(1e6 / MODELLED.latencyUs)
+    expect(oneDeep.windowsPerSecond).toBeGreaterThan(50)
   },
 )

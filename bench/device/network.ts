@@ -1,5 +1,4 @@
 import { join } from 'node:path'
-import { fileURLToPath } from 'node:url'
 import { build, SOFT } from '../../native/build.ts'
 import { PROJECT_FOLDER } from '../../src/project.ts'
 import { percentile } from '../latencies.ts'
@@ -9,7 +8,7 @@ const PROGRAM = join(PROJECT_FOLDER, 'native', 'build', 'bench', 'network_bench'
 const SOURCE = join(PROJECT_FOLDER, 'native', 'test', 'network_bench.cc')
 const HEF = join(PROJECT_FOLDER, 'artifacts', 'tcn_encoder.soft.hef')
 const ONNX = join(PROJECT_FOLDER, 'artifacts', 'model_dynamic.onnx')
-const ONNX_LOOP = fileURLToPath(new URL('onnx-loop.js', import.meta.url))
+const ONNX_LOOP = join(PROJECT_FOLDER, 'dist', 'bench', 'device', 'onnx-loop.js')
 
 /** Of the software HailoRT, what the network alone needs. */
 const NETWORK_SOURCES = ['hef.cc', 'checksum.cc', 'release.cc', 'network.cc', 'kernels.cc']

@@ -12,6 +12,9 @@ namespace {
 constexpr uint8_t kWrongMask = 0x55;
 constexpr double kFullClockMhz = 400;
 
+/// An oversleep beyond this is not the timer's, but that of a busy machine.
+constexpr auto kLongestOversleep = std::chrono::microseconds(100);
+
 }  // namespace
 
 FrameQueue::FrameQueue(std::shared_ptr<const Network> network_in, const HefNetworkGroup& layout, size_t depth_in)
@@ -65,7 +68,7 @@ Executor::~Executor() {
     Lock lock(mutex_);
     is_stopping_ = true;
   }
-  work_.notify_all();
+  WakeAll();
   for (std::thread& thread : threads_) thread.join();
 }
 
@@ -92,7 +95,7 @@ Status Executor::Submit(FrameQueue* queue, size_t lane, const Transfer& transfer
   queue->Push(lane, transfer);
   const bool is_runnable = queue->HasRunnable();
   lock.unlock();
-  if (is_runnable) work_.notify_all();
+  if (is_runnable) runnable_.notify_one();
   return kSuccess;
 }
 
@@ -129,7 +132,7 @@ Status Executor::Cancel(FrameQueue* queue, FrameQueue::State state) {
   queue->state = state;
   queue->is_cancelling = true;
   queue->changed.notify_all();
-  work_.notify_all();
+  WakeAll();
   queue->changed.wait(
       lock, [&] { return (is_dead_ || !queue->is_cancelling) && !queue->is_computing && !queue->is_calling; });
   return is_dead_ ? kDriverOperationFailed : kSuccess;
@@ -147,7 +150,7 @@ void Executor::AbortAllLocked() {
     queue->is_cancelling = true;
     queue->changed.notify_all();
   }
-  work_.notify_all();
+  WakeAll();
 }
 
 bool Executor::IsDead() {
@@ -160,7 +163,7 @@ bool Executor::IsDead() {
 void Executor::Wake() {
   // Empty, but needed: without it the wake-up could fall between a thread's look at the faults and its wait.
   { Lock lock(mutex_); }
-  work_.notify_all();
+  WakeAll();
 }
 
 void Executor::ReactTo(const Faults& faults) {
@@ -212,12 +215,35 @@ void Executor::Serve(bool computes, bool completes) {
         continue;
       }
     }
-    if (wake == Clock::time_point::max()) {
-      work_.wait(lock);
+    if (wake != Clock::time_point::max()) {
+      SleepUntil(wake, &lock);
+    } else if (computes) {
+      runnable_.wait(lock);
     } else {
-      work_.wait_until(lock, wake);
+      is_waiting_for_computed_ = true;
+      completable_.wait(lock);
+      is_waiting_for_computed_ = false;
     }
   }
+}
+
+void Executor::WakeAll() {
+  runnable_.notify_all();
+  completable_.notify_all();
+}
+
+void Executor::SleepUntil(Clock::time_point due, Lock* lock) {
+  const Clock::time_point early = due - oversleep_;
+  if (early <= Clock::now()) {
+    lock->unlock();
+    while (Clock::now() < due) {
+    }
+    lock->lock();
+    return;
+  }
+  if (completable_.wait_until(*lock, early) == std::cv_status::no_timeout) return;
+  const Clock::duration oversleep = std::clamp<Clock::duration>(Clock::now() - early, {}, kLongestOversleep);
+  oversleep_ += (oversleep - oversleep_) / 8;
 }
 
 FrameQueue* Executor::NextRunnable() {
@@ -253,7 +279,7 @@ void Executor::Compute(FrameQueue* queue, Lock* lock) {
   queue->computed++;
   queue->is_computing = false;
   queue->changed.notify_all();
-  if (threads_.size() > 1) work_.notify_all();
+  if (is_waiting_for_computed_) completable_.notify_one();
 }
 
 void Executor::Complete(FrameQueue* queue, bool is_wrong, Lock* lock) {

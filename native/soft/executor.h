@@ -103,12 +103,17 @@ class Executor {
   void CompleteCancelled(FrameQueue* queue, Lock* lock);
   void Call(FrameQueue* queue, Status status, Lock* lock);
   void AbortAllLocked();
+  void WakeAll();
+  /// Waits until then as exactly as this system can, or until woken.
+  void SleepUntil(Clock::time_point due, Lock* lock);
 
   const std::atomic<uint32_t>* const clock_mhz_;
   const uint32_t born_unplug_count_;
 
   std::mutex mutex_;
-  std::condition_variable work_;
+  std::condition_variable runnable_, completable_;  // one for each thread; a single one waits for the first
+  bool is_waiting_for_computed_ = false;            // nothing to complete, now or later
+  Clock::duration oversleep_{};                     // what a sleep takes longer than it should, on average
   std::vector<FrameQueue*> queues_;
   size_t next_queue_ = 0;  // frames are taken from the queues in turn
   uint64_t next_order_ = 0;
