@@ -262,7 +262,7 @@ export function loadConfig(env: Record<string, string | undefined>): Config {
     expectedSha256: set.EXPECTED_SHA256 ?? null,
     motifCount: set.NUM_MOTIFS ?? 12,
     workers: set.WORKERS ?? defaultWorkers(),
-    ringSlots: set.RING_SLOTS ?? 64,
+    ringSlots: set.RING_SLOTS ?? 128,
     deadlineMs,
     maxDeadlineMs,
     maxWindowsPerRequest: set.MAX_WINDOWS_PER_REQUEST ?? 10_000,

@@ -1,8 +1,8 @@
 import { describe, expect, test } from 'vitest'
 import {
-  hasRoomForBulk,
   predictedWaitMs,
   refusal,
+  roomForBulk,
   ServiceEstimate,
   type StreamLoad,
 } from '../src/core/admission.ts'
@@ -19,7 +19,7 @@ describe('refusal()', () => {
     const load = loadOf({ inFlight: 18, serviceMs: 2, overheadMs: 2 })
     expect(refusal(load, 40)).toBeNull()
     expect(refusal(load, 39)).toEqual({ reason: 'wait_too_long', retryAfterMs: 1 })
-    expect(refusal({ ...load, inFlight: 19 }, 40)).toEqual({ reason: 'wait_too_long', retryAfterMs: 2 })
+    expect(refusal({ ...load, ahead: 19 }, 40)).toEqual({ reason: 'wait_too_long', retryAfterMs: 2 })
   })
 
   test('of a full ring comes even if there were time enough, and asks for one service time', () => {
@@ -29,7 +29,14 @@ describe('refusal()', () => {
   })
 
   test('never comes from an idle stream, however bad its estimate', () => {
-    for (const load of loads()) expect(refusal({ ...load, inFlight: 0 }, 0.001)).toBeNull()
+    for (const load of loads()) expect(refusal({ ...load, inFlight: 0, ahead: 0 }, 0.001)).toBeNull()
+  })
+
+  test('does not come for windows that the worker has completed, though they still have their slots', () => {
+    const load = loadOf({ inFlight: 60, ahead: 2, serviceMs: 2 })
+    expect(predictedWaitMs(load)).toBe(6)
+    expect(refusal(load, 6)).toBeNull()
+    expect(refusal({ ...load, ahead: 0, stalledMs: 100 }, 6)).toBeNull()
   })
 
   test('always comes from a full ring, with a time to wait', () => {
@@ -122,30 +129,37 @@ describe('ServiceEstimate', () => {
   })
 })
 
-describe('hasRoomForBulk()', () => {
-  test('leaves three quarters of the slots to live windows', () => {
-    expect(hasRoomForBulk(loadOf({ inFlight: 15, serviceMs: 0.1 }))).toBe(true)
-    expect(hasRoomForBulk(loadOf({ inFlight: 16, serviceMs: 0.1 }))).toBe(false)
+describe('roomForBulk()', () => {
+  test('leaves three quarters of the slots to live windows beside live traffic', () => {
+    const room = (inFlight: number) => roomForBulk(loadOf({ inFlight, serviceMs: 0.1 }), true)
+    expect([0, 1, 15, 16, 64].map(room)).toEqual([16, 15, 1, 0, 0])
   })
 
-  test('stops where a live window behind it would wait for more than 10 ms, whatever for', () => {
-    expect(hasRoomForBulk(loadOf({ inFlight: 4, serviceMs: 2 }))).toBe(true)
-    for (const slow of [
-      { serviceMs: 2.1 },
-      { serviceMs: 2, overheadMs: 1 },
-      { serviceMs: 2, stalledMs: 1 },
-    ]) {
-      expect(hasRoomForBulk(loadOf({ inFlight: 4, ...slow }))).toBe(false)
-    }
+  test('leaves half of them without live traffic, and waits until half of the others are free', () => {
+    const room = (inFlight: number) => roomForBulk(loadOf({ inFlight, serviceMs: 0.1 }), false)
+    expect([0, 1, 16, 17, 32, 64].map(room)).toEqual([32, 31, 16, 0, 0, 0])
+  })
+
+  test('ends where a live window behind it would wait for more than 10 ms, whatever for', () => {
+    const room = (load: Partial<StreamLoad>) =>
+      roomForBulk(loadOf({ inFlight: 2, serviceMs: 2, ...load }), true)
+    expect(room({})).toBe(3)
+    expect(room({ serviceMs: 2.1 })).toBe(2)
+    expect(room({ overheadMs: 1 })).toBe(2)
+    expect(room({ stalledMs: 1 })).toBe(2)
+    expect(room({ stalledMs: 1000 })).toBe(0)
   })
 
   test('lets one window into an idle ring, however slow the stream is', () => {
-    for (const load of loads()) expect(hasRoomForBulk({ ...load, inFlight: 0 })).toBe(true)
+    for (const load of loads()) {
+      expect(roomForBulk({ ...load, inFlight: 0, ahead: 0 }, true)).toBeGreaterThanOrEqual(1)
+    }
   })
 })
 
 function loadOf(load: Partial<StreamLoad>): StreamLoad {
-  return { inFlight: 0, capacity: 64, serviceMs: 1, overheadMs: 0, stalledMs: 0, ...load }
+  const { inFlight = 0 } = load
+  return { inFlight, ahead: inFlight, capacity: 64, serviceMs: 1, overheadMs: 0, stalledMs: 0, ...load }
 }
 
 /** Loads of all sizes. Every time is a multiple of 0.25 ms, so that sums of them are exact. */

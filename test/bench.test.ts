@@ -148,7 +148,7 @@ describe.skipIf(COMPILER === null)('under load (skipped without a C++ compiler)'
       json,
     )
     expect(stdout).toMatch(/^windows answered +[\d,]+\/s \[1 run\] +main .* all /m)
-    expect(stdout).toContain('WORKERS=1 RING_SLOTS=64 DEADLINE_MS=40')
+    expect(stdout).toContain('WORKERS=1 RING_SLOTS=128 DEADLINE_MS=40')
     expect(code).toBe(0)
     const { server } = readResults(json).suites as { server: Result }
     expect(server.command).toBe('npm run bench -- server --mode noop --quick --duration 0.2')

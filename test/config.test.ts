@@ -28,7 +28,7 @@ test('loadConfig() of an empty environment runs the shipped model on the local i
     onnxManifestPath: resolve('artifacts/model.json'),
     expectedSha256: null,
     motifCount: 12,
-    ringSlots: 64,
+    ringSlots: 128,
     deadlineMs: 40,
     maxDeadlineMs: 5000,
     maxWindowsPerRequest: 10_000,

@@ -324,11 +324,12 @@ test('waitForWindows() does not sleep when windows are there, and not for ever w
   expect(wait).toHaveBeenCalledTimes(1)
 })
 
-test('wakeWorker() notifies the worker while it is parked, and only then', () => {
+test('wakeWorker() notifies the worker once while it is parked, and only then', () => {
   const ring = ringOf(1)
   const wake = () => atomicsCalledBy(() => ring.wakeWorker())
   const wait = vi.spyOn(Atomics, 'wait').mockImplementationOnce(() => {
-    expect(wake()).toEqual(['notify 0'])
+    expect(wake()).toEqual(['exchange 160', 'notify 0'])
+    expect(wake()).toEqual([])
     return 'ok'
   })
   onTestFinished(() => wait.mockRestore())

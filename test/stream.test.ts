@@ -188,6 +188,15 @@ test('load() shows a stuck worker: its oldest window grows older than was to be 
   expect(stream.load(nowMs + 5000)).toMatchObject({ inFlight: 0, stalledMs: 0 })
 })
 
+test('load() counts what is completed and not settled as slots taken, not as work or a stall', () => {
+  const { stream, run } = streamOf(4)
+  for (const n of [0, 1, 2]) publish(stream, windowOf(n))
+  for (const n of [0, 1]) run(n)
+  expect(stream.load(monotonicMs())).toMatchObject({ inFlight: 3, ahead: 1 })
+  run(2)
+  expect(stream.load(monotonicMs() + 5000)).toMatchObject({ inFlight: 3, ahead: 0, stalledMs: 0 })
+})
+
 test('load() learns the service time from the windows that the worker ran, whether anybody still waits or not', () => {
   const { stream, take, finish, run } = streamOf(4)
   const nowMs = monotonicMs()

@@ -37,7 +37,7 @@ export const DEADLINE_MS = 40
 
 /** Our own, with one worker, as it is configured for its users. */
 export function engine(backend: Mode, env: Settings = {}): Server {
-  const defaults = { WORKERS: '1', RING_SLOTS: '64', DEADLINE_MS: String(DEADLINE_MS) }
+  const defaults = { WORKERS: '1', RING_SLOTS: '128', DEADLINE_MS: String(DEADLINE_MS) }
   return contender('engine', { backend }, { ...defaults, ...env })
 }
 

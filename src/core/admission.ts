@@ -1,13 +1,15 @@
 /** What admission needs to know of one stream. */
 export interface StreamLoad {
-  /** Windows published and not yet released. */
+  /** Windows published and not yet released: each has a slot. */
   readonly inFlight: number
+  /** Those of them that the worker has not completed: a window that comes now waits behind these alone. */
+  readonly ahead: number
   readonly capacity: number
   /** Time that the stream takes per window when it has many, ms. */
   readonly serviceMs: number
   /** Time that an answer takes beside that, however few there are: waking, and a busy main thread. ms. */
   readonly overheadMs: number
-  /** How much longer than expected the oldest window has been in flight, ms: a stuck worker shows here. */
+  /** How much longer than expected the oldest of those ahead has been in flight, ms: a stuck worker shows here. */
   readonly stalledMs: number
 }
 
@@ -19,34 +21,40 @@ export interface Refusal {
 
 /** When a window published now would be answered, in ms from now. */
 export function predictedWaitMs(load: StreamLoad): number {
-  return load.overheadMs + (load.inFlight + 1) * load.serviceMs + load.stalledMs
+  return load.overheadMs + (load.ahead + 1) * load.serviceMs + load.stalledMs
 }
 
 /**
  * Decides, before the window is copied, whether it can still be answered in time.
- * A stream with nothing in flight always takes a window: a bad estimate heals by being tried.
+ * A stream with nothing to do always takes a window: a bad estimate heals by being tried.
  * @param budgetMs time left until the deadline
  * @returns null to admit
  */
 export function refusal(load: StreamLoad, budgetMs: number): Refusal | null {
-  if (load.inFlight === 0) return null
   const lateMs = predictedWaitMs(load) - budgetMs
   if (load.inFlight >= load.capacity) {
     return { reason: 'ring_full', retryAfterMs: Math.max(load.serviceMs, lateMs) }
   }
-  return lateMs > 0 ? { reason: 'wait_too_long', retryAfterMs: lateMs } : null
+  return load.ahead > 0 && lateMs > 0 ? { reason: 'wait_too_long', retryAfterMs: lateMs } : null
 }
 
 /** Bulk is let in as long as a live window behind it would be answered within this, ms: a quarter of EdgeInfer's patience. */
 const BULK_AHEAD_MS = 10
+/** What bulk may fill of a ring beside live traffic, and what without: the rest is there for the first live windows. */
+const BULK_SHARE = { beside: 1 / 4, alone: 1 / 2 } as const
 
 /**
- * Whether a bulk window may go into this ring now: into a quarter of the slots, and only as far ahead as a live
- * window that comes next can afford to wait behind. Where everything is slow, that is one at a time.
+ * How many bulk windows may go into this ring now: a share of the slots, and only as far ahead as a live window that
+ * comes next can afford to wait behind. Where everything is slow, that is one at a time.
+ * @param expectsLive there has been live traffic of late
  */
-export function hasRoomForBulk(load: StreamLoad): boolean {
-  if (load.inFlight === 0) return true
-  return load.inFlight < load.capacity / 4 && predictedWaitMs(load) <= BULK_AHEAD_MS
+export function roomForBulk(load: StreamLoad, expectsLive: boolean): number {
+  const { inFlight, ahead, capacity, serviceMs, overheadMs, stalledMs } = load
+  const slots = capacity * (expectsLive ? BULK_SHARE.beside : BULK_SHARE.alone)
+  const inTime = Math.floor((BULK_AHEAD_MS - overheadMs - stalledMs) / serviceMs)
+  const most = Math.max(1, Math.min(slots, inTime + inFlight - ahead))
+  if (!expectsLive && inFlight > most / 2) return 0
+  return Math.max(0, most - inFlight)
 }
 
 /** A first guess, ms per window, until the warm-up has measured it. */

@@ -10,7 +10,7 @@ import { SLOT_STRIDE_BYTES, Slot } from './slot.ts'
  *   word  64   released       front door   all windows below have been answered
  *   word  96   bell           worker       counts the wakes sent to the front door
  *   word 128   front asleep   both         1 while the front door waits for the bell
- *   word 160   worker parked  worker       1 while the worker waits for a window
+ *   word 160   worker parked  both         1 while the worker waits for a window and nobody has woken it
  *   word 192   serving        worker       1 + index into BACKENDS of what is open, 0 while nothing is
  *   word 224   stop           front door   1 when the worker shall end after the last window
  *   word 256   epoch          front door   counts the workers that were given up
@@ -110,7 +110,9 @@ export class Ring {
   wakeWorker(): void {
     // Read after the publish: a worker that parks after this read compares the cursor it last saw
     // with the new one inside Atomics.wait, and does not sleep.
-    if (Atomics.load(this.#header, WORKER_PARKED) === 1) Atomics.notify(this.#header, PUBLISHED, 1)
+    if (Atomics.load(this.#header, WORKER_PARKED) === 0) return
+    // Taken, not only read: a worker that is being woken has not cleared it yet, and is not woken twice.
+    if (Atomics.exchange(this.#header, WORKER_PARKED, 0) === 1) Atomics.notify(this.#header, PUBLISHED, 1)
   }
 
   /** Gives the slots below `sequence` back. Slots are released in order. */

@@ -1,5 +1,5 @@
 import { monotonicMs } from '../clock.ts'
-import { hasRoomForBulk, refusal } from '../core/admission.ts'
+import { roomForBulk, type StreamLoad } from '../core/admission.ts'
 import type { Stream } from './stream.ts'
 
 /** Somebody with many windows and time: a bulk upload, a batch of low priority. */
@@ -8,13 +8,15 @@ export interface BulkSource {
    * Puts the next window into `stream.ring.nextSlot` and submits it. Called when there is room.
    * @returns whether there are windows left that could go now; else offer() brings the source back
    */
-  submitNext(stream: Stream): boolean
+  submitNext(stream: Stream, nowMs: number): boolean
 }
 
 /** Looked again so often while nothing is in flight that could make room, ms. */
 const RETRY_MS = 2
 /** So long at a time windows are let in, ms: live requests come in between. */
 const TURN_MS = 2
+/** For so long after a live window more of them are expected, ms. */
+const LIVE_MS = 1000
 /** After so long without any room, bulk gets ... */
 const STARVED_MS = 100
 /** ... so many windows in between live traffic. */
@@ -29,12 +31,16 @@ const STARVED_WINDOWS = 4
 export class BulkLane {
   readonly #streams: readonly Stream[]
   readonly #sources: BulkSource[] = []
+  /** What each ring had published when the lane looked away: what has been published since is live. */
+  #published: number[]
+  #liveMs = Number.NEGATIVE_INFINITY
   #retry: NodeJS.Timeout | undefined
   #lastRoomMs = 0
   #pumping = false
 
   constructor(streams: readonly Stream[]) {
     this.#streams = streams
+    this.#published = streams.map(({ ring }) => ring.published)
   }
 
   /** The source has windows to submit: it is called as there is room for them, maybe at once. */
@@ -60,13 +66,10 @@ export class BulkLane {
     if (this.#pumping || this.#sources.length === 0) return
     this.#pumping = true
     try {
-      const endMs = monotonicMs() + TURN_MS
-      let room = this.#room()
-      while (room !== null && this.#sources.length > 0) {
-        const source = this.#sources.shift()!
-        if (source.submitNext(room)) this.#sources.push(source)
-        room = monotonicMs() < endMs ? this.#room() : null
-      }
+      const nowMs = monotonicMs()
+      this.#lookForLive(nowMs)
+      const expectsLive = nowMs - this.#liveMs < LIVE_MS
+      this.#fill(nowMs, load => roomForBulk(load, expectsLive))
     } finally {
       this.#pumping = false
     }
@@ -75,30 +78,54 @@ export class BulkLane {
 
   #again(): void {
     this.#retry = undefined
-    const starvedMs = monotonicMs() - this.#lastRoomMs
-    for (let count = 0; starvedMs > STARVED_MS && count < STARVED_WINDOWS; count++) {
-      const stream = this.#leastLoaded(load => refusal(load, Number.POSITIVE_INFINITY) === null)
-      const source = stream && this.#sources.shift()
-      if (!stream || !source) break
-      if (source.submitNext(stream)) this.#sources.push(source)
-      this.#lastRoomMs = monotonicMs()
+    const nowMs = monotonicMs()
+    if (nowMs - this.#lastRoomMs > STARVED_MS) {
+      this.#lookForLive(nowMs)
+      this.#fill(nowMs, ({ capacity, inFlight }) => Math.min(STARVED_WINDOWS, capacity - inFlight))
     }
     this.pump()
   }
 
-  #room(): Stream | null {
-    const stream = this.#leastLoaded(hasRoomForBulk)
-    if (stream !== null) this.#lastRoomMs = monotonicMs()
-    return stream
+  /** Sources take turns, a window each. */
+  #fill(startedMs: number, roomOf: (load: StreamLoad) => number): void {
+    const rooms: Room[] = []
+    for (const stream of this.#streams) {
+      const windows = stream.ring.serving === null ? 0 : roomOf(stream.load(startedMs))
+      if (windows > 0) rooms.push({ stream, until: stream.ring.inFlight + windows })
+    }
+    if (rooms.length === 0) return
+    this.#lastRoomMs = startedMs
+    let nowMs = startedMs
+    while (this.#sources.length > 0 && nowMs < startedMs + TURN_MS) {
+      const room = rooms.reduce((most, room) => (leftOf(room) > leftOf(most) ? room : most))
+      if (leftOf(room) === 0) break
+      const source = this.#sources.shift()!
+      if (source.submitNext(room.stream, nowMs)) this.#sources.push(source)
+      nowMs = monotonicMs()
+    }
+    // Not at the end of the turn: the workers would idle while the other sockets are read.
+    for (const { stream } of rooms) stream.ring.wakeWorker()
+    this.#lookAway()
   }
 
-  #leastLoaded(admits: (load: ReturnType<Stream['load']>) => boolean): Stream | null {
-    const nowMs = monotonicMs()
-    let best: Stream | null = null
-    for (const stream of this.#streams) {
-      if (stream.ring.serving === null || !admits(stream.load(nowMs))) continue
-      if (best === null || stream.ring.inFlight < best.ring.inFlight) best = stream
-    }
-    return best
+  #lookForLive(nowMs: number): void {
+    const before = this.#published
+    this.#lookAway()
+    if (this.#published.some((published, index) => published !== before[index])) this.#liveMs = nowMs
   }
+
+  #lookAway(): void {
+    this.#published = this.#streams.map(({ ring }) => ring.published)
+  }
+}
+
+/** What bulk may put into a ring in one turn. */
+interface Room {
+  readonly stream: Stream
+  /** So many are in flight when it is full. */
+  readonly until: number
+}
+
+function leftOf({ stream, until }: Room): number {
+  return until - stream.ring.inFlight
 }

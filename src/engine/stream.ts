@@ -3,7 +3,7 @@ import { monotonicMs } from '../clock.ts'
 import { ServiceEstimate, type StreamLoad } from '../core/admission.ts'
 import { WorkerCounters } from '../core/counters.ts'
 import type { Outcome } from '../core/outcome.ts'
-import { Ring } from '../core/ring.ts'
+import { distance, Ring } from '../core/ring.ts'
 import type { Slot } from '../core/slot.ts'
 import type { StreamObserver } from './observer.ts'
 
@@ -72,11 +72,13 @@ export class Stream {
   }
 
   load(nowMs: number): StreamLoad {
-    const { inFlight, capacity, released } = this.ring
+    // What the worker has completed holds nobody up, however long this thread has not come to settle it.
+    const { inFlight, capacity, completed, published } = this.ring
     const { serviceMs, overheadMs } = this.#estimate
-    const ageMs = inFlight === 0 ? 0 : nowMs - this.ring.slot(released).publishedMs
-    const stalledMs = this.#estimate.stalledMs(ageMs, this.#positions[released & (capacity - 1)]!)
-    return { inFlight, capacity, serviceMs, overheadMs, stalledMs }
+    const ahead = distance(completed, published)
+    const ageMs = ahead === 0 ? 0 : nowMs - this.ring.slot(completed).publishedMs
+    const stalledMs = this.#estimate.stalledMs(ageMs, this.#positions[completed & (capacity - 1)]!)
+    return { inFlight, ahead, capacity, serviceMs, overheadMs, stalledMs }
   }
 
   /** Hands the window that was written into `ring.nextSlot` to the worker. */

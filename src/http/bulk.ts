@@ -50,7 +50,10 @@ export class BulkUpload implements BulkSource {
   readonly #reader: WindowReader
   readonly #results: Results
   readonly #context: InferenceContext
-  readonly #inFlight = new Set<InFlight>()
+  /** All that it has had in flight at once; they are used again. */
+  readonly #windows: BulkWindow[] = []
+  /** Those that are not in flight. */
+  readonly #idle: BulkWindow[] = []
   /** Windows that came. */
   #count = 0
   #received = 0
@@ -99,36 +102,38 @@ export class BulkUpload implements BulkSource {
     this.#reader.push(part)
     if (this.#givenUp !== null) this.#failReady()
     else if (this.#reader.hasNext()) this.#context.engine.bulk.offer(this)
+    this.#reader.keep()
     this.#goOn()
   }
 
-  submitNext(stream: Stream): boolean {
+  submitNext(stream: Stream, nowMs: number): boolean {
     const { engine, maxDeadlineMs } = this.#context
     if (engine.draining) this.drain()
     else if (engine.unloaded) this.#giveUp('model_unavailable', 'The model was unloaded')
-    while (!this.#over && this.#givenUp === null && this.#reader.hasNext()) {
-      if (this.#isTooMany()) return false
-      const index = this.#count++
-      const fault = this.#reader.takeInto(stream.ring.nextSlot!)
-      if (fault !== null) {
-        this.#fail(index, 'invalid_window', fault)
-        return this.#hasMore()
-      }
-      const arrivedMs = monotonicMs()
-      const deadlineMs = Math.min(this.#owner.deadlineMs, arrivedMs + maxDeadlineMs)
-      const waiter = new BulkWindow(this, index)
-      waiter.inFlight = engine.submit(stream, { arrivedMs, deadlineMs }, waiter)
-      this.#inFlight.add(waiter.inFlight)
-      this.#submittedMs = arrivedMs
-      return this.#hasMore()
+    if (this.#over || this.#givenUp !== null || !this.#reader.hasNext()) {
+      this.#goOn()
+      return false
     }
+    if (this.#isTooMany()) return false
+    const index = this.#count++
+    const fault = this.#reader.takeInto(stream.ring.nextSlot!)
+    if (fault === null) {
+      const deadlineMs = Math.min(this.#owner.deadlineMs, nowMs + maxDeadlineMs)
+      const window = this.#idle.pop() ?? this.#anotherWindow()
+      window.index = index
+      window.inFlight = engine.submit(stream, { arrivedMs: nowMs, deadlineMs }, window)
+      this.#submittedMs = nowMs
+    } else this.#fail(index, 'invalid_window', fault)
+    if (this.#reader.hasNext()) return true
     this.#goOn()
     return false
   }
 
-  settled(index: number, outcome: Outcome, slot: Slot, inFlight: InFlight): void {
+  settled(window: BulkWindow, outcome: Outcome, slot: Slot): void {
     if (this.#over) return
-    this.#inFlight.delete(inFlight)
+    const { index } = window
+    window.inFlight = null
+    this.#idle.push(window)
     if (outcome === 'ok') this.#results.ok(index, slot)
     else {
       const late = 'There was no result within the deadline'
@@ -153,10 +158,10 @@ export class BulkUpload implements BulkSource {
     this.#end()
   }
 
-  #hasMore(): boolean {
-    if (this.#reader.hasNext()) return true
-    this.#goOn()
-    return false
+  #anotherWindow(): BulkWindow {
+    const window = new BulkWindow(this)
+    this.#windows.push(window)
+    return window
   }
 
   /** Reads on when all that has come has been taken, and answers when all has ended. */
@@ -168,7 +173,7 @@ export class BulkUpload implements BulkSource {
     if (!this.#complete) return
     if (this.#givenUp === null) this.#reader.end()
     if (this.#reader.fault !== null) this.#failWhole(this.#reader.fault)
-    else if (this.#inFlight.size === 0) this.#answer()
+    else if (this.#idle.length === this.#windows.length) this.#answer()
   }
 
   #setPaused(paused: boolean): void {
@@ -284,25 +289,24 @@ export class BulkUpload implements BulkSource {
     clearTimeout(this.#deadline)
     clearInterval(this.#look)
     this.#context.engine.bulk.withdraw(this)
-    for (const inFlight of this.#inFlight) inFlight.cancel()
-    this.#inFlight.clear()
+    for (const { inFlight } of this.#windows) inFlight?.cancel()
+    this.#reader.close()
     // What still comes of the body is read and thrown away: a client hears an answer only after it has sent all.
     this.#setPaused(false)
   }
 }
 
 class BulkWindow implements Waiter {
-  inFlight!: InFlight
+  index = 0
+  inFlight: InFlight | null = null
   readonly #upload: BulkUpload
-  readonly #index: number
 
-  constructor(upload: BulkUpload, index: number) {
+  constructor(upload: BulkUpload) {
     this.#upload = upload
-    this.#index = index
   }
 
   settle(outcome: Outcome, slot: Slot): void {
-    this.#upload.settled(this.#index, outcome, slot, this.inFlight)
+    this.#upload.settled(this, outcome, slot)
   }
 }
 
@@ -332,14 +336,14 @@ export abstract class Results {
     this.#inferMs += slot.inferenceMs
     this.backends.add(slot.backend)
     this.#makeRoom(index)
-    this.row(index).set(slot.outputBytes)
+    this.#rows.set(slot.outputBytes, index * this.rowBytes)
   }
 
   /** The row of a window without a result carries its status, see QUIET_NAN. */
   failed(index: number, status: Status, _detail: string): void {
     this.failures++
     this.#makeRoom(index)
-    const row = this.row(index)
+    const row = this.rows(index, index + 1)
     const words = new DataView(row.buffer, row.byteOffset, row.byteLength)
     for (let at = 0; at < row.length; at += 4) {
       words.setUint32(at, QUIET_NAN | WINDOW_STATUSES.indexOf(status), true)
@@ -355,10 +359,10 @@ export abstract class Results {
   }
 
   /** @param count windows in all, each of which has ended */
-  abstract body(count: number): LongBody
+  abstract body(count: number): Answer['body']
 
-  protected row(index: number): Uint8Array {
-    return this.#rows.subarray(index * this.rowBytes, (index + 1) * this.rowBytes)
+  protected rows(from: number, to: number): Uint8Array {
+    return this.#rows.subarray(from * this.rowBytes, to * this.rowBytes)
   }
 
   #makeRoom(index: number): void {
@@ -377,11 +381,9 @@ const ROWS_PER_PIECE = 64
 export class BinaryResults extends Results {
   readonly contentType = 'application/octet-stream'
 
-  override body(count: number): LongBody {
-    const pieceOf = (first: number) => {
-      const rows = Math.min(ROWS_PER_PIECE, count - first)
-      return Buffer.concat(Array.from({ length: rows }, (_, at) => this.row(first + at)))
-    }
+  override body(count: number): Answer['body'] {
+    const pieceOf = (first: number) => this.rows(first, Math.min(first + ROWS_PER_PIECE, count))
+    if (count <= ROWS_PER_PIECE) return pieceOf(0)
     return { bytes: count * this.rowBytes, pieces: () => piecesOf(count, pieceOf) }
   }
 }
@@ -411,7 +413,10 @@ export class JsonResults extends Results {
     const tail = `],"failed":${this.failures}}`
     const lineOf = (index: number) => {
       const line = Buffer.alloc(width, ' ')
-      line.write(this.#failures.get(index) ?? encodeResult(new Float32Array(this.row(index).slice().buffer)))
+      line.write(
+        this.#failures.get(index) ??
+          encodeResult(new Float32Array(this.rows(index, index + 1).slice().buffer)),
+      )
       line.write(index === count - 1 ? ' \n' : ',\n', width - 2)
       return line
     }

@@ -7,8 +7,10 @@ import type { Failure } from './reply.ts'
 export interface WindowReader {
   /** What is wrong with the body so far, or was found to be wrong at its end. */
   readonly fault: Failure | null
-  /** @param part copied */
+  /** @param part lent until keep() */
   push(part: Uint8Array): void
+  /** Copies what has not been taken of the last part. */
+  keep(): void
   /** Whether a whole window is there that was not taken yet. */
   hasNext(): boolean
   /** Writes the next window into the slot. Returns what is wrong with it, null when it is good. */
@@ -17,14 +19,23 @@ export interface WindowReader {
   skip(): void
   /** Nothing more will come: what is left over is a fault. */
   end(): void
+  /** Nobody wants what is left. Call nothing after it. */
+  close(): void
 }
+
+/** What uWebSockets reads of a socket at once. */
+const READ_BYTES = 512 * 1024
+/** Memory of uploads that have ended, for those that come: to allocate it anew for each keeps the collector busy. */
+const spare: Buffer[] = []
+const MAX_SPARE = 16
+const NOTHING = Buffer.alloc(0)
 
 /**
  * Bytes that were appended and not consumed yet, in one piece of memory that is used again and again. Mostly
  * that is one read of the socket; a sender on the same host may bring more before a pause takes effect.
  */
 class PartBuffer {
-  bytes: Buffer = Buffer.allocUnsafe(64 * 1024)
+  bytes: Buffer = NOTHING
   start = 0
   end = 0
 
@@ -38,11 +49,23 @@ class PartBuffer {
     return this.end - this.start
   }
 
+  skip(count: number): void {
+    this.start += count
+    if (this.start === this.end) this.start = this.end = 0
+  }
+
+  /** Gives the memory back, whatever is in it. */
+  release(): void {
+    if (this.bytes.length === READ_BYTES && spare.length < MAX_SPARE) spare.push(this.bytes)
+    this.bytes = NOTHING
+    this.start = this.end = 0
+  }
+
   #makeRoom(count: number): void {
     const needed = this.length + count
     // Moving half of the room or less makes half of it free: it costs little per byte that comes.
     const fits = needed <= this.bytes.length && this.length <= this.bytes.length / 2
-    const target = fits ? this.bytes : Buffer.allocUnsafe(Math.ceil(1.5 * needed))
+    const target = fits ? this.bytes : roomFor(needed)
     this.bytes.copy(target, 0, this.start, this.end)
     this.end -= this.start
     this.start = 0
@@ -50,29 +73,49 @@ class PartBuffer {
   }
 }
 
-/** Windows as float32[100][9], one behind the other. */
+function roomFor(bytes: number): Buffer {
+  if (bytes > READ_BYTES) return Buffer.allocUnsafe(Math.ceil(1.5 * bytes))
+  return spare.pop() ?? Buffer.allocUnsafe(READ_BYTES)
+}
+
+/** Windows as float32[100][9], one behind the other. They are taken from the part itself as long as that is lent. */
 export class BinaryWindowReader implements WindowReader {
   fault: Failure | null = null
-  readonly #parts = new PartBuffer()
+  /** What was kept of earlier parts: whole windows, or nothing of the last part is left. */
+  readonly #kept = new PartBuffer()
+  #part: Uint8Array = NOTHING
+  /** What has been taken of the part. */
+  #taken = 0
   #received = 0
 
   push(part: Uint8Array): void {
     this.#received += part.length
-    this.#parts.append(part)
+    this.#part = part
+    const begun = this.#kept.length % WINDOW_BYTES
+    this.#taken = begun === 0 ? 0 : Math.min(WINDOW_BYTES - begun, part.length)
+    this.#kept.append(part.subarray(0, this.#taken))
+  }
+
+  keep(): void {
+    if (this.#taken < this.#part.length) this.#kept.append(this.#part.subarray(this.#taken))
+    this.#part = NOTHING
+    this.#taken = 0
   }
 
   hasNext(): boolean {
-    return this.#parts.length >= WINDOW_BYTES
+    return this.#kept.length >= WINDOW_BYTES || this.#part.length - this.#taken >= WINDOW_BYTES
   }
 
   takeInto(slot: Slot): string | null {
-    const { bytes, start } = this.#parts
+    const { bytes, start, length } = this.#kept
+    const [from, at] = length > 0 ? [bytes, start] : [this.#part, this.#taken]
     this.skip()
-    return codec.readWindow(bytes.subarray(start, start + WINDOW_BYTES), slot)
+    return codec.readWindow(new Uint8Array(from.buffer, from.byteOffset + at, WINDOW_BYTES), slot)
   }
 
   skip(): void {
-    this.#parts.start += WINDOW_BYTES
+    if (this.#kept.length > 0) this.#kept.skip(WINDOW_BYTES)
+    else this.#taken += WINDOW_BYTES
   }
 
   end(): void {
@@ -81,6 +124,12 @@ export class BinaryWindowReader implements WindowReader {
       code: 'invalid_window',
       detail: `Cannot read windows: the body has ${this.#received} bytes, expected a multiple of ${WINDOW_BYTES} (little-endian float32[100][9] each)`,
     }
+  }
+
+  close(): void {
+    this.#kept.release()
+    this.#part = NOTHING
+    this.#taken = 0
   }
 }
 
@@ -136,6 +185,10 @@ export class JsonWindowReader implements WindowReader {
     this.#at += this.#parts.start - start // what was kept may have moved
   }
 
+  keep(): void {
+    // push() has copied it: a window's text is searched for its end as it comes.
+  }
+
   hasNext(): boolean {
     if (this.#windowBytes === 0 && this.fault === null) this.#windowBytes = this.#readOn()
     return this.#windowBytes > 0
@@ -160,6 +213,10 @@ export class JsonWindowReader implements WindowReader {
       const detail = `The body has no "windows", and is too large for one window, expected at most ${MAX_WINDOW_TEXT_BYTES} bytes`
       this.fault = { code: 'body_too_large', detail }
     }
+  }
+
+  close(): void {
+    this.#parts.release()
   }
 
   #refuse(found: string): void {

@@ -7,6 +7,7 @@ const loads = Array.from(
   { length: 64 },
   (_, index): StreamLoad => ({
     inFlight: 1 + (index % 32),
+    ahead: 1 + (index % 32),
     capacity: 64,
     serviceMs: 0.05,
     overheadMs: 0.1,
