@@ -1,9 +1,9 @@
 import { writeFileSync } from 'node:fs'
 import { join } from 'node:path'
 import { argv, stderr, stdout } from 'node:process'
-import { build, CODEC, SHIM, SOFT } from '../native/build.ts'
+import { build } from '../native/build.ts'
 import { PROJECT_FOLDER } from '../src/project.ts'
-import { GENERATOR } from './load/load.ts'
+import { NATIVE_PARTS } from './native-parts.ts'
 import { contextOf, HELP, type Options, parseOptions } from './options.ts'
 import { drawingsOf, writeDrawings } from './report/charts.ts'
 import {
@@ -40,7 +40,7 @@ async function main(args: string[]): Promise<number> {
   if (suites.length > 0 && environment.loadAverage > IDLE_LOAD_AVERAGE)
     console.warn('! The machine is not idle: figures are noisy.\n')
   // Now, so that no measurement waits for a compiler, and none is of what an older source made.
-  if (suites.length > 0) for (const target of [GENERATOR, CODEC, SHIM, SOFT]) await build(target)
+  if (suites.length > 0) for (const target of NATIVE_PARTS) await build(target)
   let isSound = true
   for (const suite of suites) isSound = (await measure(suite, options, environment)) && isSound
   if (report) writeReport()
