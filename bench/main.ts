@@ -1,7 +1,9 @@
 import { writeFileSync } from 'node:fs'
 import { join } from 'node:path'
 import { argv, stderr, stdout } from 'node:process'
+import { build } from '../native/build.ts'
 import { PROJECT_FOLDER } from '../src/project.ts'
+import { NATIVE_PARTS } from './native-parts.ts'
 import { contextOf, HELP, type Options, parseOptions } from './options.ts'
 import { drawingsOf, writeDrawings } from './report/charts.ts'
 import {
@@ -14,7 +16,7 @@ import { CHARTS_FOLDER, page } from './report/page.ts'
 import { keepResult, readResults } from './report/results.ts'
 import { printed } from './report/terminal.ts'
 import { MENU, type SuiteName } from './suites/menu.ts'
-import { NotHere } from './suites/suite.ts'
+import { CannotMeasure } from './suites/suite.ts'
 
 const DOCS = join(PROJECT_FOLDER, 'docs')
 const RESULTS = join(DOCS, CHARTS_FOLDER, 'results.json')
@@ -37,6 +39,8 @@ async function main(args: string[]): Promise<number> {
   if (suites.length > 0) console.log(`${environmentLine(environment)}\n`)
   if (suites.length > 0 && environment.loadAverage > IDLE_LOAD_AVERAGE)
     console.warn('! The machine is not idle: figures are noisy.\n')
+  // Now, so that no measurement waits for a compiler, and none is of what an older source made.
+  if (suites.length > 0) for (const target of NATIVE_PARTS) await build(target)
   let isSound = true
   for (const suite of suites) isSound = (await measure(suite, options, environment)) && isSound
   if (report) writeReport()
@@ -55,9 +59,11 @@ async function measure(suite: SuiteName, options: Options, environment: Environm
     if (svg !== null) writeDrawings(svg, drawingsOf(suite, section))
     return section.rows.every(({ wrong }) => wrong === 0)
   } catch (error) {
-    if (!(error instanceof NotHere)) throw error
+    // What other suites find is not lost for it.
+    const { message, code, stack } = error as NodeJS.ErrnoException
+    const isExpected = error instanceof CannotMeasure || code !== undefined
     progress('')
-    console.error(`! ${suite} was not measured: ${error.message}\n`)
+    console.error(`! ${suite} was not measured: ${isExpected ? message : stack}\n`)
     return false
   }
 }

@@ -33,7 +33,7 @@ const ARROWS: readonly [place: string, mayImport: readonly string[]][] = [
     ['workers/backends/', 'src/core/', 'native/index.ts', 'src/hef/architecture.ts', 'src/hef/error.ts'],
   ],
   ['native/', ['src/project.ts']],
-  ['bench/', ['src/project.ts', 'src/http/frame.ts', 'client/']],
+  ['bench/', ['src/project.ts', 'src/http/frame.ts', 'native/build.ts', 'client/']],
   // Its generator is compiled when it is asked for.
   ['bench/load/', ['bench/', 'src/project.ts', 'src/http/frame.ts', 'native/build.ts']],
   // Servers that are made of our parts, in other ways too.

@@ -70,8 +70,9 @@ export interface Line {
   readonly points: readonly (readonly [x: number, y: number])[]
 }
 
+/** Null where there is no goal, or nothing that could miss it. */
 export function isMet({ value, goal, wrong }: Row): boolean | null {
   if (wrong > 0) return false
-  if (goal === undefined) return null
+  if (goal === undefined || !Number.isFinite(value.median)) return null // there was nothing to measure
   return 'atLeast' in goal ? value.median >= goal.atLeast : value.median <= goal.atMost
 }

@@ -1,5 +1,6 @@
 import { capacity } from './capacity.ts'
 import { contenders } from './contenders.ts'
+import { device } from './device.ts'
 import { doors } from './doors.ts'
 import { hop } from './hop.ts'
 import { memory } from './memory.ts'
@@ -63,6 +64,12 @@ const SUITES = {
     minutes: 2,
     runs: 3,
     connections: OPEN_LOOP,
+  },
+  device: {
+    run: device,
+    about: 'the software network against ONNX Runtime; what the engine adds to a modelled device',
+    minutes: 1.5,
+    runs: 3,
   },
   contenders: {
     run: contenders,

@@ -16,7 +16,7 @@ const RING_SLOTS = '128'
 /** How much of what ONNX Runtime can do alone is left behind a front door, and what a second worker brings. */
 export const model: Suite = async context => {
   const { connections, warmUpMs, durationMs } = context
-  const server = patient('onnx', { RING_SLOTS: RING_SLOTS })
+  const server = patient('onnx')
   const binary: Entry = { server, traffic: TRAFFIC.binary, connections }
   const json: Entry = { server, traffic: TRAFFIC.json, connections }
   const alone = (workers: number) => () =>

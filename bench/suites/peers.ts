@@ -1,7 +1,7 @@
 import { PeerMissing, type PeerOptions, startPeer } from '../peers/peer.ts'
 import type { Goal } from '../report/section.ts'
 import { patient, type Server } from './servers.ts'
-import { type Context, NotHere, type Suite } from './suite.ts'
+import { CannotMeasure, type Context, type Suite } from './suite.ts'
 import { TRAFFIC, type Traffic } from './traffic.ts'
 import { compare, race } from './under-load.ts'
 
@@ -72,14 +72,14 @@ const UNCHECKED: Traffic = {
   },
 }
 
-/** @throws NotHere */
+/** @throws CannotMeasure */
 async function pydanticOf(python: string | undefined): Promise<string> {
   try {
     const { stop, versions } = await startPeer({ backend: 'noop', ...(python && { python }) })
     await stop()
     return versions.pydantic
   } catch (error) {
-    if (error instanceof PeerMissing) throw new NotHere(error.message)
+    if (error instanceof PeerMissing) throw new CannotMeasure(error.message)
     throw error
   }
 }

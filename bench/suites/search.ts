@@ -1,11 +1,13 @@
 import type { LoadResult } from '../load/load.ts'
-import type { Context } from './suite.ts'
+import { CannotMeasure, type Context } from './suite.ts'
 import { type Entry, load } from './under-load.ts'
 
 const PROBES = 7
 const ATTEMPTS = 2
 /** Of what a closed loop reaches: the search begins in the middle. */
 const HIGHEST_SHARE = 1.2
+/** Below it, something else than the rate makes windows late. */
+const LOWEST_SHARE = 0.2
 const PERCENT_IN_TIME = 99
 
 export interface Capacity {
@@ -16,7 +18,10 @@ export interface Capacity {
   readonly wrong: number
 }
 
-/** Searches by bisection in a fresh process. Rates below are taken to hold when a rate holds. */
+/**
+ * Searches by bisection in a fresh process. Rates below are taken to hold when a rate holds.
+ * @throws CannotMeasure
+ */
 export async function findCapacity(context: Context, entry: Entry, deadlineMs: number): Promise<Capacity> {
   const { warmUpMs, durationMs, progress } = context
   const running = await entry.server.start()
@@ -37,6 +42,11 @@ export async function findCapacity(context: Context, entry: Entry, deadlineMs: n
         if (isInTime(trial.load, deadlineMs)) low = ratePerSecond
       }
       if (low < ratePerSecond) high = ratePerSecond
+    }
+    if (low < LOWEST_SHARE * closed.windowsPerSecond) {
+      throw new CannotMeasure(
+        `windows are late even at ${Math.round(high)}/s, where a closed loop reaches ${Math.round(closed.windowsPerSecond)}/s`,
+      )
     }
     return { rate: low, closedLoop: closed.windowsPerSecond, wrong }
   } finally {

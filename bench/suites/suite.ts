@@ -30,5 +30,5 @@ export interface Context {
   readonly progress: (text: string) => void
 }
 
-/** Something that is needed to measure this is not here. */
-export class NotHere extends Error {}
+/** Something that is needed is not here, or the machine does too much else. The message says what. */
+export class CannotMeasure extends Error {}
