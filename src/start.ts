@@ -5,6 +5,7 @@ import { deviceName } from './engine/backend-status.ts'
 import { Engine, NoResult } from './engine/engine.ts'
 import type { CommonTask } from './engine/pool.ts'
 import { goldenParity, warmUp } from './engine/warm-up.ts'
+import { codec } from './http/codec.ts'
 import { FRAMES_IN, FRAMES_OUT } from './http/frame.ts'
 import { CONTRACT_MOTIFS } from './http/health.ts'
 import { REPLY } from './http/reply.ts'
@@ -192,6 +193,7 @@ function banner(config: Config, model: Model, device: string, port: number): str
     workers: config.workers,
     'ring slots': `${config.ringSlots} per worker`,
     deadline: `${config.deadlineMs} ms`,
+    codec: codec.name,
     url: `http://${host}:${port}`,
     ...(config.socketPath !== null && { socket: config.socketPath }),
   }

@@ -17,6 +17,7 @@ const ARROWS: readonly [place: string, mayImport: readonly string[]][] = [
   ['src/clock.ts', []],
   ['src/log.ts', []],
   ['src/http/', ['src/engine/', 'src/core/', 'src/clock.ts', ...FACTS]],
+  ['src/http/codec.ts', ['src/core/', 'native/codec.ts']],
   ['src/engine/', ['src/core/', 'src/clock.ts']],
   ['src/core/', []],
   ['src/hef/', ['src/core/']],
@@ -26,7 +27,7 @@ const ARROWS: readonly [place: string, mayImport: readonly string[]][] = [
   ['src/doctor/', ['src/config.ts', 'src/model.ts', 'src/hef/', 'src/project.ts', 'native/']],
   ['workers/', ['workers/backends/', 'src/core/', 'src/clock.ts']],
   ['workers/backends/', ['src/core/', 'src/clock.ts']],
-  // One backend alone knows the native part, and what is refused before HailoRT sees it.
+  // Of HailoRT one backend alone knows, and what is refused before HailoRT sees it.
   [
     'workers/backends/hailo.ts',
     ['workers/backends/', 'src/core/', 'native/index.ts', 'src/hef/architecture.ts', 'src/hef/error.ts'],

@@ -1,7 +1,4 @@
 import { spawnSync } from 'node:child_process'
-import { mkdtempSync, writeFileSync } from 'node:fs'
-import { tmpdir } from 'node:os'
-import { join } from 'node:path'
 import { beforeAll, describe, expect, test } from 'vitest'
 import { build, SHIM } from '../native/build.ts'
 import {
@@ -9,6 +6,7 @@ import {
   buildProgram,
   buildSoftLibrary,
   COMPILER,
+  hasSanitizer,
   runProgram,
   SHIM_SOURCES,
   SOFT_LIBRARY,
@@ -44,20 +42,8 @@ const SANITIZERS = [
   },
 ]
 
-/** Whether the compiler has the sanitizer, and this kernel lets it run. */
-function isAvailable(flags: readonly string[]): boolean {
-  if (COMPILER === null) return false
-  const folder = mkdtempSync(join(tmpdir(), 'sanitizer-'))
-  const source = join(folder, 'empty.cc')
-  const program = join(folder, 'empty')
-  writeFileSync(source, 'int main() { return 0; }\n')
-  return (
-    spawnSync(COMPILER, [...flags, source, '-o', program]).status === 0 && spawnSync(program).status === 0
-  )
-}
-
 for (const { name, variant, flags, env } of SANITIZERS) {
-  describe.skipIf(!isAvailable(flags))(`under the sanitizer for ${name}`, { timeout: 120_000 }, () => {
+  describe.skipIf(!hasSanitizer(flags))(`under the sanitizer for ${name}`, { timeout: 120_000 }, () => {
     let library: string
     let stress: string
     beforeAll(async () => {
@@ -84,7 +70,7 @@ for (const { name, variant, flags, env } of SANITIZERS) {
 
 const ASAN_FLAGS = SANITIZERS[0]!.flags
 
-test.skipIf(!isAvailable(ASAN_FLAGS))(
+test.skipIf(!hasSanitizer(ASAN_FLAGS))(
   'workers terminated in the middle of a collect leave no bad access behind',
   { timeout: 240_000 },
   async () => {

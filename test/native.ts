@@ -1,8 +1,9 @@
-import { execFile } from 'node:child_process'
-import { readdirSync } from 'node:fs'
+import { execFile, spawnSync } from 'node:child_process'
+import { mkdtempSync, readdirSync, writeFileSync } from 'node:fs'
+import { tmpdir } from 'node:os'
 import { join } from 'node:path'
 import { promisify } from 'node:util'
-import { build, findCompiler, SHIM, SOFT } from '../native/build.ts'
+import { build, CODEC, findCompiler, SHIM, SOFT } from '../native/build.ts'
 import { PROJECT_FOLDER } from '../src/project.ts'
 
 /** Null on a machine without a compiler: what needs native code is skipped there. */
@@ -25,6 +26,21 @@ export const SHIM_SOURCES = readdirSync(join(NATIVE_FOLDER, 'shim'))
   .filter(name => name.endsWith('.cc') && name !== 'addon.cc')
   .map(name => join(NATIVE_FOLDER, 'shim', name))
 
+/** The codec without its JavaScript side. */
+export const CODEC_SOURCES = CODEC.sources.filter(path => !path.endsWith('addon.cc'))
+
+/** Whether the compiler has the sanitizer, and this kernel lets it run. */
+export function hasSanitizer(flags: readonly string[]): boolean {
+  if (COMPILER === null) return false
+  const folder = mkdtempSync(join(tmpdir(), 'sanitizer-'))
+  const source = join(folder, 'empty.cc')
+  const program = join(folder, 'empty')
+  writeFileSync(source, 'int main() { return 0; }\n')
+  return (
+    spawnSync(COMPILER, [...flags, source, '-o', program]).status === 0 && spawnSync(program).status === 0
+  )
+}
+
 /** Compiles a program of native/test/ and returns its path. Compiled once for the same sources and flags. */
 export async function buildProgram(
   name: string,
@@ -32,7 +48,7 @@ export async function buildProgram(
     sources = [],
     flags = [],
     variant = 'plain',
-  }: { sources?: string[]; flags?: string[]; variant?: string } = {},
+  }: { sources?: readonly string[]; flags?: readonly string[]; variant?: string } = {},
 ): Promise<string> {
   const output = join(TEST_BUILD_FOLDER, variant, name)
   const own = join(NATIVE_FOLDER, 'test', `${name}.cc`)

@@ -68,14 +68,15 @@ export function documentOf({ headers, body }: Answer) {
   return JSON.parse(String(length === undefined ? body : body.subarray(0, Number(length))))
 }
 
-/** The values of an answer's outputs by their names, wherever they are. */
+/** The values of an answer's outputs by their names, wherever they are, as float32. */
 export function outputsOf(answer: Answer): Record<string, number[]> {
   let at = Number(answer.headers[HEADER_LENGTH.toLowerCase()] ?? 0)
   const outputs: Record<string, number[]> = {}
   for (const { name, data, parameters } of documentOf(answer).outputs) {
     const size = parameters?.binary_data_size
     outputs[name] =
-      data ?? Array.from({ length: size / 4 }, (_, value) => answer.body.readFloatLE(at + value * 4))
+      data?.map(Math.fround) ??
+      Array.from({ length: size / 4 }, (_, value) => answer.body.readFloatLE(at + value * 4))
     at += size ?? 0
   }
   return outputs

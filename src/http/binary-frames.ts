@@ -1,5 +1,5 @@
 import { BACKENDS } from '../core/backend.ts'
-import { readWindow } from '../core/window.ts'
+import { codec } from './codec.ts'
 import {
   decodeHead,
   encodeFrame,
@@ -41,7 +41,7 @@ class BinaryWindow implements WindowFrame {
   }
 
   fill(slot: Parameters<WindowFrame['fill']>[0]): string | null {
-    return readWindow(this.#message.subarray(WINDOW_HEAD_BYTES), slot)
+    return codec.readWindow(this.#message.subarray(WINDOW_HEAD_BYTES), slot)
   }
 }
 /** One for all: a frame is valid for the length of the call only. */

@@ -1,5 +1,6 @@
 import { perBackend } from '../core/backend.ts'
 import { CHANNELS, LATENT_DIMS, TIMESTEPS } from '../core/window.ts'
+import { codec } from './codec.ts'
 import type { Operation } from './infer.ts'
 import { type Answer, jsonAnswer } from './reply.ts'
 import { modelOf, type Service } from './service.ts'
@@ -107,7 +108,7 @@ export function encodeOperation(service: Service): Operation {
     windowKeys: ['imu_window', 'x'],
     binary: false,
     encode: (output, { backend }) =>
-      `{"latent_embedding":[${output.subarray(0, LATENT_DIMS).join()}],${tails[backend]}}`,
+      `{"latent_embedding":[${codec.joinNumbers(output.subarray(0, LATENT_DIMS))}],${tails[backend]}}`,
   }
 }
 

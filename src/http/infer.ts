@@ -1,11 +1,12 @@
 import type { HttpRequest, HttpResponse } from 'uWebSockets.js'
 import type { Outcome } from '../core/outcome.ts'
 import type { Slot } from '../core/slot.ts'
-import { parseWindow, readWindow, WINDOW_BYTES } from '../core/window.ts'
+import { WINDOW_BYTES } from '../core/window.ts'
 import { type InFlight, Stream, type Waiter } from '../engine/stream.ts'
 import { prefersOctetStream } from './accept.ts'
 import type { Body } from './body.ts'
 import { BinaryResults, BulkUpload, JsonResults, tooManyWindows, type UploadOwner } from './bulk.ts'
+import { codec, findWindow } from './codec.ts'
 import { Exchange, type InferenceContext, lostFailure, refusedFailure } from './exchange.ts'
 import { encodeResult, type Failure } from './reply.ts'
 import { BinaryWindowReader, JsonWindowReader } from './window-readers.ts'
@@ -192,18 +193,7 @@ export class InferenceExchange extends Exchange implements Waiter {
       makeWindow(slot.input)
       return null
     }
-    if (this.#isOctetStream) return readWindow(body, slot)
-    let document: unknown
-    try {
-      document = JSON.parse(Buffer.from(body.buffer, body.byteOffset, body.length).toString())
-    } catch {
-      return `Cannot parse window: the body of ${body.length} bytes is not valid JSON, expected {"${windowKeys[0]}": [100 rows of 9 numbers]}`
-    }
-    const rows = findWindow(document, windowKeys)
-    if (rows === undefined) {
-      return `Cannot parse window: the body has no key "${windowKeys.join('" or "')}", expected {"${windowKeys[0]}": [100 rows of 9 numbers]}`
-    }
-    return parseWindow(rows, slot.input)
+    return this.#isOctetStream ? codec.readWindow(body, slot) : codec.readBody(body, windowKeys, slot)
   }
 }
 
@@ -221,10 +211,4 @@ function bodyTooLarge(bytes: number, limitBytes: number): Failure {
     code: 'body_too_large',
     detail: `The body has ${bytes} bytes or more, expected at most ${limitBytes}`,
   }
-}
-
-function findWindow(document: unknown, keys: readonly string[]): unknown {
-  if (typeof document !== 'object' || document === null) return undefined
-  const key = keys.find(key => Object.hasOwn(document, key))
-  return key === undefined ? undefined : (document as Record<string, unknown>)[key]
 }

@@ -1,5 +1,6 @@
 import { z } from 'zod'
 import { CHANNEL_NAMES, CHANNELS, LATENT_DIMS, parseWindow, TIMESTEPS } from '../core/window.ts'
+import { codec } from './codec.ts'
 import { STREAM_MODES, STREAM_VERSION } from './frame.ts'
 import { type ClientFrame, LARGEST_HOP, unreadable, type Variant } from './variant.ts'
 
@@ -65,7 +66,9 @@ export const JSON_TEXT: Variant = {
   result(sequence, { backend, queueWaitMs, inferenceMs, output }) {
     const queueUs = Math.round(queueWaitMs * 1000)
     const inferUs = Math.round(inferenceMs * 1000)
-    return `{"type":"result","seq":${sequence},"status":"ok","backend":"${backend}","queue_us":${queueUs},"infer_us":${inferUs},"latent":[${output.subarray(0, LATENT_DIMS).join()}],"motif_scores":[${output.subarray(LATENT_DIMS).join()}]}`
+    const latent = codec.joinNumbers(output.subarray(0, LATENT_DIMS))
+    const motifScores = codec.joinNumbers(output.subarray(LATENT_DIMS))
+    return `{"type":"result","seq":${sequence},"status":"ok","backend":"${backend}","queue_us":${queueUs},"infer_us":${inferUs},"latent":[${latent}],"motif_scores":[${motifScores}]}`
   },
 
   credit: count => `{"type":"credit","n":${count}}`,

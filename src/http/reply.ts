@@ -3,6 +3,7 @@ import { STATUS_CODES } from 'node:http'
 import type { Outcome } from '../core/outcome.ts'
 import { LATENT_DIMS } from '../core/window.ts'
 import type { RefusalCode } from '../engine/observer.ts'
+import { codec } from './codec.ts'
 
 /** Every way a request can fail. Append only: clients match on these words. */
 export type ErrorCode =
@@ -106,7 +107,9 @@ export function errorAnswer(failure: Failure, asker: Asker): Answer {
 
 /** Latent and motif scores under the names of `POST /infer`. */
 export function encodeResult(output: Float32Array): string {
-  return `{"latent":[${output.subarray(0, LATENT_DIMS).join()}],"motif_scores":[${output.subarray(LATENT_DIMS).join()}]}`
+  const latent = codec.joinNumbers(output.subarray(0, LATENT_DIMS))
+  const motifScores = codec.joinNumbers(output.subarray(LATENT_DIMS))
+  return `{"latent":[${latent}],"motif_scores":[${motifScores}]}`
 }
 
 /** Whole seconds, as HTTP wants it: at least one, so that nobody comes back at once. */

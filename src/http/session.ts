@@ -3,10 +3,10 @@ import type { BackendKind } from '../core/backend.ts'
 import type { Outcome } from '../core/outcome.ts'
 import { distance } from '../core/ring.ts'
 import type { Slot } from '../core/slot.ts'
-import { readWindow } from '../core/window.ts'
 import type { Engine } from '../engine/engine.ts'
 import { type InFlight, Stream, type Waiter } from '../engine/stream.ts'
 import { BINARY } from './binary-frames.ts'
+import { codec } from './codec.ts'
 import type { FrameName } from './frame.ts'
 import { JSON_TEXT } from './json-frames.ts'
 import { SampleCutter } from './samples.ts'
@@ -179,7 +179,7 @@ export class Session {
         { hop, first },
         {
           window: (sequence, bytes) =>
-            this.#submit({ sequence, deadlineMs: 0, fill: slot => readWindow(bytes, slot) }),
+            this.#submit({ sequence, deadlineMs: 0, fill: slot => codec.readWindow(bytes, slot) }),
           gap: gap => this.#tellGap(gap),
         },
       )

@@ -1,5 +1,6 @@
 import type { Slot } from '../core/slot.ts'
-import { parseWindow, readWindow, WINDOW_BYTES } from '../core/window.ts'
+import { WINDOW_BYTES } from '../core/window.ts'
+import { codec } from './codec.ts'
 import type { Failure } from './reply.ts'
 
 /** Takes windows out of a body as it comes, without ever holding the whole of it. */
@@ -67,7 +68,7 @@ export class BinaryWindowReader implements WindowReader {
   takeInto(slot: Slot): string | null {
     const { bytes, start } = this.#parts
     this.skip()
-    return readWindow(bytes.subarray(start, start + WINDOW_BYTES), slot)
+    return codec.readWindow(bytes.subarray(start, start + WINDOW_BYTES), slot)
   }
 
   skip(): void {
@@ -112,15 +113,15 @@ type Place =
 
 /**
  * Windows of `{"windows": [[[…9 numbers…] × 100], …]}`. It cuts the text of one window at a time out by its
- * brackets and leaves the parsing to JSON.parse; other keys are passed over.
+ * brackets and leaves the parsing to the codec; other keys are passed over.
  */
 export class JsonWindowReader implements WindowReader {
   fault: Failure | null = null
   readonly #parts = new PartBuffer()
   /** Where the reading has come to in `#parts`; everything before the window that is being read is given back. */
   #at = 0
-  /** The next window. */
-  #text: string | null = null
+  /** The length of the next window, which `#parts` begin with then; 0 when it is not there. */
+  #windowBytes = 0
   #place: Place = 'before the object'
   /** Brackets and braces open within the value or window that is being read. */
   #depth = 0
@@ -136,24 +137,20 @@ export class JsonWindowReader implements WindowReader {
   }
 
   hasNext(): boolean {
-    if (this.#text === null && this.fault === null) this.#text = this.#readOn()
-    return this.#text !== null
+    if (this.#windowBytes === 0 && this.fault === null) this.#windowBytes = this.#readOn()
+    return this.#windowBytes > 0
   }
 
   takeInto(slot: Slot): string | null {
-    const text = this.#text!
-    this.#text = null
-    let rows: unknown
-    try {
-      rows = JSON.parse(text)
-    } catch {
-      return 'Cannot parse window: it is not valid JSON, expected 100 rows of 9 numbers'
-    }
-    return parseWindow(rows, slot.input)
+    const { bytes, start } = this.#parts
+    const rows = bytes.subarray(start, start + this.#windowBytes)
+    this.skip()
+    return codec.readRows(rows, slot)
   }
 
   skip(): void {
-    this.#text = null
+    this.#windowBytes = 0
+    this.#parts.start = this.#at
   }
 
   end(): void {
@@ -172,8 +169,8 @@ export class JsonWindowReader implements WindowReader {
     }
   }
 
-  /** Reads to the end of the next window and returns its text; null when it is not there yet. */
-  #readOn(): string | null {
+  /** Reads to the end of the next window and returns its length; 0 when it is not there yet. */
+  #readOn(): number {
     const parts = this.#parts
     while (this.#at < parts.end) {
       const byte = parts.bytes[this.#at]!
@@ -181,13 +178,13 @@ export class JsonWindowReader implements WindowReader {
         this.#skipWindow()
         if (this.#at - parts.start > MAX_WINDOW_TEXT_BYTES) {
           this.#refuse(`one has more than ${MAX_WINDOW_TEXT_BYTES} bytes`)
-          return null
+          return 0
         }
-        if (this.#at === parts.end) return null
-        const text = parts.bytes.toString('utf8', parts.start, this.#at)
+        if (this.#at === parts.end) return 0
+        const windowBytes = this.#at - parts.start
         this.#place = parts.bytes[this.#at] === COMMA ? 'before the next window' : 'behind the windows'
-        parts.start = ++this.#at
-        return text
+        this.#at++
+        return windowBytes
       }
       if (this.#place === 'in a value') {
         if (this.#depth > 0 || this.#inString || (byte !== COMMA && byte !== CLOSE_BRACE)) this.#track(byte)
@@ -204,11 +201,11 @@ export class JsonWindowReader implements WindowReader {
         if (place === 'in a window') parts.start = this.#at-- // it begins with this very byte
         if (place === 'in a value') this.#track(byte)
       }
-      if (this.fault !== null) return null
+      if (this.fault !== null) return 0
       this.#at++
     }
     if (this.#place !== 'in a window') parts.start = this.#at
-    return null
+    return 0
   }
 
   /** Where the first byte of something leads. Null when that byte cannot stand here. */

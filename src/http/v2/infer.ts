@@ -3,9 +3,9 @@ import { monotonicMs } from '../../clock.ts'
 import type { BackendKind } from '../../core/backend.ts'
 import type { Outcome } from '../../core/outcome.ts'
 import type { Slot } from '../../core/slot.ts'
-import { readWindow } from '../../core/window.ts'
 import type { BulkSource } from '../../engine/bulk-lane.ts'
 import { type InFlight, Stream } from '../../engine/stream.ts'
+import { codec } from '../codec.ts'
 import { Exchange, type InferenceContext, lostFailure, refusedFailure } from '../exchange.ts'
 import type { Answer, Failure } from '../reply.ts'
 import { encodingOf, inflateBody } from './inflate.ts'
@@ -187,7 +187,7 @@ export class V2Exchange extends Exchange implements BulkSource {
   #submitTo(stream: Stream): boolean {
     const { windows, count } = this.#request!
     const index = this.#submitted
-    const fault = readWindow(windowAt(windows, index), stream.ring.nextSlot!)
+    const fault = codec.readWindow(windowAt(windows, index), stream.ring.nextSlot!)
     if (fault !== null) {
       this.fail(badWindow(fault, index, count).failure)
       return false

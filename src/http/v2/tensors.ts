@@ -2,11 +2,11 @@ import {
   CHANNELS,
   LATENT_DIMS,
   parseWindow,
-  readWindow,
   TIMESTEPS,
   WINDOW_BYTES,
   WINDOW_VALUES,
 } from '../../core/window.ts'
+import { codec } from '../codec.ts'
 import type { Failure } from '../reply.ts'
 import { faultBeforeParsing } from './json-scan.ts'
 import {
@@ -197,7 +197,7 @@ function windowsOf({ parameters, data }: Input, count: number, tail: Uint8Array 
 /** All windows or none: a bad one must be found before the first has gone to a worker. */
 function checkAll(windows: Uint8Array, count: number): void {
   for (let index = 0; index < count; index++) {
-    const fault = readWindow(windowAt(windows, index), SCRATCH)
+    const fault = codec.readWindow(windowAt(windows, index), SCRATCH)
     if (fault !== null) throw badWindow(fault, index, count)
   }
 }
@@ -268,7 +268,7 @@ export function encodeResponse(
     const tensor = `"name":"${name}","datatype":"FP32","shape":[${count},${dims}]`
     const told = binary
       ? `"parameters":{"binary_data_size":${values.byteLength}}`
-      : `"data":[${values.join()}]`
+      : `"data":[${codec.joinNumbers(values)}]`
     return `{${tensor},${told}}`
   })
   const json = `${JSON.stringify(head).slice(0, -1)},"outputs":[${described.join()}]}`
