@@ -41,7 +41,7 @@ class BinaryWindow implements WindowFrame {
   }
 
   fill(slot: Parameters<WindowFrame['fill']>[0]): string | null {
-    return codec.readWindow(this.#message.subarray(WINDOW_HEAD_BYTES), slot)
+    return codec.readWindow(this.#message, slot, WINDOW_HEAD_BYTES)
   }
 }
 /** One for all: a frame is valid for the length of the call only. */
