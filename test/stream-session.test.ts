@@ -35,6 +35,25 @@ test('Session holds results that come ahead of their turn', async () => {
   expect(said[1]!.bits.every(value => value === 0.25)).toBe(true)
 })
 
+test('Session uses answers again, and each window gets its own all the same', async () => {
+  const { session, streams, said } = sessionOn(1)
+  await hear(session, IN_BINARY.hello())
+  for (let n = 0; n < 5 * CREDITS; n++) {
+    await hear(session, IN_BINARY.window(n, windowOf(0), n % 3 === 1 ? Number.NaN : 0))
+    if (n % 3 === 2) session.receive(bytes(IN_BINARY.cancel(n)), true)
+    else if (n % 3 === 0) finish(streams[0]!, n / 64)
+    while (streams[0]!.ring.inFlight > 0) finish(streams[0]!, 9)
+    await turn()
+  }
+  const answers = said.filter(({ type }) => type === 'result' || type === 'error')
+  const expected = ['result', 'invalid_request', 'cancelled']
+  expect(answers.map(({ seq, code }) => [seq, code ?? 'result'])).toEqual(
+    Array.from({ length: 5 * CREDITS }, (_, n) => [n, expected[n % 3]]),
+  )
+  const results = answers.filter(({ type }) => type === 'result')
+  expect(results.map(({ seq, bits }) => bits.every(value => value === seq! / 64))).not.toContain(false)
+})
+
 test('Session sends what one drain of a ring settles in one write, with one credit frame', async () => {
   const { session, streams, writes, said } = sessionOn(1)
   await hear(session, IN_BINARY.hello(), ...[0, 1, 2].map(n => IN_BINARY.window(n, windowOf(n))))
@@ -217,7 +236,7 @@ function sessionOn(streamCount: number) {
     credits: CREDITS,
     deadlineMs: 40,
     maxDeadlineMs: 5000,
-    metrics: { failed: () => {}, framed: () => {}, refused: () => {} },
+    metrics: { failed: () => {}, framed: () => {}, frames: () => ({ count: 0 }), refused: () => {} },
     turn: { arrivedMs: () => clock.ms },
   }
   return { session: new Session(sender, context), streams, said, closes, writes, clock, sender }

@@ -51,6 +51,7 @@ const WINDOW = new BinaryWindow()
 export const BINARY: Variant = {
   read(message) {
     const name = frameName(message)
+    if (name === 'window' && message.length >= WINDOW_HEAD_BYTES) return WINDOW.read(message)
     if (name === null) {
       return unreadable('unknown', `Cannot read a frame of ${message.length} bytes: its type is not known`)
     }
@@ -83,7 +84,7 @@ export const BINARY: Variant = {
       status: OK,
       backend: BACKENDS.indexOf(backend),
     }
-    if (used === null) return encodeFrame('result', head, outputBytes)
+    if (used === null) return alignPayload(encodeFrame('result', head, outputBytes), RESULT_HEAD_BYTES)
     const frame = used as Uint8Array
     setUint32At(frame, RESULT_AT.sequence, sequence)
     setUint32At(frame, RESULT_AT.queueUs, head.queueUs)
@@ -114,8 +115,6 @@ function readNamed(name: FrameName, message: Uint8Array): ClientFrame {
   switch (name) {
     case 'hello':
       return readHello(message)
-    case 'window':
-      return WINDOW.read(message)
     case 'samples': {
       const { index } = decodeHead('samples', message)
       const payload = message.subarray(headBytes('samples'))
@@ -143,6 +142,14 @@ function readHello(message: Uint8Array): ClientFrame {
   if (mode === undefined) return refuse('mode', modeIndex, '0 (windows) or 1 (samples)')
   if (mode === 'samples' && (hop < 1 || hop > LARGEST_HOP)) return refuse('hop', hop, `1 to ${LARGEST_HOP}`)
   return { type: 'hello', mode, hop, first }
+}
+
+/** The same frame, where the bytes behind its head begin at a multiple of 8: others are copied one at a time. */
+function alignPayload(frame: Uint8Array, headBytes: number): Uint8Array {
+  const padding = -headBytes & 7
+  const aligned = new Uint8Array(new ArrayBuffer(padding + frame.length), padding)
+  aligned.set(frame)
+  return aligned
 }
 
 /** As uint32, which holds more than an hour. */

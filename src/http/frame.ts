@@ -98,7 +98,8 @@ const TYPES = {
 } as const satisfies Record<keyof typeof HEADS, number>
 const FIRST_SERVER_TYPE = 128
 const FRAME_NAMES = Object.keys(TYPES) as FrameName[]
-const NAMES = new Map(FRAME_NAMES.map(name => [TYPES[name] as number, name]))
+const NAMES: (FrameName | undefined)[] = []
+for (const name of FRAME_NAMES) NAMES[TYPES[name]] = name
 
 export type FrameName = keyof typeof HEADS
 /** Who sends what: the client's frames come in. */
@@ -150,7 +151,7 @@ export function encodeFrame<Name extends FrameName>(
 
 /** What a frame is; null when there is no such type. */
 export function frameName(frame: Uint8Array): FrameName | null {
-  return frame.length < 4 ? null : (NAMES.get(uint32At(frame, 0)) ?? null)
+  return frame.length < 4 ? null : (NAMES[uint32At(frame, 0)] ?? null)
 }
 
 /** Reads the head. What is behind it stays where it is, from `headBytes(name)` on. @throws RangeError when cut short */

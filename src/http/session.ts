@@ -66,7 +66,7 @@ export interface SessionContext {
   readonly credits: number
   readonly deadlineMs: number
   readonly maxDeadlineMs: number
-  readonly metrics: Pick<FrontDoorMetrics, 'failed' | 'framed' | 'refused'>
+  readonly metrics: Pick<FrontDoorMetrics, 'failed' | 'framed' | 'frames' | 'refused'>
   readonly turn: { arrivedMs(): number }
 }
 
@@ -106,12 +106,16 @@ export class Session {
   /** How to close once everything is answered. */
   #lastWords: { readonly code: number; readonly reason: string } | null = null
   #over = false
+  readonly #windowsIn: Counted
+  readonly #resultsOut: Counted
   #timer: NodeJS.Timeout
 
   constructor(sender: Sender, context: SessionContext) {
     this.#sender = sender
     this.#context = context
     this.#credits = context.credits
+    this.#windowsIn = context.metrics.frames('in', 'window')
+    this.#resultsOut = context.metrics.frames('out', 'result')
     const reason = `no hello within ${HELLO_MS / 1000} s`
     this.#timer = setTimeout(() => this.#close(CLOSE.policy, reason), HELLO_MS)
   }
@@ -129,7 +133,8 @@ export class Session {
     this.#arrivedMs = arrivedMs
     const variant = isBinary ? BINARY : JSON_TEXT
     const frame = variant.read(message)
-    this.#context.metrics.framed('in', frame.type === 'unreadable' ? frame.name : frame.type)
+    if (frame.type === 'window') this.#windowsIn.count++
+    else this.#context.metrics.framed('in', frame.type === 'unreadable' ? frame.name : frame.type)
     if (this.#variant === null) return this.#greet(variant, frame)
     if (this.#variant === variant) this.#take(frame, message.length)
     else this.#complain('Cannot read a frame: the first one chose between binary and JSON for all')
@@ -256,7 +261,8 @@ export class Session {
   #tellGap(gap: Gap): void {
     const answer = this.#newAnswer(false)
     this.#enqueue(answer)
-    this.#answer(answer, 'gap', this.#variant!.gap(gap))
+    this.#context.metrics.framed('out', 'gap')
+    this.#answer(answer, this.#variant!.gap(gap))
   }
 
   #newAnswer(paid: boolean): QueuedAnswer {
@@ -284,7 +290,8 @@ export class Session {
     if (outcome === 'ok') {
       // This copies the result out of the slot, which is another window's once this returns.
       answer.result = this.#variant!.result(answer.sequence, slot, answer.result)
-      return this.#answer(answer, 'result', answer.result)
+      this.#resultsOut.count++
+      return this.#answer(answer, answer.result)
     }
     if (outcome === 'deadline_exceeded') {
       const spentMs = (monotonicMs() - answer.arrivedMs).toFixed(1)
@@ -308,13 +315,13 @@ export class Session {
 
   #refuse(answer: QueuedAnswer, status: WindowError['status'], detail: string, retryAfterMs = 0): void {
     const { sequence } = answer
-    this.#answer(answer, 'error', this.#errorFrame({ sequence, status, detail, retryAfterMs }))
+    this.#context.metrics.framed('out', 'error')
+    this.#answer(answer, this.#errorFrame({ sequence, status, detail, retryAfterMs }))
   }
 
-  #answer(answer: QueuedAnswer, name: FrameName, frame: Frame): void {
+  #answer(answer: QueuedAnswer, frame: Frame): void {
     answer.inFlight = null
     answer.frame = frame
-    this.#context.metrics.framed('out', name)
     if (this.#queue[0] === answer) this.#scheduleFlush()
   }
 
@@ -377,6 +384,8 @@ export class Session {
     this.#sender.close(code, reason)
   }
 }
+
+type Counted = ReturnType<FrontDoorMetrics['frames']>
 
 /** What one window is answered with, there or to come; or what is told between two of them. */
 class QueuedAnswer implements Waiter {
