@@ -144,10 +144,14 @@ function readHello(message: Uint8Array): ClientFrame {
   return { type: 'hello', mode, hop, first }
 }
 
-/** The same frame, where the bytes behind its head begin at a multiple of 8: others are copied one at a time. */
+/**
+ * The same frame where the bytes behind its head begin at a multiple of 8: others are copied one at a time. From the
+ * pool of Node.js, as thousands of ArrayBuffers of their own would be as many cache misses.
+ */
 function alignPayload(frame: Uint8Array, headBytes: number): Uint8Array {
   const padding = -headBytes & 7
-  const aligned = new Uint8Array(new ArrayBuffer(padding + frame.length), padding)
+  const { buffer, byteOffset } = Buffer.allocUnsafe(padding + frame.length)
+  const aligned = new Uint8Array(buffer, byteOffset + padding, frame.length)
   aligned.set(frame)
   return aligned
 }
