@@ -53,6 +53,12 @@ test('a result that is written over an earlier one is what typed-binary makes of
   }
 })
 
+test('credits are what typed-binary makes of them', () => {
+  for (const count of [1, 32, uint32()]) {
+    expect(BINARY.credit(count)).toEqual(encodeFrame('credit', { count }))
+  }
+})
+
 test('a window frame that ends within its head is none, and one that ends behind it is told in its turn', () => {
   const frame = encodeFrame('window', { sequence: 7, deadlineMs: 0 }, new Uint8Array(WINDOW_BYTES))
   for (let length = 4; length < headBytes('window'); length++) {

@@ -20,11 +20,13 @@ import { type ClientFrame, LARGEST_HOP, unreadable, type Variant, type WindowFra
 const MODEL_BYTES = 32
 const OK = WINDOW_STATUSES.indexOf('ok')
 
-// A window and its result are read and written in place: the objects for their heads took ten times as long.
+// A window, its result and credits are read and written in place: objects for their heads took ten times as long.
 const WINDOW_AT = offsetsOf('window')
 const WINDOW_HEAD_BYTES = headBytes('window')
 const RESULT_AT = offsetsOf('result')
 const RESULT_HEAD_BYTES = headBytes('result')
+const CREDIT = encodeFrame('credit', { count: 0 })
+const CREDIT_AT = offsetsOf('credit')
 
 /** What is read of a `window` frame. */
 class BinaryWindow implements WindowFrame {
@@ -94,7 +96,10 @@ export const BINARY: Variant = {
     return frame
   },
 
-  credit: count => encodeFrame('credit', { count }),
+  credit(count) {
+    setUint32At(CREDIT, CREDIT_AT.count, count)
+    return CREDIT
+  },
 
   error({ sequence, status, detail, retryAfterMs }) {
     const head = {

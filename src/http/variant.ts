@@ -77,6 +77,7 @@ export interface Variant {
    * @param used an earlier result of the same connection, which may be written over; null while there is none
    */
   result(sequence: number, slot: Slot, used: Frame | null): Frame
+  /** Valid until the next one. */
   credit(count: number): Frame
   error(error: WindowError): Frame
   draining(): Frame
