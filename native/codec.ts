@@ -7,8 +7,11 @@ import { PROJECT_FOLDER } from '../src/project.ts'
  * others are for the caller to judge, and `window` holds rubbish then.
  */
 export interface NativeCodec {
-  /** @param bytes of a little-endian float32[100][9] @param window float32[100][9], in shared memory or not */
-  copyWindow(bytes: Uint8Array, window: Float32Array): boolean
+  /**
+   * @param from where in `bytes` a little-endian float32[100][9] begins, which ends with them
+   * @param window float32[100][9], in shared memory or not
+   */
+  copyWindow(bytes: Uint8Array, from: number, window: Float32Array): boolean
   /** Reads `{"<key>": [100 rows of 9 numbers]}`, bit for bit as Math.fround() of what JSON.parse() gives. */
   parseWindow(text: Uint8Array, key: string, window: Float32Array): boolean
   /** Reads the rows alone. */

@@ -343,6 +343,10 @@ export class Metrics implements Observer {
     this.#frames.at(direction, type).count++
   }
 
+  frames(direction: 'in' | 'out', type: string): CounterRow {
+    return this.#frames.at(direction, type)
+  }
+
   streaming(connections: number): void {
     this.#streaming.set(connections)
   }

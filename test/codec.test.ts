@@ -200,13 +200,24 @@ describe.skipIf(COMPILER === null)(`the native codec (SEED=${SEED})`, () => {
 
   test('copies a window from any address, whole and bit for bit', () => {
     for (let offset = 0; offset < 8; offset++) {
-      const bytes = new Uint8Array(WINDOW_BYTES + 8).subarray(offset, offset + WINDOW_BYTES)
-      bytes.set(new Uint8Array(windowOf(offset).slice().buffer))
-      const { input } = slotOf()
-      expect(native.copyWindow(bytes, input)).toBe(true)
-      expect(bitsOf(input)).toEqual(bitsOf(windowOf(offset)))
+      const bytes = new Uint8Array(offset + WINDOW_BYTES)
+      bytes.set(new Uint8Array(windowOf(offset).slice().buffer), offset)
+      for (const either of [codec, typescript]) {
+        const [behind, apart] = [slotOf(), slotOf()]
+        expect(either.readWindow(bytes, behind, offset)).toBeNull()
+        expect(bitsOf(behind.input)).toEqual(bitsOf(windowOf(offset)))
+        expect(either.readWindow(bytes.subarray(offset), apart)).toBeNull()
+        expect(bitsOf(apart.input)).toEqual(bitsOf(windowOf(offset)))
+      }
     }
-    expect(native.copyWindow(new Uint8Array(WINDOW_BYTES - 1), slotOf().input)).toBe(false)
+    for (const [byteCount, from] of [
+      [WINDOW_BYTES - 1, 0],
+      [WINDOW_BYTES, 1],
+      [WINDOW_BYTES + 13, 12],
+      [9, 4_294_967_295],
+    ] as const) {
+      expect(native.copyWindow(new Uint8Array(byteCount), from, slotOf().input)).toBe(false)
+    }
   })
 
   test('copies what is at the limit of a sensor, and leaves what is beyond to TypeScript', () => {
@@ -222,7 +233,7 @@ describe.skipIf(COMPILER === null)(`the native codec (SEED=${SEED})`, () => {
         const window = new Float32Array(WINDOW_VALUES)
         window[index] = value
         const bytes = new Uint8Array(window.buffer)
-        if (native.copyWindow(bytes, slotOf().input) !== good) expect.fail(`${value} at ${index}`)
+        if (native.copyWindow(bytes, 0, slotOf().input) !== good) expect.fail(`${value} at ${index}`)
         if (!good) expect(codec.readWindow(bytes, slotOf())).toBe(typescript.readWindow(bytes, slotOf()))
       }
     }
@@ -246,8 +257,8 @@ describe.skipIf(COMPILER === null)(`the native codec (SEED=${SEED})`, () => {
   test('throws at what is no window', () => {
     const window = new Float32Array(WINDOW_VALUES)
     const any = native as unknown as Record<keyof NativeCodec, (...args: unknown[]) => unknown>
-    expect(() => any.copyWindow('text', window)).toThrow(TypeError)
-    expect(() => any.copyWindow(new Uint8Array(3600), new Float32Array(899))).toThrow(TypeError)
+    expect(() => any.copyWindow('text', 0, window)).toThrow(TypeError)
+    expect(() => any.copyWindow(new Uint8Array(3600), 0, new Float32Array(899))).toThrow(TypeError)
     expect(() => any.parseWindow(new Uint8Array(9), 'x', new Float64Array(900))).toThrow(TypeError)
     expect(() => any.joinNumbers()).toThrow(TypeError)
   })

@@ -35,6 +35,28 @@ test('Session holds results that come ahead of their turn', async () => {
   expect(said[1]!.bits.every(value => value === 0.25)).toBe(true)
 })
 
+test('Session uses answers again, and each window gets its own all the same', async () => {
+  const { session, streams, said } = sessionOn(1)
+  await hear(session, IN_BINARY.hello())
+  const answers = ['result', 'invalid_request', 'cancelled', 'result']
+  for (let first = 0; first < 5 * CREDITS; first += CREDITS) {
+    for (let n = 0; n < CREDITS; n++) {
+      session.receive(bytes(IN_BINARY.window(first + n, windowOf(0), n === 1 ? Number.NaN : 0)), true)
+    }
+    await hear(session, IN_BINARY.cancel(first + 2))
+    for (const n of [0, 2, 3]) {
+      finish(streams[0]!, (first + n) / 64)
+      await turn()
+    }
+  }
+  const given = said.filter(({ type }) => type === 'result' || type === 'error')
+  expect(given.map(({ seq, code }) => [seq, code ?? 'result'])).toEqual(
+    Array.from({ length: 5 * CREDITS }, (_, n) => [n, answers[n % CREDITS]]),
+  )
+  const results = given.filter(({ type }) => type === 'result')
+  expect(results.map(({ seq, bits }) => bits.every(value => value === seq! / 64))).not.toContain(false)
+})
+
 test('Session sends what one drain of a ring settles in one write, with one credit frame', async () => {
   const { session, streams, writes, said } = sessionOn(1)
   await hear(session, IN_BINARY.hello(), ...[0, 1, 2].map(n => IN_BINARY.window(n, windowOf(n))))
@@ -100,9 +122,10 @@ test('Session waits 10 s for a hello', async () => {
 })
 
 test('Session closes with 1001 after 5 minutes without a frame, and not before', async () => {
-  const { session, closes } = sessionOn(1)
+  const { session, closes, clock } = sessionOn(1)
   await hear(session, IN_BINARY.hello())
   vi.advanceTimersByTime(299_000)
+  clock.ms += 299_000
   await hear(session, IN_BINARY.cancel(7))
   vi.advanceTimersByTime(299_999)
   expect(closes).toEqual([])
@@ -216,7 +239,7 @@ function sessionOn(streamCount: number) {
     credits: CREDITS,
     deadlineMs: 40,
     maxDeadlineMs: 5000,
-    metrics: { failed: () => {}, framed: () => {}, refused: () => {} },
+    metrics: { failed: () => {}, framed: () => {}, frames: () => ({ count: 0 }), refused: () => {} },
     turn: { arrivedMs: () => clock.ms },
   }
   return { session: new Session(sender, context), streams, said, closes, writes, clock, sender }

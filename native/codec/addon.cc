@@ -56,14 +56,17 @@ napi_value Refuse(napi_env env, const char* expected) {
   return nullptr;
 }
 
-/// copyWindow(bytes, window): boolean
+/// copyWindow(bytes, from, window): boolean
 napi_value CopyWindow(napi_env env, napi_callback_info info) {
-  std::array<napi_value, 2> arguments;
+  std::array<napi_value, 3> arguments;
   std::string_view bytes;
+  uint32_t from;
   float* window;
-  if (!Arguments(env, info, &arguments) || !BytesOf(env, arguments[0], &bytes) || !WindowOf(env, arguments[1], &window))
-    return Refuse(env, "copyWindow() takes a Uint8Array and a Float32Array of 900");
-  return Boolean(env, bytes.size() == codec::kWindowBytes && codec::CopyWindow(bytes.data(), window));
+  if (!Arguments(env, info, &arguments) || !BytesOf(env, arguments[0], &bytes) ||
+      napi_get_value_uint32(env, arguments[1], &from) != napi_ok || !WindowOf(env, arguments[2], &window))
+    return Refuse(env, "copyWindow() takes bytes, where the window begins, and a Float32Array of 900");
+  const bool fits = bytes.size() == from + codec::kWindowBytes;
+  return Boolean(env, fits && codec::CopyWindow(bytes.data() + from, window));
 }
 
 /// parseWindow(text, key, window): boolean

@@ -22,10 +22,10 @@ export class Codec {
     return this.#native === null ? 'typescript' : 'native'
   }
 
-  /** As `readWindow` of core/window.ts. */
-  readWindow(bytes: Uint8Array, target: Target): string | null {
-    if (this.#native?.copyWindow(bytes, target.input)) return null
-    return readWindow(bytes, target)
+  /** As `readWindow` of core/window.ts, of the bytes behind the first `from`: to cut them off takes half as long. */
+  readWindow(bytes: Uint8Array, target: Target, from = 0): string | null {
+    if (this.#native?.copyWindow(bytes, from, target.input)) return null
+    return readWindow(bytes.subarray(from), target)
   }
 
   /**

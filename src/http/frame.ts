@@ -1,4 +1,16 @@
-import { BufferReader, BufferWriter, f32, object, type Parsed, u8, u8Array, u16, u32 } from 'typed-binary'
+import {
+  BufferReader,
+  BufferWriter,
+  f32,
+  MaxValue,
+  type ObjectSchema,
+  object,
+  type Parsed,
+  u8,
+  u8Array,
+  u16,
+  u32,
+} from 'typed-binary'
 import { CHANNELS } from '../core/window.ts'
 
 export { STREAM_MODES, type StreamMode, WINDOW_STATUSES, type WindowStatus } from './stream-words.ts'
@@ -86,7 +98,8 @@ const TYPES = {
 } as const satisfies Record<keyof typeof HEADS, number>
 const FIRST_SERVER_TYPE = 128
 const FRAME_NAMES = Object.keys(TYPES) as FrameName[]
-const NAMES = new Map(FRAME_NAMES.map(name => [TYPES[name] as number, name]))
+const NAMES: (FrameName | undefined)[] = []
+for (const name of FRAME_NAMES) NAMES[TYPES[name]] = name
 
 export type FrameName = keyof typeof HEADS
 /** Who sends what: the client's frames come in. */
@@ -97,9 +110,28 @@ export type Head<Name extends FrameName> = Omit<Parsed<(typeof HEADS)[Name]>, 't
 
 export const SAMPLE_BYTES = CHANNELS * 4
 
+type AnyHead = ObjectSchema<Record<string, typeof u32>>
+const HEAD_BYTES = Object.fromEntries(FRAME_NAMES.map(name => [name, HEADS[name].maxSize]))
+/** Heads are read from here and written to here: a reader or writer of its own would cost each frame a microsecond. */
+const HEAD = new Uint8Array(Math.max(...Object.values(HEAD_BYTES)))
+const LITTLE_ENDIAN = { endianness: 'little' } as const
+const HEAD_READER = new BufferReader(HEAD.buffer, LITTLE_ENDIAN)
+const HEAD_WRITER = new BufferWriter(HEAD.buffer, LITTLE_ENDIAN)
+const NO_BYTES = new Uint8Array(0)
+
 /** Where the bytes behind the head begin. */
 export function headBytes(name: FrameName): number {
-  return HEADS[name].maxSize
+  return HEAD_BYTES[name]!
+}
+
+/** Where the fields begin, for those who read or write them in place: of two frames there is one for every window. */
+export function offsetsOf<Name extends FrameName>(name: Name): Readonly<Record<keyof Head<Name>, number>> {
+  const schema = HEADS[name] as AnyHead
+  const offsets = Object.keys(schema.properties).map(field => [
+    field,
+    schema.seekProperty(MaxValue, field)!.bufferOffset,
+  ])
+  return Object.fromEntries(offsets)
 }
 
 /** A whole frame. @param payload copied */
@@ -109,15 +141,17 @@ export function encodeFrame<Name extends FrameName>(
   payload: Uint8Array = NO_BYTES,
 ): Uint8Array<ArrayBuffer> {
   const frame = new Uint8Array(headBytes(name) + payload.length)
+  HEAD_WRITER.seekTo(0)
   const schema = HEADS[name] as { write(writer: BufferWriter, head: unknown): void }
-  schema.write(new BufferWriter(frame.buffer, LITTLE_ENDIAN), { ...head, type: TYPES[name], reserved: 0 })
+  schema.write(HEAD_WRITER, { ...head, type: TYPES[name], reserved: 0 })
+  frame.set(HEAD.subarray(0, headBytes(name)))
   frame.set(payload, headBytes(name))
   return frame
 }
 
 /** What a frame is; null when there is no such type. */
 export function frameName(frame: Uint8Array): FrameName | null {
-  return frame.length < 4 ? null : (NAMES.get(read(type, frame)) ?? null)
+  return frame.length < 4 ? null : (NAMES[uint32At(frame, 0)] ?? null)
 }
 
 /** Reads the head. What is behind it stays where it is, from `headBytes(name)` on. @throws RangeError when cut short */
@@ -125,15 +159,26 @@ export function decodeHead<Name extends FrameName>(name: Name, frame: Uint8Array
   if (frame.length < headBytes(name)) {
     throw new RangeError(`a ${name} frame has at least ${headBytes(name)} bytes, this one ${frame.length}`)
   }
-  return read(HEADS[name] as { read(reader: BufferReader): unknown }, frame) as Head<Name>
+  HEAD.set(frame.subarray(0, headBytes(name)))
+  HEAD_READER.seekTo(0)
+  return (HEADS[name] as AnyHead).read(HEAD_READER) as unknown as Head<Name>
 }
 
-const LITTLE_ENDIAN = { endianness: 'little' } as const
-const NO_BYTES = new Uint8Array(0)
+export function uint32At(frame: Uint8Array, at: number): number {
+  return (frame[at]! | (frame[at + 1]! << 8) | (frame[at + 2]! << 16) | (frame[at + 3]! << 24)) >>> 0
+}
 
-function read<Value>(
-  schema: { read(reader: BufferReader): Value },
-  { buffer, byteOffset }: Uint8Array,
-): Value {
-  return schema.read(new BufferReader(buffer, { ...LITTLE_ENDIAN, byteOffset }))
+export function setUint32At(frame: Uint8Array, at: number, value: number): void {
+  frame[at] = value
+  frame[at + 1] = value >>> 8
+  frame[at + 2] = value >>> 16
+  frame[at + 3] = value >>> 24
+}
+
+const UINT32 = new Uint32Array(1)
+const FLOAT32 = new Float32Array(UINT32.buffer)
+
+export function float32At(frame: Uint8Array, at: number): number {
+  UINT32[0] = uint32At(frame, at)
+  return FLOAT32[0]!
 }

@@ -42,6 +42,8 @@ export interface FrontDoorMetrics {
   refused(code: RefusalCode, reason: RefusalReason): void
   /** One frame of `/stream` was read or written. */
   framed(direction: 'in' | 'out', type: FrameName | 'unknown'): void
+  /** What framed() adds to, for those who do it for every window. */
+  frames(direction: 'in' | 'out', type: FrameName): { count: number }
   /** So many clients of `/stream` are connected now. */
   streaming(connections: number): void
   healthChecked(healthy: boolean): void

@@ -11,7 +11,7 @@ import type { FrameName } from './frame.ts'
 import { JSON_TEXT } from './json-frames.ts'
 import { SampleCutter } from './samples.ts'
 import type { FrontDoorMetrics } from './service.ts'
-import type { ClientFrame, Frame, Gap, Variant, WindowError } from './variant.ts'
+import type { ClientFrame, Frame, Gap, Variant, WindowError, WindowFrame } from './variant.ts'
 
 /** The largest message that is read: 7,281 samples, or seventy windows' worth. */
 export const MAX_FRAME_BYTES = 256 * 1024
@@ -51,7 +51,7 @@ export const CLOSE = {
 export interface Sender {
   /** Bytes that the peer has not taken yet. */
   readonly bufferedBytes: number
-  /** Sends all in one write. */
+  /** Sends all in one write. The frames are the caller's again when it returns. */
   send(frames: readonly Frame[]): void
   /** @param reason at most 123 bytes */
   close(code: number, reason: string): void
@@ -66,7 +66,7 @@ export interface SessionContext {
   readonly credits: number
   readonly deadlineMs: number
   readonly maxDeadlineMs: number
-  readonly metrics: Pick<FrontDoorMetrics, 'failed' | 'framed' | 'refused'>
+  readonly metrics: Pick<FrontDoorMetrics, 'failed' | 'framed' | 'frames' | 'refused'>
   readonly turn: { arrivedMs(): number }
 }
 
@@ -93,6 +93,8 @@ export class Session {
   /** Credits of windows that were answered, not given back yet. */
   #owed = 0
   readonly #queue: QueuedAnswer[] = []
+  /** Answered, to be used again: with those in the queue there are never more of them than credits. */
+  readonly #spare: QueuedAnswer[] = []
   /** Those in the queue that took no credit. */
   #unpaid = 0
   /** Frames that led to nothing, and the arrival of the first of them. */
@@ -104,12 +106,16 @@ export class Session {
   /** How to close once everything is answered. */
   #lastWords: { readonly code: number; readonly reason: string } | null = null
   #over = false
+  readonly #windowsIn: Counted
+  readonly #resultsOut: Counted
   #timer: NodeJS.Timeout
 
   constructor(sender: Sender, context: SessionContext) {
     this.#sender = sender
     this.#context = context
     this.#credits = context.credits
+    this.#windowsIn = context.metrics.frames('in', 'window')
+    this.#resultsOut = context.metrics.frames('out', 'result')
     const reason = `no hello within ${HELLO_MS / 1000} s`
     this.#timer = setTimeout(() => this.#close(CLOSE.policy, reason), HELLO_MS)
   }
@@ -121,12 +127,15 @@ export class Session {
       this.#context.metrics.framed('in', 'unknown')
       return this.#close(CLOSE.tooBig, `a frame has at most ${MAX_FRAME_BYTES} bytes`)
     }
-    this.#arrivedMs = this.#context.turn.arrivedMs()
+    const arrivedMs = this.#context.turn.arrivedMs()
+    // Once per turn of the event loop: to start a timer anew takes as long as to read a frame.
+    if (arrivedMs !== this.#arrivedMs && this.#variant !== null) this.#timer.refresh()
+    this.#arrivedMs = arrivedMs
     const variant = isBinary ? BINARY : JSON_TEXT
     const frame = variant.read(message)
-    this.#context.metrics.framed('in', frame.type === 'unreadable' ? frame.name : frame.type)
+    if (frame.type === 'window') this.#windowsIn.count++
+    else this.#context.metrics.framed('in', frame.type === 'unreadable' ? frame.name : frame.type)
     if (this.#variant === null) return this.#greet(variant, frame)
-    this.#timer.refresh()
     if (this.#variant === variant) this.#take(frame, message.length)
     else this.#complain('Cannot read a frame: the first one chose between binary and JSON for all')
   }
@@ -174,7 +183,8 @@ export class Session {
       this.#cutter = new SampleCutter(
         { hop, first },
         {
-          window: (sequence, bytes) => this.#submit(sequence, 0, slot => codec.readWindow(bytes, slot)),
+          window: (sequence, bytes) =>
+            this.#submit({ sequence, deadlineMs: 0, fill: slot => codec.readWindow(bytes, slot) }),
           gap: gap => this.#tellGap(gap),
         },
       )
@@ -203,14 +213,14 @@ export class Session {
     }
   }
 
-  #takeWindow(window: Extract<ClientFrame, { type: 'window' }>, messageBytes: number): void {
-    const { sequence, deadlineMs, fill } = window
+  #takeWindow(window: WindowFrame, messageBytes: number): void {
+    const { sequence } = window
     if (this.#cutter !== null) return this.#complain('Cannot take a window: the mode is samples')
     if (distance(this.#lastSequence, sequence) > 0) {
       this.#lastSequence = sequence | 0
       const paysForNone = this.#credits > 0 && messageBytes < SHORTEST_WINDOW_BYTES
       if (paysForNone && this.#isFlood('too many windows that are too short')) return
-      return this.#submit(sequence, deadlineMs, fill)
+      return this.#submit(window)
     }
     // It has no turn any more. The credit that it took comes back with this answer.
     if (this.#credits > 0) {
@@ -222,14 +232,15 @@ export class Session {
   }
 
   /** Sends the window on its way, or queues what keeps it from going. */
-  #submit(sequence: number, wantedMs: number, fill: (slot: Slot) => string | null): void {
+  #submit(window: Omit<WindowFrame, 'type'>): void {
     if (this.#over) return
     const { deadlineMs, maxDeadlineMs, engine } = this.#context
+    const wantedMs = window.deadlineMs
     const budgetMs = Math.min(wantedMs === 0 ? deadlineMs : wantedMs, maxDeadlineMs)
-    const times = { arrivedMs: this.#arrivedMs, deadlineMs: this.#arrivedMs + budgetMs }
-    const answer = new QueuedAnswer(sequence, this.#credits > 0, (outcome, slot) =>
-      this.#settle(answer, outcome, slot, times),
-    )
+    const answer = this.#credits > 0 ? (this.#spare.pop() ?? this.#newAnswer(true)) : this.#newAnswer(false)
+    answer.sequence = window.sequence
+    answer.arrivedMs = this.#arrivedMs
+    answer.deadlineMs = this.#arrivedMs + budgetMs
     this.#enqueue(answer)
     if (!answer.paid) {
       this.#context.metrics.refused('overloaded', 'no_credit')
@@ -240,17 +251,22 @@ export class Session {
       const expected = `expected a number above 0, or 0 for ${deadlineMs}`
       return this.#refuse(answer, 'invalid_request', `Cannot take a deadline of ${wantedMs} ms, ${expected}`)
     }
-    const place = engine.admit(times.deadlineMs)
+    const place = engine.admit(answer.deadlineMs)
     if (!(place instanceof Stream)) return this.#refuse(answer, place.code, place.detail, place.retryAfterMs)
-    const fault = fill(place.ring.nextSlot!)
+    const fault = window.fill(place.ring.nextSlot!)
     if (fault !== null) return this.#refuse(answer, 'invalid_window', fault)
-    answer.inFlight = engine.submit(place, times, answer)
+    answer.inFlight = engine.submit(place, answer, answer)
   }
 
   #tellGap(gap: Gap): void {
-    const answer = new QueuedAnswer(gap.sequence, false)
+    const answer = this.#newAnswer(false)
     this.#enqueue(answer)
-    this.#answer(answer, 'gap', this.#variant!.gap(gap))
+    this.#context.metrics.framed('out', 'gap')
+    this.#answer(answer, this.#variant!.gap(gap))
+  }
+
+  #newAnswer(paid: boolean): QueuedAnswer {
+    return new QueuedAnswer(paid, this.#settle)
   }
 
   #enqueue(answer: QueuedAnswer): void {
@@ -270,14 +286,16 @@ export class Session {
   }
 
   /** A window has ended, maybe before those ahead of it. */
-  #settle(answer: QueuedAnswer, outcome: Outcome, slot: Slot, times: Times): void {
+  readonly #settle = (answer: QueuedAnswer, outcome: Outcome, slot: Slot): void => {
     if (outcome === 'ok') {
       // This copies the result out of the slot, which is another window's once this returns.
-      return this.#answer(answer, 'result', this.#variant!.result(answer.sequence, slot))
+      answer.result = this.#variant!.result(answer.sequence, slot, answer.result)
+      this.#resultsOut.count++
+      return this.#answer(answer, answer.result)
     }
     if (outcome === 'deadline_exceeded') {
-      const spentMs = (monotonicMs() - times.arrivedMs).toFixed(1)
-      const allowedMs = (times.deadlineMs - times.arrivedMs).toFixed(1)
+      const spentMs = (monotonicMs() - answer.arrivedMs).toFixed(1)
+      const allowedMs = (answer.deadlineMs - answer.arrivedMs).toFixed(1)
       const detail = `There is no result after ${spentMs} ms, expected within the deadline of ${allowedMs} ms`
       return this.#refuse(answer, outcome, detail)
     }
@@ -297,13 +315,13 @@ export class Session {
 
   #refuse(answer: QueuedAnswer, status: WindowError['status'], detail: string, retryAfterMs = 0): void {
     const { sequence } = answer
-    this.#answer(answer, 'error', this.#errorFrame({ sequence, status, detail, retryAfterMs }))
+    this.#context.metrics.framed('out', 'error')
+    this.#answer(answer, this.#errorFrame({ sequence, status, detail, retryAfterMs }))
   }
 
-  #answer(answer: QueuedAnswer, name: FrameName, frame: Frame): void {
+  #answer(answer: QueuedAnswer, frame: Frame): void {
     answer.inFlight = null
     answer.frame = frame
-    this.#context.metrics.framed('out', name)
     if (this.#queue[0] === answer) this.#scheduleFlush()
   }
 
@@ -338,8 +356,9 @@ export class Session {
     if (this.#over) return
     const frames = this.#atOnce
     this.#atOnce = []
-    while (this.#queue.length > 0 && this.#queue[0]!.frame !== null) {
-      const { frame, paid } = this.#queue.shift()!
+    const firstToCome = this.#queue.findIndex(({ frame }) => frame === null)
+    const answered = this.#queue.splice(0, firstToCome === -1 ? this.#queue.length : firstToCome)
+    for (const { frame, paid } of answered) {
       frames.push(frame!)
       if (paid) this.#owed++
       else this.#unpaid--
@@ -351,6 +370,7 @@ export class Session {
       this.#owed = 0
     }
     if (frames.length > 0) this.#sender.send(frames)
+    for (const answer of answered) if (answer.paid) this.#spare.push(answer.clear())
     if (this.#sender.bufferedBytes > MAX_BUFFERED_BYTES) {
       this.#close(CLOSE.policy, 'answers are not read')
     } else if (this.#lastWords !== null && this.#queue.length === 0) {
@@ -365,25 +385,35 @@ export class Session {
   }
 }
 
-interface Times {
-  readonly arrivedMs: number
-  readonly deadlineMs: number
-}
+type Counted = ReturnType<FrontDoorMetrics['frames']>
 
 /** What one window is answered with, there or to come; or what is told between two of them. */
 class QueuedAnswer implements Waiter {
-  readonly sequence: number
   /** It took a credit. */
   readonly paid: boolean
-  readonly settle: Waiter['settle']
+  sequence = 0
+  arrivedMs = 0
+  deadlineMs = 0
   /** Null once it has ended, and when it never went on its way. */
   inFlight: InFlight | null = null
   /** Null while it is to come. */
   frame: Frame | null = null
+  /** The last result that it was, as it went out: the next one is written over it. */
+  result: Frame | null = null
+  readonly #settled: (answer: QueuedAnswer, outcome: Outcome, slot: Slot) => void
 
-  constructor(sequence: number, paid: boolean, settle: Waiter['settle'] = () => {}) {
-    this.sequence = sequence
+  constructor(paid: boolean, settled: (answer: QueuedAnswer, outcome: Outcome, slot: Slot) => void) {
     this.paid = paid
-    this.settle = settle
+    this.#settled = settled
+  }
+
+  settle(outcome: Outcome, slot: Slot): void {
+    this.#settled(this, outcome, slot)
+  }
+
+  /** Makes it ready for another window. */
+  clear(): this {
+    this.frame = null
+    return this
   }
 }

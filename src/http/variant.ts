@@ -8,19 +8,21 @@ export type Frame = Uint8Array | string
 /** What a client says, whatever it looked like on the wire. What it holds is valid for the length of the call only. */
 export type ClientFrame =
   | { readonly type: 'hello'; readonly mode: StreamMode; readonly hop: number; readonly first: number }
-  | {
-      readonly type: 'window'
-      readonly sequence: number
-      /** From the frame's arrival; 0 for the server's default. Whatever the client sent: NaN too. */
-      readonly deadlineMs: number
-      /** Writes the window into a slot. Returns what is wrong with it, null when it is good. */
-      fill(slot: Pick<Slot, 'input' | 'inputBytes'>): string | null
-    }
+  | WindowFrame
   /** `bytes` are little-endian float32[n][9], n ≥ 1. */
   | { readonly type: 'samples'; readonly index: number; readonly bytes: Uint8Array }
   | { readonly type: 'cancel'; readonly sequence: number }
   | { readonly type: 'bye' }
   | Unreadable
+
+export interface WindowFrame {
+  readonly type: 'window'
+  readonly sequence: number
+  /** From the frame's arrival; 0 for the server's default. Whatever the client sent: NaN too. */
+  readonly deadlineMs: number
+  /** Writes the window into a slot. Returns what is wrong with it, null when it is good. */
+  fill(slot: Pick<Slot, 'input' | 'inputBytes'>): string | null
+}
 
 /** A message that is no frame, or a frame with something wrong in it. */
 export interface Unreadable {
@@ -70,8 +72,12 @@ export interface Variant {
   /** Never throws, whatever the client sent. */
   read(message: Uint8Array): ClientFrame
   welcome(welcome: Welcome): Frame
-  /** @param slot holds the result; copied */
-  result(sequence: number, slot: Slot): Frame
+  /**
+   * @param slot holds the result; copied
+   * @param used an earlier result of the same connection, which may be written over; null while there is none
+   */
+  result(sequence: number, slot: Slot, used: Frame | null): Frame
+  /** Valid until the next one. */
   credit(count: number): Frame
   error(error: WindowError): Frame
   draining(): Frame
