@@ -19,5 +19,5 @@ export const FRAME_CASES = [
     const frame = BINARY.read(window)
     if (frame.type !== 'window' || frame.fill(slot) !== null) throw new Error(`read ${frame.type}`)
   }),
-  repeated('frame out: a result from its slot', 100, index => void BINARY.result(index, slot)),
+  repeated('frame out: a result from its slot', 100, index => void BINARY.result(index, slot, null)),
 ]
