@@ -54,6 +54,31 @@ test('an octet-stream cut at any sample is an invalid window, and the connection
   expect((await connection.answer()).status).toBe(200)
 })
 
+// uWebSockets goes on reading behind a body whose handler has closed the connection, into what it has freed: the
+// requests that follow are for what is allocated there then.
+test('answers that close their connection while more is coming do no harm', async () => {
+  const several = Buffer.alloc(2 * WINDOW.length, 0xff)
+  const octets = { 'Content-Type': OCTET_STREAM, Connection: 'close', 'Content-Length': several.length }
+  for (const [head, body, status] of [
+    [headOf('GET /openapi.json', { Connection: 'close', 'Transfer-Encoding': 'chunked' }), '0\r\n\r\n', 200],
+    [headOf('GET /openapi.json', { Connection: 'close', 'Content-Length': 3 }), 'abc', 200],
+    [headOf('POST /infer', octets), several, 400],
+  ] as const) {
+    for (let attempt = 0; attempt < 60; attempt++) {
+      const connection = await Connection.open(server)
+      // A head in two segments first: what uWebSockets keeps of it is where it would write.
+      const first = headOf('GET /readyz', { 'X-Filler': 'a'.repeat(150) })
+      connection.send(first.slice(0, 40))
+      await sleep(1)
+      connection.send(first.slice(40))
+      expect((await connection.answer()).status).toBe(200)
+      connection.send(head, body, 'POST /infer HTTP/1.1\r\nHo')
+      expect((await connection.answer()).status).toBe(status)
+      connection.close()
+    }
+  }
+})
+
 test('a client that hangs up at any byte of its head or within its body leaves nothing behind', async () => {
   const before = await answered()
   const post = postOf(BODY)

@@ -21,6 +21,9 @@ const NOTHING = Buffer.alloc(0)
  * on as it comes.
  */
 export class Body {
+  /** A body is being read at this moment: nothing may be sent, see AnswerGate. */
+  static isBeingRead = false
+
   /** What has come so far, when it came in parts: the first `#received` bytes. */
   #collected: Buffer = NOTHING
   #received = 0
@@ -30,21 +33,11 @@ export class Body {
   /** @param limitBytes below 0, every part is too large: nothing is collected */
   constructor(response: HttpResponse, limitBytes: number, reader: BodyReader) {
     response.onData((chunk, isLast) => {
-      const lent = new Uint8Array(chunk)
-      if (this.#taker !== null) return this.#taker(lent, isLast)
-      if (this.#done) return
-      if (this.#received + lent.length > limitBytes) {
-        this.#done = true
-        reader.onTooLarge(this.#received + lent.length)
-        ;(this.#taker as Taker | null)?.(lent, isLast)
-      } else if (isLast) {
-        this.#done = true
-        if (this.#received > 0) this.#collect(lent)
-        reader.onBody(this.#received > 0 ? this.collected : lent)
-        this.#collected = NOTHING
-      } else {
-        this.#collect(lent)
-        reader.onPart()
+      Body.isBeingRead = true
+      try {
+        this.#read(new Uint8Array(chunk), isLast, limitBytes, reader)
+      } finally {
+        Body.isBeingRead = false
       }
     })
   }
@@ -65,6 +58,24 @@ export class Body {
     this.#done = true
     this.#collected = NOTHING
     this.#received = 0
+  }
+
+  #read(part: Uint8Array, isLast: boolean, limitBytes: number, reader: BodyReader): void {
+    if (this.#taker !== null) return this.#taker(part, isLast)
+    if (this.#done) return
+    if (this.#received + part.length > limitBytes) {
+      this.#done = true
+      reader.onTooLarge(this.#received + part.length)
+      ;(this.#taker as Taker | null)?.(part, isLast)
+    } else if (isLast) {
+      this.#done = true
+      if (this.#received > 0) this.#collect(part)
+      reader.onBody(this.#received > 0 ? this.collected : part)
+      this.#collected = NOTHING
+    } else {
+      this.#collect(part)
+      reader.onPart()
+    }
   }
 
   #collect(part: Uint8Array): void {

@@ -217,7 +217,7 @@ export abstract class Exchange implements BodyReader {
   /** A window's result: what most answers are, so its head is put together from what was made before. */
   protected answerResult(contentType: ResultType, body: string | Uint8Array, slot: Slot): void {
     const { engine, gate, resultHeads } = this.context
-    if (gate.isShut || engine.draining || this.#origin !== '') {
+    if (!gate.isOpen || engine.draining || this.#origin !== '') {
       const kept = typeof body === 'string' ? body : body.slice()
       return this.answer({ status: 200, headers: { 'Content-Type': contentType }, body: kept }, slot)
     }

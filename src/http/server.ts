@@ -1,7 +1,8 @@
+import { once } from 'node:events'
 import { chmod, rm } from 'node:fs/promises'
 import { createServer } from 'node:net'
 import { Readable } from 'node:stream'
-import { setTimeout as sleep } from 'node:timers/promises'
+import { setImmediate as nextTurn, setTimeout as sleep } from 'node:timers/promises'
 import { type Request, type Response, Server } from 'hyper-express'
 import { monotonicMs } from '../clock.ts'
 import { perBackend } from '../core/backend.ts'
@@ -266,6 +267,7 @@ export class FrontDoor {
       const credentials = { apiKey: header('x-api-key'), authorization: header('authorization') }
       const allowed = !needsKey || this.#access.allows(credentials)
       const answer = await (allowed ? page : failing(UNAUTHORIZED))(asker)
+      await untilReceived(request)
 
       const headers = {
         ...answer.headers,
@@ -287,6 +289,13 @@ export class FrontDoor {
       metrics.answered(methodLabel(request.method), endpoint, answer.status, seconds)
     }
   }
+}
+
+/** Resolves when nothing of the request is being read any more, see AnswerGate. */
+async function untilReceived(request: Request): Promise<void> {
+  if (request.received) return
+  await once(request, 'received')
+  await nextTurn()
 }
 
 function failing(failure: Failure): Page {
