@@ -2,7 +2,13 @@ import { type IntervalHistogram, monitorEventLoopDelay } from 'node:perf_hooks'
 import { Counter, Gauge, type Metric, Registry } from 'prom-client'
 import { monotonicMs } from './clock.ts'
 import type { Config } from './config.ts'
-import { BACKEND_FAILURES, BACKENDS, type BackendKind, type DeviceReport } from './core/backend.ts'
+import {
+  BACKEND_FAILURES,
+  BACKENDS,
+  type BackendKind,
+  type DeviceReport,
+  perBackend,
+} from './core/backend.ts'
 import { BATCH_SIZE_EDGES } from './core/counters.ts'
 import type { Outcome } from './core/outcome.ts'
 import type { Slot } from './core/slot.ts'
@@ -61,6 +67,8 @@ export class Metrics implements Observer {
   readonly #openMetrics = new Registry<typeof Registry.OPENMETRICS_CONTENT_TYPE>()
   readonly #lag: IntervalHistogram = monitorEventLoopDelay({ resolution: LAG_RESOLUTION_MS })
   #lagSeconds = 0
+  /** Of windows with a result. */
+  readonly #resultRows: Readonly<Record<BackendKind, { inferences: CounterRow; durations: HistogramRow }>>
   #smallestCosine = 1
 
   // What is counted for every window, in rows; the rest is left to prom-client.
@@ -141,6 +149,10 @@ export class Metrics implements Observer {
       for (const cause of LOSS_CAUSES) this.#restarts.inc({ worker, cause }, 0)
     }
     this.#registerRows()
+    this.#resultRows = perBackend(backend => ({
+      inferences: this.#inferences.at('success', this.#nameOf(backend)),
+      durations: this.#durations.at(OPERATION, this.#nameOf(backend)),
+    }))
   }
 
   /** Each once: the fallback may be the same model. */
@@ -272,11 +284,14 @@ export class Metrics implements Observer {
   }
 
   inferenceEnded(outcome: Outcome, durationMs: number, slot: Slot | null): void {
-    const model = outcome === 'ok' && slot ? this.#nameOf(slot.backend) : this.#facts.model.name
-    this.#inferences.at(outcome === 'ok' ? 'success' : 'error', model).count++
     if (slot !== null) this.#queueWait.observe(slot.queueWaitMs / 1000)
-    if (outcome !== 'ok') return
-    this.#durations.at(OPERATION, model).observe(durationMs / 1000)
+    if (outcome !== 'ok' || slot === null) {
+      this.#inferences.at('error', this.#facts.model.name).count++
+      return
+    }
+    const rows = this.#resultRows[slot.backend]
+    rows.inferences.count++
+    rows.durations.observe(durationMs / 1000)
     const recentMs = this.recentLatencyMs ?? durationMs
     this.recentLatencyMs = recentMs + LATENCY_WEIGHT * (durationMs - recentMs)
     this.lastInferenceMs = Date.now()

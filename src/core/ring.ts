@@ -45,6 +45,9 @@ export class Ring {
   readonly #header: Int32Array<SharedArrayBuffer>
   readonly #slots: readonly Slot[]
   readonly #epoch: number
+  /** What the front door has stored last as `published` and `released`: nobody else does, so it need not load them. */
+  #nextSequence: number
+  #released: number
 
   /**
    * @param motifCount motif scores in each result; both sides pass the same number.
@@ -54,10 +57,17 @@ export class Ring {
     this.buffer = buffer
     this.capacity = (buffer.byteLength - HEADER_WORDS * 4) / SLOT_STRIDE_BYTES
     this.#header = new Int32Array(buffer, 0, HEADER_WORDS)
+    const cells = {
+      float64: new Float64Array(buffer),
+      float32: new Float32Array(buffer),
+      int32: new Int32Array(buffer),
+    }
     this.#slots = Array.from(
       { length: this.capacity },
-      (_, index) => new Slot(buffer, HEADER_WORDS * 4 + index * SLOT_STRIDE_BYTES, motifCount),
+      (_, index) => new Slot(buffer, HEADER_WORDS * 4 + index * SLOT_STRIDE_BYTES, motifCount, cells),
     )
+    this.#nextSequence = this.#header[PUBLISHED]!
+    this.#released = this.#header[RELEASED]!
     this.#epoch = epoch ?? this.epoch
   }
 
@@ -66,6 +76,7 @@ export class Ring {
     const buffer = new SharedArrayBuffer(HEADER_WORDS * 4 + options.capacity * SLOT_STRIDE_BYTES)
     const ring = new Ring(buffer, options.motifCount)
     for (const cursor of [PUBLISHED, COMPLETED, RELEASED]) ring.#header[cursor] = options.firstSequence ?? 0
+    ring.#nextSequence = ring.#released = options.firstSequence ?? 0
     return ring
   }
 
@@ -82,27 +93,28 @@ export class Ring {
   }
 
   get released(): number {
-    return Atomics.load(this.#header, RELEASED)
+    return this.#released
   }
 
   /** Windows published and not yet released. */
   get inFlight(): number {
-    return distance(this.released, this.published)
+    return distance(this.#released, this.#nextSequence)
   }
 
   // What only the front door calls.
 
   /** The slot that the next publish() hands over, to be filled in place. Null when the ring is full. */
   get nextSlot(): Slot | null {
-    return this.inFlight === this.capacity ? null : this.slot(this.published)
+    return this.inFlight === this.capacity ? null : this.slot(this.#nextSequence)
   }
 
   /** Hands the filled `nextSlot` to the worker. Returns its sequence. */
   publish(): number {
-    const sequence = this.published
+    const sequence = this.#nextSequence
+    this.#nextSequence = (sequence + 1) | 0
     // Stored after the slot was filled: Atomics are sequentially consistent, so a worker that sees
     // the new cursor sees the whole window.
-    Atomics.store(this.#header, PUBLISHED, (sequence + 1) | 0)
+    Atomics.store(this.#header, PUBLISHED, this.#nextSequence)
     return sequence
   }
 
@@ -117,6 +129,7 @@ export class Ring {
 
   /** Gives the slots below `sequence` back. Slots are released in order. */
   release(sequence: number): void {
+    this.#released = sequence
     Atomics.store(this.#header, RELEASED, sequence)
   }
 

@@ -24,9 +24,9 @@ const DEADLINE_OFFSET = OUTPUT_OFFSET + (LATENT_DIMS + MAX_MOTIFS) * 4
 
 const DEADLINE_MS = 0 // float64 cells from DEADLINE_OFFSET
 const PUBLISHED_MS = 1
-const QUEUE_WAIT_MS = 4 // float32 cells from DEADLINE_OFFSET
+const QUEUE_WAIT_MS = 4 // float32 and int32 cells from DEADLINE_OFFSET
 const INFERENCE_MS = 5
-const CLAIM = 6 // int32 cells from DEADLINE_OFFSET
+const CLAIM = 6
 const OUTCOME = 7
 const BACKEND = 8
 
@@ -36,6 +36,13 @@ const WAITING = 0
 const TAKEN = 1
 /** Nobody wants it any more: the worker passes over it without costing the model any time. */
 const DROPPED = 2
+
+/** Views of all slots of a ring, which the slots share: views of their own would be as many more cache misses. */
+export interface SlotCells {
+  readonly float64: Float64Array
+  readonly float32: Float32Array
+  readonly int32: Int32Array
+}
 
 /** A view of one slot. Front door and worker each hold their own over the same bytes. */
 export class Slot {
@@ -48,58 +55,63 @@ export class Slot {
   readonly #float64: Float64Array
   readonly #float32: Float32Array
   readonly #int32: Int32Array
+  /** The first cell of 8 bytes, and of 4. */
+  readonly #at8: number
+  readonly #at4: number
 
-  constructor(buffer: SharedArrayBuffer, offset: number, motifCount: number) {
+  constructor(buffer: SharedArrayBuffer, offset: number, motifCount: number, cells: SlotCells) {
     const outputValues = LATENT_DIMS + motifCount
     this.input = new Float32Array(buffer, offset, WINDOW_VALUES)
     this.inputBytes = new Uint8Array(buffer, offset, WINDOW_VALUES * 4)
     this.output = new Float32Array(buffer, offset + OUTPUT_OFFSET, outputValues)
     this.outputBytes = new Uint8Array(buffer, offset + OUTPUT_OFFSET, outputValues * 4)
-    this.#float64 = new Float64Array(buffer, offset + DEADLINE_OFFSET, 2)
-    this.#float32 = new Float32Array(buffer, offset + DEADLINE_OFFSET, 9)
-    this.#int32 = new Int32Array(buffer, offset + DEADLINE_OFFSET, 9)
+    this.#float64 = cells.float64
+    this.#float32 = cells.float32
+    this.#int32 = cells.int32
+    this.#at8 = (offset + DEADLINE_OFFSET) / 8
+    this.#at4 = (offset + DEADLINE_OFFSET) / 4
   }
 
   /** When an answer stops being useful, in ms on the monotonic clock. */
   get deadlineMs(): number {
-    return this.#float64[DEADLINE_MS]!
+    return this.#float64[this.#at8 + DEADLINE_MS]!
   }
 
   get publishedMs(): number {
-    return this.#float64[PUBLISHED_MS]!
+    return this.#float64[this.#at8 + PUBLISHED_MS]!
   }
 
   get queueWaitMs(): number {
-    return this.#float32[QUEUE_WAIT_MS]!
+    return this.#float32[this.#at4 + QUEUE_WAIT_MS]!
   }
 
   get inferenceMs(): number {
-    return this.#float32[INFERENCE_MS]!
+    return this.#float32[this.#at4 + INFERENCE_MS]!
   }
 
   get outcome(): Outcome {
-    return OUTCOMES[this.#int32[OUTCOME]!]!
+    return OUTCOMES[this.#int32[this.#at4 + OUTCOME]!]!
   }
 
   /** What gave the result. Says nothing when there is none. */
   get backend(): BackendKind {
-    return BACKENDS[this.#int32[BACKEND]!]!
+    return BACKENDS[this.#int32[this.#at4 + BACKEND]!]!
   }
 
   get taken(): boolean {
-    return Atomics.load(this.#int32, CLAIM) === TAKEN
+    return Atomics.load(this.#int32, this.#at4 + CLAIM) === TAKEN
   }
 
   /** Front door, before publishing. */
   prepare(nowMs: number, deadlineMs: number): void {
-    this.#float64[DEADLINE_MS] = deadlineMs
-    this.#float64[PUBLISHED_MS] = nowMs
-    this.#int32[CLAIM] = WAITING
+    this.#float64[this.#at8 + DEADLINE_MS] = deadlineMs
+    this.#float64[this.#at8 + PUBLISHED_MS] = nowMs
+    this.#int32[this.#at4 + CLAIM] = WAITING
   }
 
   /** Front door: gives up on a window that waits. False when the worker has taken it already. */
   drop(): boolean {
-    return Atomics.compareExchange(this.#int32, CLAIM, WAITING, DROPPED) === WAITING
+    return Atomics.compareExchange(this.#int32, this.#at4 + CLAIM, WAITING, DROPPED) === WAITING
   }
 
   /**
@@ -108,13 +120,15 @@ export class Slot {
    * that window may be what killed it, so it is not tried again.
    */
   take(nowMs: number): boolean {
-    this.#float32[QUEUE_WAIT_MS] = nowMs - this.publishedMs
-    this.#float32[INFERENCE_MS] = 0
+    this.#float32[this.#at4 + QUEUE_WAIT_MS] = nowMs - this.publishedMs
+    this.#float32[this.#at4 + INFERENCE_MS] = 0
     const expired = nowMs > this.deadlineMs
-    const found = Atomics.compareExchange(this.#int32, CLAIM, WAITING, expired ? DROPPED : TAKEN)
+    const found = Atomics.compareExchange(this.#int32, this.#at4 + CLAIM, WAITING, expired ? DROPPED : TAKEN)
     if (found === WAITING && !expired) return true
-    this.#int32[OUTCOME] = OUTCOMES.indexOf(found === TAKEN ? 'model_unavailable' : 'deadline_exceeded')
-    Atomics.store(this.#int32, CLAIM, DROPPED)
+    this.#int32[this.#at4 + OUTCOME] = OUTCOMES.indexOf(
+      found === TAKEN ? 'model_unavailable' : 'deadline_exceeded',
+    )
+    Atomics.store(this.#int32, this.#at4 + CLAIM, DROPPED)
     return false
   }
 
@@ -123,15 +137,15 @@ export class Slot {
    * window still waits.
    */
   abandon(): boolean {
-    const found = Atomics.compareExchange(this.#int32, CLAIM, TAKEN, DROPPED)
-    if (found === TAKEN) this.#int32[OUTCOME] = OUTCOMES.indexOf('model_unavailable')
+    const found = Atomics.compareExchange(this.#int32, this.#at4 + CLAIM, TAKEN, DROPPED)
+    if (found === TAKEN) this.#int32[this.#at4 + OUTCOME] = OUTCOMES.indexOf('model_unavailable')
     return found !== WAITING
   }
 
   /** Worker: how the inference ended. The completed cursor, stored after this, makes it visible. */
   finish(outcome: Outcome, backend: BackendKind, nowMs: number): void {
-    this.#int32[OUTCOME] = OUTCOMES.indexOf(outcome)
-    this.#int32[BACKEND] = BACKENDS.indexOf(backend)
-    this.#float32[INFERENCE_MS] = nowMs - this.publishedMs - this.queueWaitMs
+    this.#int32[this.#at4 + OUTCOME] = OUTCOMES.indexOf(outcome)
+    this.#int32[this.#at4 + BACKEND] = BACKENDS.indexOf(backend)
+    this.#float32[this.#at4 + INFERENCE_MS] = nowMs - this.publishedMs - this.queueWaitMs
   }
 }

@@ -160,19 +160,22 @@ export class Stream {
   /** Learns from the windows that the worker ran, whether anybody still waits for them or not. */
   #measure(from: number, to: number, nowMs: number): void {
     let count = 0
-    let busyFromMs = this.#finishedMs
+    let busyMs = 0 // without the pauses between them
     let last = from
     for (let sequence = from; sequence !== to; sequence = (sequence + 1) | 0) {
       const slot = this.ring.slot(sequence)
       if (!slot.taken) continue
-      if (count++ === 0) busyFromMs = Math.max(busyFromMs, slot.publishedMs + slot.queueWaitMs)
-      this.#finishedMs = slot.publishedMs + slot.queueWaitMs + slot.inferenceMs
+      count++
+      const takenMs = slot.publishedMs + slot.queueWaitMs
+      const finishedMs = takenMs + slot.inferenceMs
+      busyMs += Math.max(0, finishedMs - Math.max(this.#finishedMs, takenMs))
+      this.#finishedMs = finishedMs
       last = sequence
     }
     if (count === 0) return
     this.#estimate.update({
       count,
-      busyMs: this.#finishedMs - busyFromMs,
+      busyMs,
       latencyMs: nowMs - this.ring.slot(last).publishedMs,
       position: this.#positions[last & (this.ring.capacity - 1)]!,
     })
