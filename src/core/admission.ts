@@ -73,7 +73,7 @@ export interface Measurement {
   readonly busyMs: number
   /** Of the last one: from published to answered, ms. */
   readonly latencyMs: number
-  /** Of the last one: its place in the ring when it was published, 1 when it was alone. */
+  /** Of the last one: its place among those not completed when it was published, 1 when it was alone. */
   readonly position: number
 }
 

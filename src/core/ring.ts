@@ -96,6 +96,11 @@ export class Ring {
     return this.#released
   }
 
+  /** Windows published and not yet completed. */
+  get ahead(): number {
+    return distance(this.completed, this.#nextSequence)
+  }
+
   /** Windows published and not yet released. */
   get inFlight(): number {
     return distance(this.#released, this.#nextSequence)
@@ -120,11 +125,10 @@ export class Ring {
 
   /** Wakes the worker if it is parked. Waking an awake thread would cost more than a whole request. */
   wakeWorker(): void {
-    // Read after the publish: a worker that parks after this read compares the cursor it last saw
-    // with the new one inside Atomics.wait, and does not sleep.
+    // Read after the publish: a worker that says "parked" after this read looks at the cursor once more.
     if (Atomics.load(this.#header, WORKER_PARKED) === 0) return
     // Taken, not only read: a worker that is being woken has not cleared it yet, and is not woken twice.
-    if (Atomics.exchange(this.#header, WORKER_PARKED, 0) === 1) Atomics.notify(this.#header, PUBLISHED, 1)
+    if (Atomics.exchange(this.#header, WORKER_PARKED, 0) === 1) Atomics.notify(this.#header, WORKER_PARKED, 1)
   }
 
   /** Gives the slots below `sequence` back. Slots are released in order. */
@@ -163,7 +167,8 @@ export class Ring {
   /** Tells the worker to end once it has answered everything published. */
   stop(): void {
     Atomics.store(this.#header, STOP, 1)
-    Atomics.notify(this.#header, PUBLISHED)
+    Atomics.store(this.#header, WORKER_PARKED, 0)
+    Atomics.notify(this.#header, WORKER_PARKED)
   }
 
   get epoch(): number {
@@ -205,7 +210,8 @@ export class Ring {
   waitForWindows(sequence: number, timeoutMs: number): number {
     if (timeoutMs > 0 && this.published === sequence) {
       Atomics.store(this.#header, WORKER_PARKED, 1)
-      Atomics.wait(this.#header, PUBLISHED, sequence, timeoutMs)
+      // Looked at after saying "parked": who publishes from here on takes that word, and then the wait does not begin.
+      if (this.published === sequence) Atomics.wait(this.#header, WORKER_PARKED, 1, timeoutMs)
       Atomics.store(this.#header, WORKER_PARKED, 0)
     }
     return distance(sequence, this.published)

@@ -146,6 +146,6 @@ export class Slot {
   finish(outcome: Outcome, backend: BackendKind, nowMs: number): void {
     this.#int32[this.#at4 + OUTCOME] = OUTCOMES.indexOf(outcome)
     this.#int32[this.#at4 + BACKEND] = BACKENDS.indexOf(backend)
-    this.#float32[this.#at4 + INFERENCE_MS] = nowMs - this.publishedMs - this.queueWaitMs
+    this.#float32[this.#at4 + INFERENCE_MS] = Math.max(0, nowMs - this.publishedMs - this.queueWaitMs)
   }
 }

@@ -3,7 +3,7 @@ import { monotonicMs } from '../clock.ts'
 import { ServiceEstimate, type StreamLoad } from '../core/admission.ts'
 import { WorkerCounters } from '../core/counters.ts'
 import type { Outcome } from '../core/outcome.ts'
-import { distance, Ring } from '../core/ring.ts'
+import { Ring } from '../core/ring.ts'
 import type { Slot } from '../core/slot.ts'
 import type { StreamObserver } from './observer.ts'
 
@@ -51,7 +51,7 @@ export class Stream {
   /** Windows admitted whose waiter has not been told an outcome. */
   unsettled = 0
   readonly #waiting: (InFlight | null)[]
-  /** The place in the ring that each slot's window got when it was published. */
+  /** Each slot's window: its place among those that the worker had not completed when it was published. */
   readonly #positions: Int32Array
   readonly #observer: StreamObserver
   readonly #estimate = new ServiceEstimate()
@@ -73,9 +73,8 @@ export class Stream {
 
   load(nowMs: number): StreamLoad {
     // What the worker has completed holds nobody up, however long this thread has not come to settle it.
-    const { inFlight, capacity, completed, published } = this.ring
+    const { inFlight, ahead, capacity, completed } = this.ring
     const { serviceMs, overheadMs } = this.#estimate
-    const ahead = distance(completed, published)
     const ageMs = ahead === 0 ? 0 : nowMs - this.ring.slot(completed).publishedMs
     const stalledMs = this.#estimate.stalledMs(ageMs, this.#positions[completed & (capacity - 1)]!)
     return { inFlight, ahead, capacity, serviceMs, overheadMs, stalledMs }
@@ -88,7 +87,7 @@ export class Stream {
     const index = sequence & (this.ring.capacity - 1)
     const inFlight = new InFlight(this, sequence, times, waiter)
     this.#waiting[index] = inFlight
-    this.#positions[index] = this.ring.inFlight
+    this.#positions[index] = this.ring.ahead
     this.unsettled++
     return inFlight
   }
