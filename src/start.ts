@@ -35,7 +35,7 @@ export class StartError extends Error {
 export async function start(env: NodeJS.ProcessEnv, workerUrl = WORKER_URL): Promise<void> {
   const startedMs = monotonicMs()
   const config = loadConfig(env)
-  const model = loadModel(config)
+  const model = await loadModel(config)
   const fallback = loadFallback(config, model)
   const log = createLogger(config.logLevel)
   if (config.motifCount !== CONTRACT_MOTIFS) {

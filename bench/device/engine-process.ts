@@ -63,7 +63,7 @@ const config = loadConfig({
   HAILORT_LIB: order.library,
   WORKERS: String(order.workers),
 })
-const model = loadModel(config)
+const model = await loadModel(config)
 const golden = model.golden!
 const engine = new Engine({
   workerUrl: new URL('../../workers/serve.js', import.meta.url),

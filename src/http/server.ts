@@ -16,7 +16,6 @@ import { healthz, readyz } from './health.ts'
 import { INFER, InferenceExchange, type Operation } from './infer.ts'
 import { KeptConnections } from './keep-alive.ts'
 import { methodLabel } from './methods.ts'
-import { openApiOf } from './openapi.ts'
 import { type Answer, type Asker, errorAnswer, type Failure, jsonAnswer, UNAUTHORIZED } from './reply.ts'
 import { requestIdOf } from './request-id.ts'
 import { modelOf, type Service } from './service.ts'
@@ -83,7 +82,7 @@ export class FrontDoor {
   readonly #listening: ListenSocket[] = []
   #socketPath: string | null = null
   /** Made when somebody asks for it: few do. */
-  #openApi: Answer | null = null
+  #openApi: Promise<Answer> | null = null
 
   constructor(service: Service) {
     this.#service = service
@@ -104,7 +103,7 @@ export class FrontDoor {
         const { contentType, text } = await service.metrics.scrape(accept)
         return { status: 200, headers: { 'Content-Type': contentType }, body: text }
       },
-      '/openapi.json': () => (this.#openApi ??= jsonAnswer(200, openApiOf(service))),
+      '/openapi.json': () => (this.#openApi ??= openApi(service)),
       ...DOCS_PAGES,
     }
     for (const path of STREAM_PATHS) pages[path] = failing(UPGRADE_REQUIRED)
@@ -296,6 +295,12 @@ async function untilReceived(request: Request): Promise<void> {
   if (request.received) return
   await once(request, 'received')
   await nextTurn()
+}
+
+/** Loads what describes the server only where somebody asks for it: the start need not wait for that. */
+async function openApi(service: Service): Promise<Answer> {
+  const { openApiOf } = await import('./openapi.ts')
+  return jsonAnswer(200, openApiOf(service))
 }
 
 function failing(failure: Failure): Page {

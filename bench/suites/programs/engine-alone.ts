@@ -29,7 +29,7 @@ const DEADLINE_MS = 9000
 const { warmUpMs, durationMs } = readOptions<EngineAloneOptions>()
 endWithParent()
 const config = loadConfig(env)
-const { plan, normalisation } = loadModel(config)
+const { plan, normalisation } = await loadModel(config)
 const engine = new Engine({
   workerUrl: new URL('../../../workers/serve.js', import.meta.url),
   workers: config.workers,
