@@ -9,7 +9,7 @@ import { codec } from './http/codec.ts'
 import { FRAMES_IN, FRAMES_OUT } from './http/frame.ts'
 import { CONTRACT_MOTIFS } from './http/health.ts'
 import { REPLY } from './http/reply.ts'
-import { FrontDoor } from './http/server.ts'
+import type { FrontDoor } from './http/server.ts'
 import type { Readiness } from './http/service.ts'
 import { createLogger, type Logger } from './log.ts'
 import { Metrics } from './metrics.ts'
@@ -69,7 +69,11 @@ export async function start(env: NodeJS.ProcessEnv, workerUrl = WORKER_URL): Pro
     observer: metrics,
   })
   metrics.watch(engine)
+  // The workers open their backends while this thread loads the front door, the larger half of the start.
+  const serving = engine.start()
+  serving.catch(() => {}) // told below: what keeps us from listening comes first
 
+  const { FrontDoor } = await import('./http/server.ts')
   const readiness: Readiness = { phase: 'starting' }
   const frontDoor = new FrontDoor({
     config,
@@ -94,7 +98,7 @@ export async function start(env: NodeJS.ProcessEnv, workerUrl = WORKER_URL): Pro
   drainOnSignal(engine, frontDoor, log)
 
   try {
-    await engine.start()
+    await serving
     readiness.phase = 'warming'
     if (!(await answersLikeTheModel(engine, model, metrics, log))) {
       readiness.phase = 'golden_check_failed'
