@@ -57,5 +57,7 @@ async function throughEveryStream(
       }
     }
   }
-  await Promise.all(engine.streams.map(through))
+  const ended = await Promise.allSettled(engine.streams.map(through))
+  const failed = ended.find(({ status }) => status === 'rejected')
+  if (failed !== undefined) throw (failed as PromiseRejectedResult).reason
 }

@@ -1,6 +1,5 @@
 import { once } from 'node:events'
 import { chmod, rm } from 'node:fs/promises'
-import { createServer } from 'node:net'
 import { Readable } from 'node:stream'
 import { setImmediate as nextTurn, setTimeout as sleep } from 'node:timers/promises'
 import { type Request, type Response, Server } from 'hyper-express'
@@ -11,6 +10,7 @@ import { Access } from './access.ts'
 import { encodeOperation, root, status, TEST } from './compat.ts'
 import { DOCS_PAGES } from './docs-page.ts'
 import { type InferenceContext, resultHeads } from './exchange.ts'
+import { assertFree } from './free-port.ts'
 import { AnswerGate } from './gate.ts'
 import { healthz, readyz } from './health.ts'
 import { INFER, InferenceExchange, type Operation } from './infer.ts'
@@ -115,8 +115,7 @@ export class FrontDoor {
 
   /** Resolves with the port, which the system chose when `port` is 0. @throws when it is taken */
   async listen(host: string, port: number): Promise<number> {
-    // uWebSockets would share a port that another process of the same user listens on.
-    if (port !== 0) await assertFree(host, port)
+    await assertFree(host, port)
     this.#listening.push(await this.#server.listen(port, host))
     return this.#server.port
   }
@@ -309,16 +308,4 @@ function failing(failure: Failure): Page {
 
 function* piecesOf(body: Buffer): Iterable<Buffer> {
   for (let at = 0; at < body.length; at += LONG_BODY_BYTES) yield body.subarray(at, at + LONG_BODY_BYTES)
-}
-
-/** Fails when another process listens there already. */
-async function assertFree(host: string, port: number): Promise<void> {
-  const probe = createServer()
-  try {
-    await new Promise<void>((resolve, reject) => {
-      probe.once('error', reject).listen({ host, port, exclusive: true }, resolve)
-    })
-  } finally {
-    await new Promise(resolve => probe.close(resolve))
-  }
 }
