@@ -13,7 +13,7 @@ const WORKER_URL = new URL('../workers/serve.js', import.meta.url)
 export async function start(env: NodeJS.ProcessEnv, workerUrl = WORKER_URL): Promise<void> {
   const startedMs = monotonicMs()
   const config = loadConfig(env)
-  const threads = startThreads(workerUrl, config.workers)
+  const threads = startThreads(workerUrl, config.workers, config.mode)
   // Imported here, so that the threads start while this one loads all that there is.
   const { assemble } = await import('./assemble.ts')
   await assemble({ config, threads, startedMs })

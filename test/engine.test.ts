@@ -56,7 +56,7 @@ function engineOfTwo() {
     deviceChanged: () => {},
   }
   const engine = new Engine({
-    threads: startThreads(new URL('../dist/workers/serve.js', import.meta.url), 2),
+    threads: startThreads(new URL('../dist/workers/serve.js', import.meta.url), 2, 'stub'),
     ringSlots: 64,
     task: { motifCount: 12, primary: { kind: 'stub' }, fallback: null, normalisation: null, selfCheck: null },
     observer,

@@ -67,7 +67,7 @@ const config = loadConfig({
 const model = await loadModel(config)
 const golden = model.golden!
 const engine = new Engine({
-  threads: startThreads(new URL('../../workers/serve.js', import.meta.url), config.workers),
+  threads: startThreads(new URL('../../workers/serve.js', import.meta.url), config.workers, config.mode),
   ringSlots: config.ringSlots,
   task: {
     motifCount: config.motifCount,

@@ -100,7 +100,7 @@ const observer: Observer = {
 }
 const hef = softHef(ECHO, { headerVersion: 1, motifLogits: null })
 const engine = new Engine({
-  threads: startThreads(new URL('../../workers/serve.js', import.meta.url), WORKERS),
+  threads: startThreads(new URL('../../workers/serve.js', import.meta.url), WORKERS, 'hailo'),
   ringSlots: 256,
   observer,
   task: {

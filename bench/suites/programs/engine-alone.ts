@@ -32,7 +32,7 @@ endWithParent()
 const config = loadConfig(env)
 const { plan, normalisation } = await loadModel(config)
 const engine = new Engine({
-  threads: startThreads(new URL('../../../workers/serve.js', import.meta.url), config.workers),
+  threads: startThreads(new URL('../../../workers/serve.js', import.meta.url), config.workers, config.mode),
   ringSlots: config.ringSlots,
   task: { motifCount: config.motifCount, primary: plan, fallback: null, normalisation, selfCheck: null },
   observer: silent(),
