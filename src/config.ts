@@ -1,11 +1,13 @@
 import { readFileSync } from 'node:fs'
+import { createRequire } from 'node:module'
 import { availableParallelism } from 'node:os'
 import { dirname, join, resolve } from 'node:path'
-import { parseDocument } from 'yaml'
 import { z } from 'zod'
 import { BACKENDS, type BackendKind } from './core/backend.ts'
 import { MAX_MOTIFS } from './core/window.ts'
 import { PROJECT_FOLDER } from './project.ts'
+
+const require = createRequire(import.meta.url)
 
 /** Everything that a start can be told, parsed once at the start and passed down. Frozen. */
 export interface Config {
@@ -311,6 +313,8 @@ function readYaml(path: string, problems: string[]): Values {
     problems.push(`CONFIG_PATH: ${path} ${found}`)
     return {}
   }
+  // Loaded only for a file: most starts have none.
+  const { parseDocument } = require('yaml') as typeof import('yaml')
   try {
     // Scalars stay the text they are: a version 1.10 is not the number 1.1.
     const document = parseDocument(readFileSync(path, 'utf8'), { schema: 'failsafe', customTags: ['null'] })

@@ -9,7 +9,7 @@ import type { Normalisation } from './core/normalise.ts'
 import type { BackendPlan, HailoModel, MotifHead } from './core/stream-task.ts'
 import { CHANNEL_NAMES, CHANNELS, LATENT_DIMS, TIMESTEPS, WINDOW_BYTES } from './core/window.ts'
 import { HefError } from './hef/error.ts'
-import { type Hef, type HefStream, readHef } from './hef/hef.ts'
+import type { Hef, HefStream } from './hef/hef.ts'
 
 /** What a backend needs to know of the model, verified against its manifest. Frozen. */
 export interface Model {
@@ -43,13 +43,14 @@ export class ModelError extends Error {
 }
 
 /**
- * Reads and verifies the model and its golden vectors. Blocking: for the start, before any worker runs.
+ * Reads and verifies the model and its golden vectors. Blocking, but for loading what reads a HEF, which
+ * only a start with a HEF has to wait for.
  * @throws ModelError saying which file, what was found, what was expected and what to do
  */
-export function loadModel(config: Config): Model {
+export async function loadModel(config: Config): Promise<Model> {
   const { mode, hailo, onnxPath, manifestPath, expectedSha256 } = config
   if (mode === 'stub') return stub(config)
-  const model = hailo === null ? loadOnnx(onnxPath, manifestPath, config) : loadHef(hailo, config)
+  const model = hailo === null ? loadOnnx(onnxPath, manifestPath, config) : await loadHef(hailo, config)
   if (expectedSha256 === null || model.sha256 === expectedSha256) return model
   throw new ModelError({
     path: model.path!,
@@ -103,11 +104,11 @@ function loadOnnx(path: string, manifestPath: string, config: Config): Model {
   })
 }
 
-function loadHef(hailo: HailoConfig, config: Config): Model {
+async function loadHef(hailo: HailoConfig, config: Config): Promise<Model> {
   const { manifestPath, workers } = config
   const path = hailo.hefPath
   const bytes = read(path, HEF)
-  const hef = parseHef(bytes, path)
+  const hef = await parseHef(bytes, path)
   const manifest = readManifest(manifestPath)
   const model = describe({ path, bytes, manifest, manifestPath, config })
   const streams = streamsOf(hef, { path, manifest, motifCount: config.motifCount })
@@ -168,7 +169,8 @@ interface Artifact {
   readonly config: Config
 }
 
-function parseHef(bytes: Buffer, path: string): Hef {
+async function parseHef(bytes: Buffer, path: string): Promise<Hef> {
+  const { readHef } = await import('./hef/hef.ts')
   let hef: Hef
   try {
     hef = readHef(bytes)

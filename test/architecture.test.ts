@@ -8,7 +8,8 @@ const FACTS = ['type src/config.ts', 'type src/model.ts', 'type src/log.ts']
 /** Which files of the project a file may import besides those beside it. The last row that fits a file counts. */
 const ARROWS: readonly [place: string, mayImport: readonly string[]][] = [
   ['src/main.ts', ['src/start.ts']],
-  ['src/start.ts', ['src/']],
+  ['src/start.ts', ['src/config.ts', 'src/engine/threads.ts', 'src/assemble.ts', 'src/clock.ts']],
+  ['src/assemble.ts', ['src/']],
   ['src/metrics.ts', ['src/engine/', 'src/core/', 'src/clock.ts', 'src/tally.ts', ...FACTS]],
   ['src/tally.ts', []],
   ['src/model.ts', ['src/core/', 'src/hef/', 'type src/config.ts']],
@@ -66,7 +67,7 @@ const PACKAGES: Record<string, string | string[]> = {
   'uWebSockets.js': ['src/http/', 'src/doctor/probes.ts', 'bench/contenders/'],
   fastify: 'bench/contenders/fastify.ts',
   negotiator: 'src/http/accept.ts',
-  piscina: ['src/engine/pool.ts', 'bench/contenders/'],
+  piscina: ['src/engine/threads.ts', 'bench/contenders/'],
   'onnxruntime-node': [
     'workers/backends/onnx.ts',
     'src/doctor/probes.ts',

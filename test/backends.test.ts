@@ -133,7 +133,7 @@ describe('openStub()', () => {
 
 /** A backend over one of the shipped models, closed when the test ends. */
 async function open(onnxPath: string, changed: Partial<OnnxModel> = {}): Promise<Backend> {
-  const { plan } = loadModel(loadConfig({ ONNX_PATH: onnxPath }))
+  const { plan } = await loadModel(loadConfig({ ONNX_PATH: onnxPath }))
   assert(plan.kind === 'onnx')
   const backend = await openOnnx({ ...plan.model, ...changed }, 12)
   onTestFinished(() => backend.close())

@@ -4,6 +4,7 @@ import { monotonicMs } from '../src/clock.ts'
 import { Engine } from '../src/engine/engine.ts'
 import type { Observer } from '../src/engine/observer.ts'
 import type { Stream } from '../src/engine/stream.ts'
+import { startThreads } from '../src/engine/threads.ts'
 import { windowOf } from './windows.ts'
 
 const BUDGET_MS = 5
@@ -55,8 +56,7 @@ function engineOfTwo() {
     deviceChanged: () => {},
   }
   const engine = new Engine({
-    workerUrl: new URL('../dist/workers/serve.js', import.meta.url),
-    workers: 2,
+    threads: startThreads(new URL('../dist/workers/serve.js', import.meta.url), 2, 'stub'),
     ringSlots: 64,
     task: { motifCount: 12, primary: { kind: 'stub' }, fallback: null, normalisation: null, selfCheck: null },
     observer,

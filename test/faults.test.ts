@@ -121,12 +121,12 @@ test('one worker goes on answering while the other one throws, ends or hangs', a
 })
 
 // A worker that hangs is replaced long before; one whose successor cannot open its backend is not.
-test('healthz turns 503 when no worker has shown a sign of life for ten seconds', () => {
+test('healthz turns 503 when no worker has shown a sign of life for ten seconds', async () => {
   const counters = new WorkerCounters()
   const config = loadConfig({ INFER_MODE: 'stub' })
   const service = {
     config,
-    model: loadModel(config),
+    model: await loadModel(config),
     engine: {
       draining: false,
       level: 0,

@@ -17,8 +17,8 @@ const NORMALISATION = {
   std: Float32Array.from(manifest.normalization.std),
 }
 
-test('loadModel() describes the shipped model as its manifest does', () => {
-  const { golden, plan, ...model } = loadModel(loadConfig({}))
+test('loadModel() describes the shipped model as its manifest does', async () => {
+  const { golden, plan, ...model } = await loadModel(loadConfig({}))
   expect(model).toEqual({
     name: 'tcn-vae-motion-12',
     servedName: 'tcn_encoder',
@@ -42,34 +42,34 @@ test('loadModel() describes the shipped model as its manifest does', () => {
   })
 })
 
-test('loadModel() reads the golden vectors as little-endian float32', () => {
-  const { golden } = loadModel(loadConfig({}))
+test('loadModel() reads the golden vectors as little-endian float32', async () => {
+  const { golden } = await loadModel(loadConfig({}))
   expect(golden?.count).toBe(64)
   expect(golden?.windows).toEqual(floatsOf('golden_windows.f32'))
   expect(golden?.latents).toEqual(floatsOf('golden_latent.f32'))
   expect(golden?.motifScores).toEqual(floatsOf('golden_motif_probs.f32'))
 })
 
-test('loadModel() hands out the verified bytes in shared memory', () => {
-  const { plan } = loadModel(loadConfig({}))
+test('loadModel() hands out the verified bytes in shared memory', async () => {
+  const { plan } = await loadModel(loadConfig({}))
   assert(plan.kind === 'onnx')
   expect(plan.model.bytes.buffer).toBeInstanceOf(SharedArrayBuffer)
   expect(sha256Of(Buffer.from(plan.model.bytes))).toBe(SHA256)
 })
 
-test('loadModel() lets the configuration replace version and accuracy', () => {
-  const model = loadModel(loadConfig({ MODEL_VERSION: '2-field', MODEL_ACCURACY: '0' }))
+test('loadModel() lets the configuration replace version and accuracy', async () => {
+  const model = await loadModel(loadConfig({ MODEL_VERSION: '2-field', MODEL_ACCURACY: '0' }))
   expect(model).toMatchObject({ version: '2-field', accuracy: 0 })
 })
 
-test('loadModel() in stub mode opens no file', () => {
+test('loadModel() in stub mode opens no file', async () => {
   const env = {
     INFER_MODE: 'stub',
     ONNX_PATH: '/no/such.onnx',
     NUM_MOTIFS: '2',
     EXPECTED_SHA256: 'a'.repeat(64),
   }
-  expect(loadModel(loadConfig(env))).toEqual({
+  expect(await loadModel(loadConfig(env))).toEqual({
     name: 'stub',
     servedName: 'tcn_encoder',
     version: '0',
@@ -81,11 +81,11 @@ test('loadModel() in stub mode opens no file', () => {
     accuracy: null,
     golden: null,
   })
-  expect(loadModel(loadConfig({ ...env, MODEL_VERSION: '7' })).version).toBe('7')
+  expect((await loadModel(loadConfig({ ...env, MODEL_VERSION: '7' }))).version).toBe('7')
 })
 
-test('loadModel() returns a value that nobody can change', () => {
-  const model = loadModel(loadConfig({}))
+test('loadModel() returns a value that nobody can change', async () => {
+  const model = await loadModel(loadConfig({}))
   for (const part of [model, model.motifLabels, model.normalisation, model.golden]) {
     expect(Object.isFrozen(part)).toBe(true)
   }
@@ -96,33 +96,36 @@ test.each([
   ['that is a directory', 'a directory', (path: string) => rmSync(path) ?? mkdirSync(path)],
   ['that is empty', 'an empty file', (path: string) => truncateSync(path)],
   ['that is text', '18 bytes of text', (path: string) => writeFileSync(path, 'put the model here')],
-])('loadModel() refuses a model %s: %s', (_, found, spoil) => {
+])('loadModel() refuses a model %s: %s', async (_, found, spoil) => {
   const folder = copyOfArtifacts()
   spoil(join(folder, ARTIFACT))
-  expect(refusalOf(folder)).toBe(
+  expect(await refusalOf(folder)).toBe(
     `${join(folder, ARTIFACT)}: ${found}, expected an ONNX model. Set ONNX_PATH to one, or INFER_MODE=stub to run without a model`,
   )
 })
 
-test.each([ARTIFACT, 'model.json', 'golden_windows.f32'])('loadModel() knows a Git LFS pointer: %s', name => {
-  const folder = copyOfArtifacts()
-  writeFileSync(
-    join(folder, name),
-    'version https://git-lfs.github.com/spec/v1\noid sha256:75f3\nsize 434783\n',
-  )
-  expect(refusalOf(folder)).toMatch(/: a Git LFS pointer, expected .+\. Run `git lfs pull`$/)
-})
+test.each([ARTIFACT, 'model.json', 'golden_windows.f32'])(
+  'loadModel() knows a Git LFS pointer: %s',
+  async name => {
+    const folder = copyOfArtifacts()
+    writeFileSync(
+      join(folder, name),
+      'version https://git-lfs.github.com/spec/v1\noid sha256:75f3\nsize 434783\n',
+    )
+    expect(await refusalOf(folder)).toMatch(/: a Git LFS pointer, expected .+\. Run `git lfs pull`$/)
+  },
+)
 
-test('loadModel() refuses a model whose path leads through a file', () => {
-  expect(refusalOf('artifacts', { ONNX_PATH: 'package.json/model.onnx' })).toContain(
+test('loadModel() refuses a model whose path leads through a file', async () => {
+  expect(await refusalOf('artifacts', { ONNX_PATH: 'package.json/model.onnx' })).toContain(
     'cannot be read (ENOTDIR',
   )
 })
 
-test('loadModel() refuses a truncated model, with both hashes and both sizes', () => {
+test('loadModel() refuses a truncated model, with both hashes and both sizes', async () => {
   const folder = copyOfArtifacts()
   truncateSync(join(folder, ARTIFACT), BYTES - 1)
-  const message = refusalOf(folder)
+  const message = await refusalOf(folder)
   expect(message).toContain(
     `sha256 ${sha256Of(readFileSync(join(folder, ARTIFACT)))} of ${BYTES - 1} bytes, expected ${SHA256} of ${BYTES} bytes`,
   )
@@ -131,29 +134,29 @@ test('loadModel() refuses a truncated model, with both hashes and both sizes', (
   )
 })
 
-test('loadModel() refuses a model with one bit flipped, with both hashes', () => {
+test('loadModel() refuses a model with one bit flipped, with both hashes', async () => {
   const folder = copyOfArtifacts()
   const flipped = flipBit(join(folder, ARTIFACT))
-  expect(refusalOf(folder)).toContain(`sha256 ${sha256Of(flipped)}, expected ${SHA256} as `)
+  expect(await refusalOf(folder)).toContain(`sha256 ${sha256Of(flipped)}, expected ${SHA256} as `)
 })
 
-test('loadModel() refuses a model that the manifest does not list', () => {
+test('loadModel() refuses a model that the manifest does not list', async () => {
   const folder = copyOfArtifacts()
   cpSync(join(folder, ARTIFACT), join(folder, 'dog.onnx'))
-  expect(refusalOf(folder, { ONNX_PATH: join(folder, 'dog.onnx') })).toBe(
+  expect(await refusalOf(folder, { ONNX_PATH: join(folder, 'dog.onnx') })).toBe(
     `${join(folder, 'model.json')}: files does not list dog.onnx, expected its bytes and sha256. Set MODEL_MANIFEST to the manifest that belongs to it`,
   )
 })
 
-test('loadModel() takes the model that EXPECTED_SHA256 names and no other', () => {
-  expect(loadModel(loadConfig({ EXPECTED_SHA256: SHA256.toUpperCase() })).sha256).toBe(SHA256)
-  expect(refusalOf('artifacts', { EXPECTED_SHA256: 'a'.repeat(64) })).toContain(
+test('loadModel() takes the model that EXPECTED_SHA256 names and no other', async () => {
+  expect((await loadModel(loadConfig({ EXPECTED_SHA256: SHA256.toUpperCase() }))).sha256).toBe(SHA256)
+  expect(await refusalOf('artifacts', { EXPECTED_SHA256: 'a'.repeat(64) })).toContain(
     `sha256 ${SHA256}, expected EXPECTED_SHA256 ${'a'.repeat(64)}. `,
   )
 })
 
-test('loadModel() refuses a model whose motifs are not NUM_MOTIFS', () => {
-  expect(refusalOf('artifacts', { NUM_MOTIFS: '10' })).toContain(
+test('loadModel() refuses a model whose motifs are not NUM_MOTIFS', async () => {
+  expect(await refusalOf('artifacts', { NUM_MOTIFS: '10' })).toContain(
     'the model has 12 motifs, expected 10 as NUM_MOTIFS says. Set NUM_MOTIFS=12',
   )
 })
@@ -184,49 +187,49 @@ test.each([
   ['outputs lists neither motif_logits nor motif_scores', { outputs: [manifest.outputs[0]] }],
   ['12 motif scores have 11 motif_labels', { motif_labels: manifest.motif_labels.slice(1) }],
   ['files.x.sha256 is "abc"', { files: { x: { bytes: 1, sha256: 'abc' } } }],
-])('loadModel() refuses a manifest in which %s', (found, change) => {
+])('loadModel() refuses a manifest in which %s', async (found, change) => {
   const folder = copyOfArtifacts(change)
-  const message = refusalOf(folder)
+  const message = await refusalOf(folder)
   expect(message.startsWith(`${join(folder, 'model.json')}: `)).toBe(true)
   expect(message).toContain(found)
   expect(message).toContain('MODEL_MANIFEST')
 })
 
-test('loadModel() refuses a manifest that is not JSON', () => {
+test('loadModel() refuses a manifest that is not JSON', async () => {
   const folder = copyOfArtifacts()
   writeFileSync(join(folder, 'model.json'), '{"name":')
-  expect(refusalOf(folder)).toContain(`${join(folder, 'model.json')}: not JSON (`)
+  expect(await refusalOf(folder)).toContain(`${join(folder, 'model.json')}: not JSON (`)
 })
 
-test('loadModel() takes motif_scores as they are, and a model that nobody has measured', () => {
+test('loadModel() takes motif_scores as they are, and a model that nobody has measured', async () => {
   const outputs = [manifest.outputs[0], { name: 'motif_scores', shape: [1, 12] }]
-  const { plan, accuracy } = loadModel(configOf(copyOfArtifacts({ outputs, metrics: undefined })))
+  const { plan, accuracy } = await loadModel(configOf(copyOfArtifacts({ outputs, metrics: undefined })))
   expect(plan).toMatchObject({ model: { motifName: 'motif_scores', motifActivation: 'none' } })
   expect(accuracy).toBeNull()
 })
 
-test('loadModel() has no golden vectors when the manifest lists none', () => {
+test('loadModel() has no golden vectors when the manifest lists none', async () => {
   const { 'golden.json': _, ...files } = manifest.files
-  expect(loadModel(configOf(copyOfArtifacts({ files }))).golden).toBeNull()
+  expect((await loadModel(configOf(copyOfArtifacts({ files })))).golden).toBeNull()
 })
 
 test.each(['golden_windows.f32', 'golden_latent.f32', 'golden_motif_probs.f32'])(
   'loadModel() refuses %s with one bit flipped, and when it is missing',
-  name => {
+  async name => {
     const folder = copyOfArtifacts()
     const path = join(folder, name)
     const flipped = flipBit(path)
-    expect(refusalOf(folder)).toContain(
+    expect(await refusalOf(folder)).toContain(
       `${path}: sha256 ${sha256Of(flipped)}, expected ${manifest.files[name].sha256}`,
     )
     rmSync(path)
-    expect(refusalOf(folder)).toContain(
+    expect(await refusalOf(folder)).toContain(
       `${path}: no such file, expected the golden vectors that the manifest lists`,
     )
   },
 )
 
-test('loadModel() refuses golden files that do not belong together', () => {
+test('loadModel() refuses golden files that do not belong together', async () => {
   const latents = readFileSync('artifacts/golden_latent.f32').subarray(256)
   const files = {
     ...manifest.files,
@@ -234,16 +237,16 @@ test('loadModel() refuses golden files that do not belong together', () => {
   }
   const folder = copyOfArtifacts({ files })
   writeFileSync(join(folder, 'golden_latent.f32'), latents)
-  expect(refusalOf(folder)).toContain(
+  expect(await refusalOf(folder)).toContain(
     'the golden files hold 64 windows, 63 latents and 64 rows of motif scores',
   )
 })
 
 describe('loadModel() of a HEF', () => {
-  test('describes it as the HEF and its manifest do, and hands out the verified bytes', () => {
+  test('describes it as the HEF and its manifest do, and hands out the verified bytes', async () => {
     const { hefPath, sha256 } = hefFolder()
     const env = { HAILO_DEVICE_ID: '0000:01:00.0', HAILORT_LIB: 'libhailort.so.4.23.0', WORKERS: '3' }
-    const model = loadModel(loadConfig({ HEF_PATH: hefPath, HAILO_SCHEDULER: 'none', ...env }))
+    const model = await loadModel(loadConfig({ HEF_PATH: hefPath, HAILO_SCHEDULER: 'none', ...env }))
     expect(model).toMatchObject({
       name: 'tcn-vae-motion-12',
       servedName: 'tcn_encoder',
@@ -276,10 +279,10 @@ describe('loadModel() of a HEF', () => {
     expect(sha256Of(Buffer.from(model.plan.model.hef))).toBe(sha256)
   })
 
-  test('leaves the z-score to a HEF that says it does it itself, and still knows it', () => {
+  test('leaves the z-score to a HEF that says it does it itself, and still knows it', async () => {
     const normalization = { ...manifest.normalization, in_hef: true }
     const { hefPath } = hefFolder(hefOf(), { changes: { normalization } })
-    const { plan, normalisation } = loadModel(loadConfig({ HEF_PATH: hefPath }))
+    const { plan, normalisation } = await loadModel(loadConfig({ HEF_PATH: hefPath }))
     expect(plan).toMatchObject({ model: { normalisation: null } })
     expect(normalisation).toEqual(NORMALISATION)
   })
@@ -296,20 +299,20 @@ describe('loadModel() of a HEF', () => {
       { outputs: { 'a/fc1': 64, 'a/fc2': 64, 'a/fc3': 12 }, originalNames: { 'a/fc2': 'latent' } },
       ['a/fc2', 'a/fc3', 'softmax'],
     ],
-  ])('finds what its outputs are: %j', (facts, [latentName, motifName, motifActivation]) => {
+  ])('finds what its outputs are: %j', async (facts, [latentName, motifName, motifActivation]) => {
     const { hefPath } = hefFolder(hefOf(facts as HefFacts))
-    const { plan } = loadModel(loadConfig({ HEF_PATH: hefPath }))
+    const { plan } = await loadModel(loadConfig({ HEF_PATH: hefPath }))
     expect(plan).toMatchObject({ model: { latentName, motifName, motifActivation, motifHead: null } })
   })
 
-  test('takes the last layer from the manifest where the HEF ends at the latent', () => {
+  test('takes the last layer from the manifest where the HEF ends at the latent', async () => {
     const layer = Float32Array.from({ length: 12 * 64 + 12 }, (_, n) => n / 8)
     const motif_head = { version: '1', file: 'head.f32', activation: 'softmax', input: 'latent' }
     const { hefPath, folder } = hefFolder(hefOf({ outputs: { 'a/latent': 64 } }), {
       changes: { motif_head, outputs: [manifest.outputs[0]] },
       files: { 'head.f32': new Uint8Array(layer.buffer) },
     })
-    const { plan } = loadModel(loadConfig({ HEF_PATH: hefPath }))
+    const { plan } = await loadModel(loadConfig({ HEF_PATH: hefPath }))
     expect(plan).toMatchObject({
       model: {
         latentName: 'a/latent',
@@ -319,24 +322,26 @@ describe('loadModel() of a HEF', () => {
       },
     })
     flipBit(join(folder, 'head.f32'))
-    expect(hefRefusalOf(hefPath)).toContain(`${join(folder, 'head.f32')}: sha256 `)
+    expect(await hefRefusalOf(hefPath)).toContain(`${join(folder, 'head.f32')}: sha256 `)
   })
 
-  test('refuses a HEF that ends at the latent when there is nothing to make motif scores of it', () => {
+  test('refuses a HEF that ends at the latent when there is nothing to make motif scores of it', async () => {
     const hef = hefOf({ outputs: { 'a/latent': 64 } })
     const { hefPath, folder } = hefFolder(hef, { changes: { motif_head: undefined } })
-    expect(hefRefusalOf(hefPath)).toBe(
+    expect(await hefRefusalOf(hefPath)).toBe(
       `${join(folder, 'model.json')}: no motif_head, expected motif_head: the layer from latent[64] to 12 motifs, as the HEF has no motif scores. Add it to the manifest, or compile the model with its motif scores`,
     )
   })
 
-  test('refuses a last layer of another size', () => {
+  test('refuses a last layer of another size', async () => {
     const motif_head = { version: '1', file: 'head.f32', activation: 'softmax', input: 'latent' }
     const { hefPath } = hefFolder(hefOf({ outputs: { 'a/latent': 64 } }), {
       changes: { motif_head },
       files: { 'head.f32': new Uint8Array(3072) },
     })
-    expect(hefRefusalOf(hefPath)).toContain('3072 bytes, expected 3120: float32[12][64], then float32[12]')
+    expect(await hefRefusalOf(hefPath)).toContain(
+      '3072 bytes, expected 3120: float32[12][64], then float32[12]',
+    )
   })
 
   test.each([
@@ -353,21 +358,21 @@ describe('loadModel() of a HEF', () => {
     [{ outputs: { 'a/latent': 64, 'a/motif_scores': 8 } }, 'expected 12 motif scores, as NUM_MOTIFS says'],
     [{ architecture: 5 }, 'it is compiled for hailo10h, expected Hailo-8 or Hailo-8L'],
     [{ architecture: 103 }, 'it is compiled for hailo15h, expected Hailo-8 or Hailo-8L'],
-  ])('refuses a HEF %j: %s', (facts, message) => {
+  ])('refuses a HEF %j: %s', async (facts, message) => {
     const { hefPath } = hefFolder(hefOf(facts as HefFacts))
-    const refusal = hefRefusalOf(hefPath)
+    const refusal = await hefRefusalOf(hefPath)
     expect(refusal.startsWith(`${hefPath}: `)).toBe(true)
     expect(refusal).toContain(message)
   })
 
-  test.each([0, 1, 2, 3])('takes the architecture %d', architecture => {
+  test.each([0, 1, 2, 3])('takes the architecture %d', async architecture => {
     const { hefPath } = hefFolder(hefOf({ architecture }))
-    const { plan } = loadModel(loadConfig({ HEF_PATH: hefPath }))
+    const { plan } = await loadModel(loadConfig({ HEF_PATH: hefPath }))
     expect(plan).toMatchObject({ model: { software: false, architecture: expect.stringMatching(/^hailo8/) } })
   })
 
-  test('takes the shipped soft HEF, and says that it is one', () => {
-    const { plan, golden } = loadModel(loadConfig({ HEF_PATH: 'artifacts/tcn_encoder.soft.hef' }))
+  test('takes the shipped soft HEF, and says that it is one', async () => {
+    const { plan, golden } = await loadModel(loadConfig({ HEF_PATH: 'artifacts/tcn_encoder.soft.hef' }))
     expect(plan).toMatchObject({
       model: {
         software: true,
@@ -379,53 +384,56 @@ describe('loadModel() of a HEF', () => {
     expect(golden?.count).toBe(64)
   })
 
-  test('refuses a placeholder, a HEF of which one bit is wrong, and one that the manifest does not list', () => {
+  test('refuses a placeholder, a HEF of which one bit is wrong, and one that the manifest does not list', async () => {
     const { hefPath } = hefFolder()
     flipBit(hefPath)
-    expect(hefRefusalOf(hefPath)).toContain(`${hefPath}: Cannot use HEF: `)
+    expect(await hefRefusalOf(hefPath)).toContain(`${hefPath}: Cannot use HEF: `)
     writeFileSync(hefPath, 'This is a placeholder for the compiled HEF model.')
-    expect(hefRefusalOf(hefPath)).toContain(`${hefPath}: Cannot use HEF: `)
+    expect(await hefRefusalOf(hefPath)).toContain(`${hefPath}: Cannot use HEF: `)
     writeFileSync(hefPath, hefOf({ compilerVersion: '3.30.0' }))
-    expect(hefRefusalOf(hefPath)).toMatch(/: sha256 \w{64}.*, expected \w{64} as /)
+    expect(await hefRefusalOf(hefPath)).toMatch(/: sha256 \w{64}.*, expected \w{64} as /)
   })
 
-  test('takes the HEF that EXPECTED_SHA256 names and no other', () => {
+  test('takes the HEF that EXPECTED_SHA256 names and no other', async () => {
     const { hefPath, sha256 } = hefFolder()
-    expect(loadModel(loadConfig({ HEF_PATH: hefPath, EXPECTED_SHA256: sha256 })).sha256).toBe(sha256)
-    expect(hefRefusalOf(hefPath, { EXPECTED_SHA256: SHA256 })).toContain(`expected EXPECTED_SHA256 ${SHA256}`)
+    expect((await loadModel(loadConfig({ HEF_PATH: hefPath, EXPECTED_SHA256: sha256 }))).sha256).toBe(sha256)
+    expect(await hefRefusalOf(hefPath, { EXPECTED_SHA256: SHA256 })).toContain(
+      `expected EXPECTED_SHA256 ${SHA256}`,
+    )
   })
 })
 
 describe('loadFallback()', () => {
-  test('gives the shipped model beside a HEF, the stub, or nothing', () => {
-    const fallbackOf = (FALLBACK: string) => {
+  test('gives the shipped model beside a HEF, the stub, or nothing', async () => {
+    const fallbackOf = async (FALLBACK: string) => {
       const config = loadConfig({ HEF_PATH: hefFolder().hefPath, FALLBACK })
-      return loadFallback(config, loadModel(config))
+      return loadFallback(config, await loadModel(config))
     }
-    expect(fallbackOf('none')).toBeNull()
-    expect(fallbackOf('stub')).toMatchObject({ sha256: 'stub', plan: { kind: 'stub' } })
-    expect(fallbackOf('onnx')).toMatchObject({ sha256: SHA256, plan: { kind: 'onnx' } })
+    expect(await fallbackOf('none')).toBeNull()
+    expect(await fallbackOf('stub')).toMatchObject({ sha256: 'stub', plan: { kind: 'stub' } })
+    expect(await fallbackOf('onnx')).toMatchObject({ sha256: SHA256, plan: { kind: 'onnx' } })
   })
 
-  test('is not what EXPECTED_SHA256 means', () => {
+  test('is not what EXPECTED_SHA256 means', async () => {
     const { hefPath, sha256 } = hefFolder()
     const config = loadConfig({ HEF_PATH: hefPath, FALLBACK: 'onnx', EXPECTED_SHA256: sha256 })
-    expect(loadFallback(config, loadModel(config))?.sha256).toBe(SHA256)
+    expect(loadFallback(config, await loadModel(config))?.sha256).toBe(SHA256)
   })
 
-  test('refuses a model whose motifs mean something else', () => {
+  test('refuses a model whose motifs mean something else', async () => {
     const motif_labels = [...manifest.motif_labels].reverse()
     const { hefPath } = hefFolder(hefOf(), { changes: { motif_labels } })
     const config = loadConfig({ HEF_PATH: hefPath, FALLBACK: 'onnx' })
-    expect(() => loadFallback(config, loadModel(config))).toThrow(
+    const model = await loadModel(config)
+    expect(() => loadFallback(config, model)).toThrow(
       /model\.json: motif_labels phone_seated .*, expected those of the model that it stands in for, watch_sitting_down /,
     )
   })
 })
 
-function hefRefusalOf(hefPath: string, env: Record<string, string> = {}): string {
+async function hefRefusalOf(hefPath: string, env: Record<string, string> = {}): Promise<string> {
   try {
-    loadModel(loadConfig({ HEF_PATH: hefPath, ...env }))
+    await loadModel(loadConfig({ HEF_PATH: hefPath, ...env }))
   } catch (error) {
     if (error instanceof ModelError) return error.message
     throw error
@@ -448,9 +456,9 @@ function configOf(folder: string, env: Record<string, string> = {}) {
   return loadConfig({ ONNX_PATH: join(folder, ARTIFACT), MODEL_MANIFEST: join(folder, 'model.json'), ...env })
 }
 
-function refusalOf(folder: string, env?: Record<string, string>): string {
+async function refusalOf(folder: string, env?: Record<string, string>): Promise<string> {
   try {
-    loadModel(configOf(folder, env))
+    await loadModel(configOf(folder, env))
   } catch (error) {
     if (error instanceof ModelError) return error.message
     throw error

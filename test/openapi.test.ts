@@ -619,7 +619,7 @@ async function registeredRoutes(env: Record<string, string>) {
   onTestFinished(() => void vi.restoreAllMocks())
 
   const config = loadConfig({ INFER_MODE: 'stub', ...env })
-  const service = { config, model: loadModel(config), fallback: null, version: VERSION } as Service
+  const service = { config, model: await loadModel(config), fallback: null, version: VERSION } as Service
   const frontDoor = new FrontDoor({ ...service, engine: {} as Engine, metrics: {} as FrontDoorMetrics })
   await frontDoor.listen('127.0.0.1', 0)
   await frontDoor.close()

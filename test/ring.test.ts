@@ -340,19 +340,22 @@ test('wakeWorker() notifies the worker once while it is parked, and only then', 
 })
 
 // waitForWindows() calls Atomics three times before it sleeps: published, parked, published.
-test.each([1, 2, 3])('a worker sleeps through no window that is published after %d steps of parking', steps => {
-  const ring = ringOf(1)
-  const startedMs = performance.now()
-  const windows = interrupted(steps, {
-    of: () => ring.waitForWindows(0, 5000),
-    by: () => {
-      publish(ring, windowOf(0))
-      ring.wakeWorker()
-    },
-  })
-  expect(windows).toBe(1)
-  expect(performance.now() - startedMs).toBeLessThan(1000)
-})
+test.each([1, 2, 3])(
+  'a worker sleeps through no window that is published after %d steps of parking',
+  steps => {
+    const ring = ringOf(1)
+    const startedMs = performance.now()
+    const windows = interrupted(steps, {
+      of: () => ring.waitForWindows(0, 5000),
+      by: () => {
+        publish(ring, windowOf(0))
+        ring.wakeWorker()
+      },
+    })
+    expect(windows).toBe(1)
+    expect(performance.now() - startedMs).toBeLessThan(1000)
+  },
+)
 
 // A lost wake shows in about one of 10,000 windows, a torn window more seldom: hence so many.
 test('a worker thread and the front door lose, tear, swap or answer twice none of 300,000 windows', {

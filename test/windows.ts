@@ -7,7 +7,7 @@ import { loadModel } from '../src/model.ts'
 export const MOTIF_COUNT = 12
 
 /** 64 windows of held-out recordings with the trained model's own results, see artifacts/golden.json. */
-export const GOLDEN: GoldenVectors = loadModel(loadConfig({})).golden!
+export const GOLDEN: GoldenVectors = (await loadModel(loadConfig({}))).golden!
 
 /** A recorded window, float32[100][9], another for each n below 64: do not write. */
 export function windowOf(n: number): Float32Array {

@@ -1,5 +1,5 @@
 import { setImmediate as nextTurn, setTimeout as sleep } from 'node:timers/promises'
-import { parentPort } from 'node:worker_threads'
+import { parentPort, workerData } from 'node:worker_threads'
 import { monotonicMs } from '../src/clock.ts'
 import {
   type BackendFault,
@@ -35,12 +35,18 @@ export default function serveStream(task: StreamTask): Promise<TaskEnd> {
   return serveWith(task, { open: openBackend })
 }
 
+/** Loaded only where they run: ONNX Runtime is large, and a device image may leave it out. */
+const loadOnnx = () => import('./backends/onnx.ts')
+const loadHailo = () => import('./backends/hailo.ts')
+
 export const openBackend: OpenBackend = async (plan, motifCount, onDevice) => {
   if (plan.kind === 'stub') return openStub(motifCount)
-  // Loaded only where they run: ONNX Runtime is large, and a device image may leave it out.
-  if (plan.kind === 'onnx') return (await import('./backends/onnx.ts')).openOnnx(plan.model, motifCount)
-  return (await import('./backends/hailo.ts')).openHailo(plan.model, motifCount, onDevice)
+  if (plan.kind === 'onnx') return (await loadOnnx()).openOnnx(plan.model, motifCount)
+  return (await loadHailo()).openHailo(plan.model, motifCount, onDevice)
 }
+
+// What the thread will run is loaded before there is a model to run. What keeps it from loading is told when it opens.
+if (workerData === 'onnx') loadOnnx().catch(() => {})
 
 /**
  * @param open opens a stream; what it throws ends the task, but for a BackendError

@@ -13,7 +13,7 @@ export const SESSION_OPTIONS: InferenceSession.SessionOptions = {
 
 /** The shipped model, and ONNX Runtime with it. */
 export async function openSession(): Promise<{ model: OnnxModel; session: InferenceSession }> {
-  const { plan } = loadModel(loadConfig({}))
+  const { plan } = await loadModel(loadConfig({}))
   if (plan.kind !== 'onnx') throw new Error(`the shipped model is ${plan.kind}, expected onnx`)
   const session = await InferenceSession.create(new Uint8Array(plan.model.bytes), SESSION_OPTIONS)
   return { model: plan.model, session }

@@ -13,6 +13,7 @@ import { goldenWindow } from '../../src/core/golden.ts'
 import type { Outcome } from '../../src/core/outcome.ts'
 import { Engine } from '../../src/engine/engine.ts'
 import type { Observer } from '../../src/engine/observer.ts'
+import { startThreads } from '../../src/engine/threads.ts'
 import { goldenParity } from '../../src/engine/warm-up.ts'
 import { loadModel } from '../../src/model.ts'
 import { percentile } from '../latencies.ts'
@@ -63,11 +64,10 @@ const config = loadConfig({
   HAILORT_LIB: order.library,
   WORKERS: String(order.workers),
 })
-const model = loadModel(config)
+const model = await loadModel(config)
 const golden = model.golden!
 const engine = new Engine({
-  workerUrl: new URL('../../workers/serve.js', import.meta.url),
-  workers: config.workers,
+  threads: startThreads(new URL('../../workers/serve.js', import.meta.url), config.workers, config.mode),
   ringSlots: config.ringSlots,
   task: {
     motifCount: config.motifCount,

@@ -56,12 +56,12 @@ export const PROBES = {
 
   async model(config: Config): Promise<ModelFacts> {
     const { loadModel } = await import('../model.ts')
-    return factsOf(loadModel(config))
+    return factsOf(await loadModel(config))
   },
 
   async fallback(config: Config): Promise<ModelFacts> {
     const { loadModel, loadFallback } = await import('../model.ts')
-    return factsOf(loadFallback(config, loadModel(config))!)
+    return factsOf(loadFallback(config, await loadModel(config))!)
   },
 
   /** @returns its path */

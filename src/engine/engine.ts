@@ -9,6 +9,7 @@ import { BulkLane } from './bulk-lane.ts'
 import type { Observer, RefusalCode, RefusalReason, StreamObserver } from './observer.ts'
 import { type CommonTask, WorkerPool } from './pool.ts'
 import { type InFlight, Stream, type Waiter, type WindowTimes } from './stream.ts'
+import type { Threads } from './threads.ts'
 
 /** Why a window was not admitted, and when to come back. */
 export interface Refused {
@@ -19,9 +20,8 @@ export interface Refused {
 }
 
 export interface EngineOptions {
-  /** The module whose default export serves a stream, see workers/serve.ts. */
-  readonly workerUrl: URL
-  readonly workers: number
+  /** As many as there shall be streams. */
+  readonly threads: Threads
   readonly ringSlots: number
   readonly task: CommonTask
   readonly observer: Observer
@@ -70,7 +70,7 @@ export class Engine {
 
   constructor(options: EngineOptions) {
     this.#observer = options.observer
-    this.#slots = options.workers * options.ringSlots
+    this.#slots = options.threads.maxThreads * options.ringSlots
     // What the engine infers for itself before it opens is nobody's request.
     const observer: StreamObserver = {
       inferenceEnded: (outcome, durationMs, slot) => {
@@ -80,7 +80,7 @@ export class Engine {
       settled: () => this.bulk.pump(),
     }
     this.streams = Array.from(
-      { length: options.workers },
+      { length: options.threads.maxThreads },
       () => new Stream({ capacity: options.ringSlots, motifCount: options.task.motifCount, observer }),
     )
     this.bulk = new BulkLane(this.streams)

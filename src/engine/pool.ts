@@ -1,12 +1,11 @@
 import { setTimeout as sleep } from 'node:timers/promises'
-import { fileURLToPath } from 'node:url'
-import { Piscina } from 'piscina'
 import { monotonicMs } from '../clock.ts'
 import { type BackendFault, LONGEST_BACKOFF_MS, longerBackoffMs } from '../core/backend.ts'
 import type { StreamReport, StreamTask, TaskEnd } from '../core/stream-task.ts'
 import type { BackendWatch } from './backend-watch.ts'
 import type { Observer, WorkerLoss } from './observer.ts'
 import type { Stream } from './stream.ts'
+import type { Threads } from './threads.ts'
 
 /** A worker that shows no sign of life for so long is taken to be stuck ... */
 const STUCK_AFTER_MS = 2000
@@ -27,7 +26,7 @@ export type CommonTask = Pick<
 
 /** Keeps one worker thread serving each stream: one long-lived task each, started again when it ends. */
 export class WorkerPool {
-  readonly #piscina: Piscina
+  readonly #threads: Threads
   readonly #streams: readonly Stream[]
   readonly #task: CommonTask
   readonly #observer: Observer
@@ -42,23 +41,15 @@ export class WorkerPool {
   #pausedUntilMs = 0
 
   constructor(options: {
-    workerUrl: URL
+    threads: Threads
     streams: readonly Stream[]
     task: CommonTask
     observer: Observer
     backends: BackendWatch
   }) {
-    const threads = options.streams.length
-    this.#piscina = new Piscina({
-      filename: fileURLToPath(options.workerUrl),
-      minThreads: threads,
-      maxThreads: threads,
-      idleTimeout: Number.POSITIVE_INFINITY,
-      atomics: 'disabled', // the ring does the waiting
-      recordTiming: false,
-    })
-    this.#piscina.on('error', error => this.#observer.poolFailed(error))
-    this.#piscina.on('message', (report: StreamReport) => this.#onReport(report))
+    this.#threads = options.threads
+    this.#threads.on('error', error => this.#observer.poolFailed(error))
+    this.#threads.on('message', (report: StreamReport) => this.#onReport(report))
     this.#streams = options.streams
     this.#task = options.task
     this.#observer = options.observer
@@ -87,7 +78,7 @@ export class WorkerPool {
     for (const stream of this.#streams) stream.close()
     await Promise.race([Promise.all(this.#tasks), sleep(STOP_TIMEOUT_MS)])
     // A thread that hangs in native code cannot be ended before it returns: the process' end will do.
-    await Promise.race([this.#piscina.destroy(), sleep(STOP_TIMEOUT_MS)])
+    await Promise.race([this.#threads.destroy(), sleep(STOP_TIMEOUT_MS)])
   }
 
   async #open(stream: Stream, worker: number): Promise<void> {
@@ -146,7 +137,7 @@ export class WorkerPool {
 
   async #lossOf(task: StreamTask, signal: AbortSignal): Promise<WorkerLoss | null> {
     try {
-      const end: TaskEnd = await this.#piscina.run(task, { signal })
+      const end: TaskEnd = await this.#threads.run(task, { signal })
       if (end.ended === 'stopped') return null
       const { ended, cause, detail } = end
       const permanent = ended === 'not_opened' && end.permanent

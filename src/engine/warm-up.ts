@@ -2,14 +2,15 @@ import type { BackendKind } from '../core/backend.ts'
 import { type GoldenVectors, goldenWindow, Parity } from '../core/golden.ts'
 import { WINDOW_VALUES } from '../core/window.ts'
 import type { Engine, Inferred } from './engine.ts'
+import type { Stream } from './stream.ts'
 
 /** A first run may take longer than any client would wait. */
 const TIMEOUT_MS = 5000
 const BLANK_WINDOWS = 64
 
 /**
- * Sends the golden windows through every stream, one by one and then as many at once as the ring
- * takes, and compares what comes back with what the trained model gives. Warms the path up on the
+ * Sends the golden windows through every stream at the same time, one by one and then as many at once
+ * as the ring takes, and compares what comes back with what the trained model gives. Warms the path up on the
  * way: the first burst after a cold start would be late.
  * @returns for each backend that answered, unless nothing is asked of it
  * @throws NoResult
@@ -46,7 +47,7 @@ async function throughEveryStream(
   onInferred: (inferred: Inferred, index: number) => void,
 ): Promise<void> {
   const indices = Array.from({ length: count }, (_, index) => index)
-  for (const stream of engine.streams) {
+  const through = async (stream: Stream) => {
     for (const atOnce of [1, stream.ring.capacity]) {
       for (let first = 0; first < count; first += atOnce) {
         const batch = indices.slice(first, first + atOnce).map(async index => {
@@ -56,4 +57,7 @@ async function throughEveryStream(
       }
     }
   }
+  const ended = await Promise.allSettled(engine.streams.map(through))
+  const failed = ended.find(({ status }) => status === 'rejected')
+  if (failed !== undefined) throw (failed as PromiseRejectedResult).reason
 }

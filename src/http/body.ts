@@ -1,4 +1,5 @@
 import type { HttpResponse } from 'uWebSockets.js'
+import type { AnswerGate } from './gate.ts'
 
 export interface BodyReader {
   /** The whole body, for the length of the call only. */
@@ -21,9 +22,6 @@ const NOTHING = Buffer.alloc(0)
  * on as it comes.
  */
 export class Body {
-  /** A body is being read at this moment: nothing may be sent, see AnswerGate. */
-  static isBeingRead = false
-
   /** What has come so far, when it came in parts: the first `#received` bytes. */
   #collected: Buffer = NOTHING
   #received = 0
@@ -31,13 +29,13 @@ export class Body {
   #done = false
 
   /** @param limitBytes below 0, every part is too large: nothing is collected */
-  constructor(response: HttpResponse, limitBytes: number, reader: BodyReader) {
+  constructor(response: HttpResponse, limitBytes: number, reader: BodyReader, gate: AnswerGate) {
     response.onData((chunk, isLast) => {
-      Body.isBeingRead = true
+      gate.isReading = true
       try {
         this.#read(new Uint8Array(chunk), isLast, limitBytes, reader)
       } finally {
-        Body.isBeingRead = false
+        gate.isReading = false
       }
     })
   }

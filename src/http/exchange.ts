@@ -10,6 +10,7 @@ import {
   type Answer,
   errorAnswer,
   type Failure,
+  lengthOf,
   linesOf,
   overloadedBody,
   REPLY,
@@ -141,7 +142,7 @@ export abstract class Exchange implements BodyReader {
 
   /** Collects the body, up to `limitBytes`; one that is not complete by the deadline is answered then. */
   protected collectBody(limitBytes: number): void {
-    this.#body = new Body(this.response, limitBytes, this)
+    this.#body = new Body(this.response, limitBytes, this, this.context.gate)
   }
 
   onBody(body: Uint8Array): void {
@@ -205,7 +206,7 @@ export abstract class Exchange implements BodyReader {
     this.#end(REPLY.overloaded.http)
     const head = `${this.#headFrom(overloadedHead, this.spentMs, 0)}\r\nRetry-After: ${retryAfter(refused.retryAfterMs)}`
     const body = overloadedBody(refused.detail, this.requestId)
-    gate.pass(() => {
+    gate.pass(body.length, () => {
       if (!this.#gone) sendPrepared(this.response, head, body)
     })
   }
@@ -229,7 +230,7 @@ export abstract class Exchange implements BodyReader {
       body,
       close: close || engine.draining,
     }
-    gate.pass(() => {
+    gate.pass(lengthOf(body), () => {
       if (!this.#gone) send(this.response, answer, () => this.#gone)
     })
   }
@@ -237,7 +238,7 @@ export abstract class Exchange implements BodyReader {
   /** A window's result: what most answers are, so its head is put together from what was made before. */
   protected answerResult(contentType: ResultType, body: string | Uint8Array, slot: Slot): void {
     const { gate, resultHeads } = this.context
-    if (!gate.isOpen || this.#isUnusual) {
+    if (gate.isShut || this.#isUnusual) {
       const kept = typeof body === 'string' ? body : body.slice()
       return this.answer({ status: 200, headers: { 'Content-Type': contentType }, body: kept }, slot)
     }
@@ -248,7 +249,7 @@ export abstract class Exchange implements BodyReader {
 
   /** The answer closes its connection, or has headers that depend on who asks. */
   get #isUnusual(): boolean {
-    return this.context.engine.draining || this.#origin !== ''
+    return this.context.engine.draining || this.context.access.usesCors
   }
 
   /** @param start what was made before, see headStart() */

@@ -66,6 +66,11 @@ export interface Failure {
   readonly status?: number
 }
 
+/** Bytes, or of a string its characters: a string is ASCII. */
+export function lengthOf(body: Answer['body']): number {
+  return typeof body === 'string' || body instanceof Uint8Array ? body.length : body.bytes
+}
+
 /** What an error answer needs to know of its request. */
 export interface Asker {
   readonly requestId: string

@@ -1,7 +1,6 @@
 import { once } from 'node:events'
 import { chmod, rm } from 'node:fs/promises'
-import { createServer } from 'node:net'
-import { Readable } from 'node:stream'
+import { Readable, Writable } from 'node:stream'
 import { setImmediate as nextTurn, setTimeout as sleep } from 'node:timers/promises'
 import { type Request, type Response, Server } from 'hyper-express'
 import { monotonicMs } from '../clock.ts'
@@ -11,12 +10,12 @@ import { Access } from './access.ts'
 import { encodeOperation, root, status, TEST } from './compat.ts'
 import { DOCS_PAGES } from './docs-page.ts'
 import { type InferenceContext, overloadedHead, resultHeads } from './exchange.ts'
-import { AnswerGate } from './gate.ts'
+import { assertFree } from './free-port.ts'
+import { AnswerGate, CORKED_BYTES } from './gate.ts'
 import { healthz, readyz } from './health.ts'
 import { INFER, InferenceExchange, type Operation } from './infer.ts'
 import { KeptConnections } from './keep-alive.ts'
 import { methodLabel } from './methods.ts'
-import { openApiOf } from './openapi.ts'
 import { type Answer, type Asker, errorAnswer, type Failure, jsonAnswer, UNAUTHORIZED } from './reply.ts'
 import { requestIdOf } from './request-id.ts'
 import { modelOf, type Service } from './service.ts'
@@ -83,7 +82,7 @@ export class FrontDoor {
   readonly #listening: ListenSocket[] = []
   #socketPath: string | null = null
   /** Made when somebody asks for it: few do. */
-  #openApi: Answer | null = null
+  #openApi: Promise<Answer> | null = null
 
   constructor(service: Service) {
     this.#service = service
@@ -104,7 +103,7 @@ export class FrontDoor {
         const { contentType, text } = await service.metrics.scrape(accept)
         return { status: 200, headers: { 'Content-Type': contentType }, body: text }
       },
-      '/openapi.json': () => (this.#openApi ??= jsonAnswer(200, openApiOf(service))),
+      '/openapi.json': () => (this.#openApi ??= openApi(service)),
       ...DOCS_PAGES,
     }
     for (const path of STREAM_PATHS) pages[path] = failing(UPGRADE_REQUIRED)
@@ -116,8 +115,7 @@ export class FrontDoor {
 
   /** Resolves with the port, which the system chose when `port` is 0. @throws when it is taken */
   async listen(host: string, port: number): Promise<number> {
-    // uWebSockets would share a port that another process of the same user listens on.
-    if (port !== 0) await assertFree(host, port)
+    await assertFree(host, port)
     this.#listening.push(await this.#server.listen(port, host))
     return this.#server.port
   }
@@ -268,7 +266,6 @@ export class FrontDoor {
       const credentials = { apiKey: header('x-api-key'), authorization: header('authorization') }
       const allowed = !needsKey || this.#access.allows(credentials)
       const answer = await (allowed ? page : failing(UNAUTHORIZED))(asker)
-      await untilReceived(request)
 
       const headers = {
         ...answer.headers,
@@ -280,7 +277,8 @@ export class FrontDoor {
       // uWebSockets takes a HEAD answer that names a length for unfinished: no request can follow it.
       const last = answer.close || engine.draining || request.method === 'HEAD'
       const body = answer.body as string | Buffer
-      this.#gate.pass(() => {
+      if (body.length > CORKED_BYTES && !request.received) await untilReceived(request)
+      this.#gate.pass(body.length, () => {
         // A reader that stops must not make uWebSockets hold what it has not taken.
         const isLong = typeof body !== 'string' && body.length > LONG_BODY_BYTES && !last
         if (isLong) void response.stream(Readable.from(piecesOf(body)), body.length)
@@ -292,11 +290,19 @@ export class FrontDoor {
   }
 }
 
-/** Resolves when nothing of the request is being read any more, see AnswerGate. */
+/** Resolves when nothing of the request is being read any more: hyper-express would answer within that, see AnswerGate. */
 async function untilReceived(request: Request): Promise<void> {
-  if (request.received) return
-  await once(request, 'received')
+  const received = once(request, 'received')
+  // Thrown away: hyper-express stops reading what nobody takes.
+  request.pipe(new Writable({ write: (_part, _encoding, done) => done() }))
+  await received
   await nextTurn()
+}
+
+/** Loads what describes the server only where somebody asks for it: the start need not wait for that. */
+async function openApi(service: Service): Promise<Answer> {
+  const { openApiOf } = await import('./openapi.ts')
+  return jsonAnswer(200, openApiOf(service))
 }
 
 function failing(failure: Failure): Page {
@@ -305,16 +311,4 @@ function failing(failure: Failure): Page {
 
 function* piecesOf(body: Buffer): Iterable<Buffer> {
   for (let at = 0; at < body.length; at += LONG_BODY_BYTES) yield body.subarray(at, at + LONG_BODY_BYTES)
-}
-
-/** Fails when another process listens there already. */
-async function assertFree(host: string, port: number): Promise<void> {
-  const probe = createServer()
-  try {
-    await new Promise<void>((resolve, reject) => {
-      probe.once('error', reject).listen({ host, port, exclusive: true }, resolve)
-    })
-  } finally {
-    await new Promise(resolve => probe.close(resolve))
-  }
 }

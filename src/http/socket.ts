@@ -5,7 +5,7 @@ import type { Engine } from '../engine/engine.ts'
 import type { Access } from './access.ts'
 import { refusedFailure } from './exchange.ts'
 import type { AnswerGate } from './gate.ts'
-import { errorAnswer, type Failure, retryAfter, send, UNAUTHORIZED } from './reply.ts'
+import { errorAnswer, type Failure, lengthOf, retryAfter, send, UNAUTHORIZED } from './reply.ts'
 import { requestIdOf } from './request-id.ts'
 import type { FrontDoorMetrics } from './service.ts'
 import {
@@ -137,7 +137,7 @@ export class StreamSockets {
     metrics.failed(failure.code)
     const { headers, ...answer } = errorAnswer(failure, asker)
     const refusal = { ...answer, headers: { ...headers, 'X-Request-ID': asker.requestId } }
-    gate.pass(() => {
+    gate.pass(lengthOf(refusal.body), () => {
       if (!gone) send(response, refusal, () => gone)
     })
     answered(answer.status)

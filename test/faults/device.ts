@@ -34,7 +34,7 @@ export async function openPretendedHailo(
   const { fault } = read()
   if (fault !== null)
     throw new BackendError(fault.cause, fault.detail, { permanent: fault.permanent ?? false })
-  const { plan } = loadModel(loadConfig({}))
+  const { plan } = await loadModel(loadConfig({}))
   if (plan.kind !== 'onnx') throw new Error('the shipped model is not ONNX')
   const backend = await openOnnx(plan.model, motifCount)
   generation++

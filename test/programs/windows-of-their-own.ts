@@ -13,6 +13,7 @@ import { CHANNELS, LATENT_DIMS, TIMESTEPS, WINDOW_VALUES } from '../../src/core/
 import { Engine } from '../../src/engine/engine.ts'
 import type { Observer } from '../../src/engine/observer.ts'
 import type { Stream, Waiter } from '../../src/engine/stream.ts'
+import { startThreads } from '../../src/engine/threads.ts'
 import type { Int8Model } from '../../src/hef/int8-model.ts'
 import { softHef } from '../../src/hef/soft-hef.ts'
 
@@ -99,8 +100,7 @@ const observer: Observer = {
 }
 const hef = softHef(ECHO, { headerVersion: 1, motifLogits: null })
 const engine = new Engine({
-  workerUrl: new URL('../../workers/serve.js', import.meta.url),
-  workers: WORKERS,
+  threads: startThreads(new URL('../../workers/serve.js', import.meta.url), WORKERS, 'hailo'),
   ringSlots: 256,
   observer,
   task: {

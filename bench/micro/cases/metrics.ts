@@ -9,7 +9,7 @@ const config = loadConfig({ INFER_MODE: 'stub' })
 const metrics = new Metrics(
   {
     config,
-    model: loadModel(config),
+    model: await loadModel(config),
     fallback: null,
     configOk: true,
     version: '0',

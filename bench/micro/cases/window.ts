@@ -8,7 +8,7 @@ import { loadModel } from '../../../src/model.ts'
 import { NOOP_RESULT } from '../../contenders/noop.ts'
 import { repeated } from '../case.ts'
 
-const model = loadModel(loadConfig({}))
+const model = await loadModel(loadConfig({}))
 const normalisation = model.normalisation!
 const window = goldenWindow(model.golden!, 0).slice()
 const rows = Array.from({ length: TIMESTEPS }, (_, step) => [

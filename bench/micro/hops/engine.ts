@@ -1,6 +1,7 @@
 import { Engine } from '../../../src/engine/engine.ts'
 import type { Observer } from '../../../src/engine/observer.ts'
 import { Stream, type Waiter } from '../../../src/engine/stream.ts'
+import { startThreads } from '../../../src/engine/threads.ts'
 import { EventLoopTurn } from '../../../src/http/turn.ts'
 import { closedLoop } from './closed-loop.ts'
 import type { Hop, HopTask } from './hop.ts'
@@ -12,8 +13,7 @@ const WORKER_URL = new URL('../../contenders/noop-worker.js', import.meta.url)
 /** The whole engine, from admission to settlement, as `POST /infer` uses it, without HTTP and without metrics. */
 export async function open({ depth, onResult }: HopTask): Promise<Hop> {
   const engine = new Engine({
-    workerUrl: WORKER_URL,
-    workers: 1,
+    threads: startThreads(WORKER_URL, 1, 'stub'),
     // What is settled is sent anew before its slot is released.
     ringSlots: 2 * depth,
     task: { motifCount: 12, primary: { kind: 'stub' }, fallback: null, normalisation: null, selfCheck: null },

@@ -8,6 +8,7 @@ import { loadConfig } from '../../../src/config.ts'
 import { Engine } from '../../../src/engine/engine.ts'
 import type { Observer } from '../../../src/engine/observer.ts'
 import { Stream } from '../../../src/engine/stream.ts'
+import { startThreads } from '../../../src/engine/threads.ts'
 import { loadModel } from '../../../src/model.ts'
 import { endWithParent, readOptions } from '../../contenders/protocol.ts'
 import { closedLoop } from '../../micro/hops/closed-loop.ts'
@@ -29,10 +30,9 @@ const DEADLINE_MS = 9000
 const { warmUpMs, durationMs } = readOptions<EngineAloneOptions>()
 endWithParent()
 const config = loadConfig(env)
-const { plan, normalisation } = loadModel(config)
+const { plan, normalisation } = await loadModel(config)
 const engine = new Engine({
-  workerUrl: new URL('../../../workers/serve.js', import.meta.url),
-  workers: config.workers,
+  threads: startThreads(new URL('../../../workers/serve.js', import.meta.url), config.workers, config.mode),
   ringSlots: config.ringSlots,
   task: { motifCount: config.motifCount, primary: plan, fallback: null, normalisation, selfCheck: null },
   observer: silent(),

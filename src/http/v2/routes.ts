@@ -1,10 +1,10 @@
 import type { HttpRequest, HttpResponse, TemplatedApp } from 'uWebSockets.js'
 import { monotonicMs } from '../../clock.ts'
 import { perBackend } from '../../core/backend.ts'
-import { Body } from '../body.ts'
+import { Body, type BodyReader } from '../body.ts'
 import type { InferenceContext } from '../exchange.ts'
 import { methodLabel } from '../methods.ts'
-import { type Answer, type Failure, jsonAnswer, send, UNAUTHORIZED } from '../reply.ts'
+import { type Answer, type Failure, jsonAnswer, lengthOf, send, UNAUTHORIZED } from '../reply.ts'
 import { requestIdOf } from '../request-id.ts'
 import { modelOf, type Service } from '../service.ts'
 import { type V2Context, V2Exchange } from './infer.ts'
@@ -141,7 +141,7 @@ export class V2Routes {
       const head = method === 'HEAD'
       const close = answer.close || engine.draining || head
       const whole = { ...answer, headers: { ...answer.headers, ...headers }, close }
-      gate.pass(() => {
+      gate.pass(lengthOf(answer.body), () => {
         if (!gone) send(response, head ? { ...whole, body: '' } : whole, () => gone)
       })
       const seconds = (monotonicMs() - startedMs) / 1000
@@ -154,7 +154,7 @@ export class V2Routes {
     }
     if (!withoutKey && !access.allows(credentials)) return reply(v2Error(UNAUTHORIZED))
     if (!takesBody) return reply(page(NO_BODY))
-    new Body(response, MAX_BODY_BYTES, {
+    const reader: BodyReader = {
       onBody: body => reply(page(body)),
       onPart: () => {},
       onTooLarge: bytes =>
@@ -164,7 +164,8 @@ export class V2Routes {
             detail: `The body has ${bytes} bytes or more, expected at most ${MAX_BODY_BYTES}`,
           }),
         ),
-    })
+    }
+    new Body(response, MAX_BODY_BYTES, reader, gate)
   }
 }
 

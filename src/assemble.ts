@@ -1,0 +1,219 @@
+import { monotonicMs } from './clock.ts'
+import type { Config } from './config.ts'
+import { firstOf } from './core/golden.ts'
+import { deviceName } from './engine/backend-status.ts'
+import { Engine, NoResult } from './engine/engine.ts'
+import type { CommonTask } from './engine/pool.ts'
+import type { Threads } from './engine/threads.ts'
+import { goldenParity, warmUp } from './engine/warm-up.ts'
+import { codec } from './http/codec.ts'
+import { FRAMES_IN, FRAMES_OUT } from './http/frame.ts'
+import { assertFree } from './http/free-port.ts'
+import { CONTRACT_MOTIFS } from './http/health.ts'
+import { REPLY } from './http/reply.ts'
+import type { FrontDoor } from './http/server.ts'
+import type { Readiness } from './http/service.ts'
+import { createLogger, type Logger } from './log.ts'
+import { Metrics } from './metrics.ts'
+import { loadFallback, loadModel, type Model } from './model.ts'
+import { VERSION } from './project.ts'
+
+/** So many golden windows a backend must answer rightly that is opened while others serve. */
+const SELF_CHECK_WINDOWS = 8
+
+/** What kept the service from starting, in words for the operator. */
+export class StartError extends Error {
+  readonly code = 'ERR_START'
+}
+
+/** What start.ts has before all the rest is loaded. */
+interface Beginning {
+  readonly config: Config
+  readonly threads: Threads
+  /** Monotonic ms of the start. */
+  readonly startedMs: number
+}
+
+/**
+ * Puts the service together: model, engine, front door. It is ready when this resolves, if the model
+ * has shown that it answers rightly.
+ * @throws ModelError, StartError
+ */
+export async function assemble({ config, threads, startedMs }: Beginning): Promise<void> {
+  const cannotListen = (cause: unknown) => {
+    throw new StartError(`Cannot listen on ${config.host} port ${config.port}: ${reasonOf(cause)}`)
+  }
+  const model = await loadModel(config)
+  const fallback = loadFallback(config, model)
+  const log = createLogger(config.logLevel)
+  if (config.motifCount !== CONTRACT_MOTIFS) {
+    log.warn(
+      { motifs: config.motifCount },
+      `EdgeInfer takes ${CONTRACT_MOTIFS} motif scores and no other number`,
+    )
+  }
+  if (config.mode === 'stub') log.warn('stub mode: the answers are made up from the bytes of each window')
+  for (const key of config.unused) log.warn({ key }, 'set, but without effect in this release or this mode')
+
+  // The stub is never the model that somebody expects.
+  const configOk = config.expectedSha256 === null || config.expectedSha256 === model.sha256
+  const metrics = new Metrics(
+    {
+      config,
+      model,
+      fallback,
+      configOk,
+      version: VERSION,
+      errorCodes: Object.keys(REPLY),
+      frameTypes: { in: [...FRAMES_IN, 'unknown'], out: FRAMES_OUT },
+    },
+    log,
+  )
+  const engine = new Engine({
+    threads,
+    ringSlots: config.ringSlots,
+    task: taskOf(config, model, fallback),
+    observer: metrics,
+  })
+  metrics.watch(engine)
+
+  const readiness: Readiness = { phase: 'starting' }
+  // Another server may listen there, and have the device: then nobody else should open it.
+  await assertFree(config.host, config.port).catch(cannotListen)
+  // Begun before the front door is loaded, which takes as long as to open a backend.
+  const answersRightly = engine.start().then(() => {
+    readiness.phase = 'warming'
+    return answersLikeTheModel(engine, model, metrics, log)
+  })
+  answersRightly.catch(() => {}) // told below: what keeps us from listening comes first
+
+  const { FrontDoor } = await import('./http/server.ts')
+  const frontDoor = new FrontDoor({
+    config,
+    model,
+    fallback,
+    engine,
+    metrics,
+    readiness,
+    log,
+    configOk,
+    version: VERSION,
+    startedMs,
+  })
+  const port = await frontDoor.listen(config.host, config.port).catch(cannotListen)
+  if (config.socketPath !== null) {
+    await frontDoor.listenOnPath(config.socketPath).catch(cause => {
+      throw new StartError(`Cannot listen on ${config.socketPath}: ${reasonOf(cause)}`)
+    })
+  }
+  drainOnSignal(engine, frontDoor, log)
+
+  try {
+    if (!(await answersRightly)) {
+      readiness.phase = 'golden_check_failed'
+      return
+    }
+  } catch (cause) {
+    if (engine.draining) return
+    await engine.close()
+    throw new StartError(`Cannot run ${model.path ?? 'the stub'}: ${reasonOf(cause)}. The log may tell more`)
+  }
+  if (engine.draining) return
+  engine.open()
+  readiness.phase = 'ready'
+  metrics.warmedUp((monotonicMs() - startedMs) / 1000)
+  process.stdout.write(banner(config, model, deviceName(config.mode, engine.backends), port))
+}
+
+/** Whether the backends give the trained model's own results, as far as the model brings any to compare. */
+async function answersLikeTheModel(
+  engine: Engine,
+  model: Model,
+  metrics: Metrics,
+  log: Logger,
+): Promise<boolean> {
+  if (model.golden === null) {
+    if (model.path !== null) log.warn('the model brings no golden vectors: its answers are not checked')
+    await untilAnswered(engine, () => warmUp(engine), log)
+    return true
+  }
+  const { golden } = model
+  const parities = await untilAnswered(engine, () => goldenParity(engine, golden), log)
+  let good = true
+  for (const [backend, parity] of parities) {
+    metrics.goldenChecked(parity.cosine)
+    if (parity.holds) continue
+    good = false
+    const found = { backend, cosine: parity.cosine, topMotifMisses: parity.topMotifMisses }
+    log.fatal(found, `not like the trained model, so no client will be served: ${parity}`)
+  }
+  return good
+}
+
+/** A device may be lost while it is asked for the first time: then it is asked again. */
+async function untilAnswered<Result>(
+  engine: Engine,
+  ask: () => Promise<Result>,
+  log: Logger,
+): Promise<Result> {
+  while (true) {
+    try {
+      return await ask()
+    } catch (error) {
+      if (!(error instanceof NoResult) || engine.draining || engine.backends.fault === null) throw error
+      log.warn({ outcome: error.message }, 'the backend was lost while it was checked, checking again')
+      await engine.untilServing()
+    }
+  }
+}
+
+function drainOnSignal(engine: Engine, frontDoor: FrontDoor, log: Logger): void {
+  let draining = false
+  const drain = async (signal: string) => {
+    if (draining) return
+    draining = true
+    log.info({ signal }, 'draining')
+    const drained = engine.drain()
+    frontDoor.drain()
+    await drained
+    await frontDoor.close()
+    await engine.close()
+    log.info('drained')
+    process.exit(0)
+  }
+  for (const signal of ['SIGTERM', 'SIGINT']) process.on(signal, drain)
+}
+
+/** What every worker gets of configuration and models. */
+function taskOf(config: Config, model: Model, fallback: Model | null): CommonTask {
+  return {
+    motifCount: config.motifCount,
+    primary: model.plan,
+    fallback: fallback?.plan ?? null,
+    normalisation: model.normalisation,
+    selfCheck: model.golden && firstOf(model.golden, SELF_CHECK_WINDOWS),
+  }
+}
+
+function banner(config: Config, model: Model, device: string, port: number): string {
+  const host = config.host.includes(':') ? `[${config.host}]` : config.host
+  const rows = {
+    mode: config.fallback === null ? config.mode : `${config.mode}, else ${config.fallback}`,
+    device,
+    model: model.name,
+    version: model.version,
+    sha256: model.sha256,
+    workers: config.workers,
+    'ring slots': `${config.ringSlots} per worker`,
+    deadline: `${config.deadlineMs} ms`,
+    codec: codec.name,
+    url: `http://${host}:${port}`,
+    ...(config.socketPath !== null && { socket: config.socketPath }),
+  }
+  const lines = Object.entries(rows).map(([name, value]) => `  ${name.padEnd(12)}${value}\n`)
+  return `hailo-inference ${VERSION}\n${lines.join('')}`
+}
+
+function reasonOf(cause: unknown): string {
+  return cause instanceof Error ? cause.message : String(cause)
+}
