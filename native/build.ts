@@ -176,8 +176,9 @@ if (import.meta.url === pathToFileURL(process.argv[1] ?? '').href) {
   } catch (error) {
     if (!(error instanceof BuildError)) throw error
     if (values['if-possible']) {
-      const [reason] = error.message.split('\n')
-      process.stdout.write(`TypeScript does what native code would do faster: ${reason}\n`)
+      const [what, ...output] = error.message.split('\n')
+      const why = output.find(line => line.includes('error:')) ?? ''
+      process.stdout.write(`TypeScript does what native code would do faster: ${what} ${why}\n`)
     } else {
       process.stderr.write(`${error.message}\n`)
       process.exitCode = 1

@@ -22,11 +22,12 @@ export interface NativeCodec {
 
 const ADDON_PATH = join(PROJECT_FOLDER, 'native', 'build', 'codec.node')
 
-/** Null when it has not been compiled, or not for this machine. */
-export function loadCodec(): NativeCodec | null {
+/** The codec; or why there is none, in words: it has not been compiled, or not for this machine. */
+export function loadCodec(): NativeCodec | string {
   try {
     return createRequire(import.meta.url)(ADDON_PATH) as NativeCodec
-  } catch {
-    return null
+  } catch (cause) {
+    const { code, message } = cause as NodeJS.ErrnoException
+    return code === 'MODULE_NOT_FOUND' ? 'the native one is not compiled' : message
   }
 }

@@ -206,7 +206,7 @@ function banner(config: Config, model: Model, device: string, port: number): str
     workers: config.workers,
     'ring slots': `${config.ringSlots} per worker`,
     deadline: `${config.deadlineMs} ms`,
-    codec: codec.name,
+    codec: codec.description,
     url: `http://${host}:${port}`,
     ...(config.socketPath !== null && { socket: config.socketPath }),
   }

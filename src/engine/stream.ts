@@ -18,8 +18,6 @@ export interface WindowTimes {
   /** Of the first byte of its request. */
   readonly arrivedMs: number
   readonly deadlineMs: number
-  /** For callers that have just read the clock. */
-  readonly nowMs?: number
 }
 
 /** One window between its admission and its outcome. */
@@ -82,7 +80,7 @@ export class Stream {
 
   /** Hands the window that was written into `ring.nextSlot` to the worker. */
   publish(times: WindowTimes, waiter: Waiter): InFlight {
-    this.ring.nextSlot!.prepare(times.nowMs ?? monotonicMs(), times.deadlineMs)
+    this.ring.nextSlot!.prepare(monotonicMs(), times.deadlineMs)
     const sequence = this.ring.publish()
     const index = sequence & (this.ring.capacity - 1)
     const inFlight = new InFlight(this, sequence, times, waiter)

@@ -13,13 +13,13 @@ interface Target {
  */
 export class Codec {
   readonly #native: NativeCodec | null
+  /** Which it is, and why it is not the faster one. */
+  readonly description: string
 
-  constructor(native: NativeCodec | null) {
-    this.#native = native
-  }
-
-  get name(): 'native' | 'typescript' {
-    return this.#native === null ? 'typescript' : 'native'
+  /** @param native what there is of it, or why there is none */
+  constructor(native: NativeCodec | string) {
+    this.#native = typeof native === 'string' ? null : native
+    this.description = typeof native === 'string' ? `TypeScript (${native})` : 'native'
   }
 
   /** As `readWindow` of core/window.ts, of the bytes behind the first `from`: to cut them off takes half as long. */

@@ -187,7 +187,7 @@ export class InferenceExchange extends Exchange implements Waiter {
     if (!(place instanceof Stream)) return this.refuse(place)
     const fault = this.#fill(body, place.ring.nextSlot!)
     if (fault !== null) return this.fail({ code: 'invalid_window', detail: fault })
-    const times = { arrivedMs: this.arrivedMs, deadlineMs: this.deadlineMs, nowMs }
+    const times = { arrivedMs: this.arrivedMs, deadlineMs: this.deadlineMs }
     this.#inFlight = engine.submit(place, times, this)
   }
 
