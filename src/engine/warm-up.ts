@@ -57,7 +57,8 @@ async function throughEveryStream(
       }
     }
   }
-  const ended = await Promise.allSettled(engine.streams.map(through))
-  const failed = ended.find(({ status }) => status === 'rejected')
-  if (failed !== undefined) throw (failed as PromiseRejectedResult).reason
+  // All of them, also when one fails: who begins anew finds nothing of this in the rings.
+  const ends = await Promise.allSettled(engine.streams.map(through))
+  const failed = ends.find(end => end.status === 'rejected')
+  if (failed !== undefined) throw failed.reason
 }

@@ -71,7 +71,7 @@ export class FrontDoor {
   readonly #service: Service
   readonly #access: Access
   readonly #server = new Server({
-    auto_close: false, // signals belong to start.ts
+    auto_close: false, // signals belong to assemble.ts
     max_body_length: Number.MAX_SAFE_INTEGER, // bodies are limited where they are read, with our own answer
   })
   readonly #gate = new AnswerGate()

@@ -7,7 +7,7 @@ import type { Model } from '../model.ts'
 import type { FrameName } from './frame.ts'
 import type { ErrorCode } from './reply.ts'
 
-/** Everything the front door tells about: put together in start.ts, changed only by what it holds. */
+/** Everything the front door tells about: put together in assemble.ts, changed only by what it holds. */
 export interface Service {
   readonly config: Config
   readonly model: Model
