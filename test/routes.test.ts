@@ -409,3 +409,13 @@ async function failedStart(env: Record<string, string>): Promise<{ exitCode: str
   expect(message).not.toMatch(/^ +at /m) // no stack trace
   return { exitCode: exitCode!, message: message! }
 }
+
+// hyper-express stops reading a body that nobody takes.
+test.each([
+  ['POST /nowhere', 404],
+  ['PUT /infer', 405],
+  ['GET /openapi.json', 200],
+])('%s with a body of 100 KB is answered %d', async (route, status) => {
+  const answer = await ask(server, route, { body: Buffer.alloc(100_000) })
+  expect(answer.status).toBe(status)
+})
