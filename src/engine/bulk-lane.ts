@@ -108,6 +108,7 @@ export class BulkLane {
     this.#lookAway()
   }
 
+  /** A live window that came while no bulk was waiting is taken for one of this moment. */
   #lookForLive(nowMs: number): void {
     const before = this.#published
     this.#lookAway()

@@ -78,12 +78,18 @@ const Gemm = Convolution.extend({
   multiplier: Part.optional(),
   dequant: Part.optional(),
 })
+/** Within this, the library's sums of such products are exact; see IsRatio() in native/soft/network.cc. */
+const Ratio = z
+  .number()
+  .refine(value => value === Math.fround(value) && value >= 2 ** -12 && value < 2 ** 8, {
+    error: 'expected a float32 from 2^-12 to below 2^8',
+  })
 const Add = z.object({
   op: z.literal('add'),
   inputs: z.tuple([z.string(), z.string()]),
   output: z.string(),
   relu: z.boolean(),
-  multipliers: z.tuple([z.number(), z.number()]),
+  multipliers: z.tuple([Ratio, Ratio]),
 })
 const Pool = z.object({
   op: z.literal('global_avg_pool'),
