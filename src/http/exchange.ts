@@ -195,7 +195,10 @@ export abstract class Exchange implements BodyReader {
     this.answer(this.failureAnswer({ ...failure, headers: { ...failure.headers, ...timing } }))
   }
 
-  /** The engine does not take the window. Under overload most answers are this one, and it must cost those little who are admitted. */
+  /**
+   * The engine does not take the window. Under overload most answers are this one, and what they cost is missing to
+   * those who are admitted: its parts were made before. Says the same as fail().
+   */
   protected refuse(refused: Refused): void {
     const { gate, metrics, overloadedHead } = this.context
     if (this.#over) return
