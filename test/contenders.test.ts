@@ -79,6 +79,7 @@ test('a contender ends with the process that started it, even when that is kille
   const program = `import { startContender } from ${JSON.stringify(driver)}
     console.log((await startContender('echo', { reply: 'binary' })).pid)`
   const parent = spawn(execPath, ['--input-type=module', '--eval', program])
+  onTestFinished(() => void parent.kill('SIGKILL'))
   const [pid] = await once(parent.stdout, 'data')
   expect(isAlive(Number(pid))).toBe(true)
   parent.kill('SIGKILL')
@@ -93,6 +94,7 @@ test('a contender that cannot start says why', async () => {
 test('the bare loop names the batch size with which the model is fastest', async () => {
   const program = join(PROJECT_FOLDER, 'dist', 'bench', 'contenders', 'bare-loop.js')
   const loop = spawn(execPath, [program, JSON.stringify({ ms: 1, runs: 1 })])
+  onTestFinished(() => void loop.kill('SIGKILL'))
   const { rows, best }: BareLoop = JSON.parse(String((await once(loop.stdout, 'data'))[0]))
   expect(rows.map(({ batch }) => batch)).toEqual([1, 4, 8, 16, 32, 64])
   expect(best.windowsPerSecond).toBe(Math.max(...rows.map(({ windowsPerSecond }) => windowsPerSecond)))

@@ -20,15 +20,16 @@ lists what can be measured and how long it takes; \`npm run bench -- all --json 
 all of it again.
 
 **How.** Every contender runs in a fresh process beside the load generator, nothing pinned; contenders take turns, round
-by round, and the first part of every measurement is thrown away. A ratio is that of the medians; in brackets are the
-least and the greatest ratio of a round, and the number of rounds. Every answer is compared, byte by byte, with the one
+by round, in every second round the other way about, and the first part of every measurement is thrown away. A ratio is
+taken in each round: the median is shown, in brackets the least and the greatest, and the number of rounds. Every answer is compared, byte by byte, with the one
 that the same server gave before the load; one that differs makes its row invalid. Ratios count: an absolute time only
 says which machine it was.
 
 **CPU µs a window** is the server's processor time: of its main thread, and of all its threads. **Cores** are how many of
 them the main thread, the whole server and the generator had in use. **Limit** is what kept more from being done: a thread
 of the \`server\` without pauses, the \`machine\` with all its cores in use, or nothing (\`none\`: answers were waited for).
-The generator is written in C++ to be cheaper than what it loads; where it was the limit all the same, the row says so.
+The generator is written in C++ to be cheaper than what it loads; where it had hardly any pauses all the same, beside
+either contender, or sent what was due at a rate late itself, the row says so.
 
 ## Goals
 

@@ -106,15 +106,18 @@ export function factsOf(
   others: readonly Trial[] = [],
 ): Pick<Row, 'wrong' | 'doubts' | 'cost'> {
   const cost = costOf(trials)
-  const limits = [cost, costOf(others)].map(cost => cost?.limit)
+  const all = [...trials, ...others]
   return {
     ...(cost && { cost }),
-    wrong: sumOf([...trials, ...others], 'wrong'),
-    doubts: limits.includes('generator') ? ['the generator was the limit'] : [],
+    wrong: sumOf(all, 'wrong'),
+    doubts: [
+      ...(all.some(wasBusy) ? ['the generator had hardly any pauses'] : []),
+      ...(all.some(wasLate) ? ['the generator was late itself'] : []),
+    ],
   }
 }
 
-export function figureOf({ server, traffic, connections }: Entry, trials: readonly Trial[]): Figure {
+export function figureOf({ server, traffic, connections, loop }: Entry, trials: readonly Trial[]): Figure {
   const cost = costOf(trials)
   return {
     name: server.name,
@@ -123,11 +126,24 @@ export function figureOf({ server, traffic, connections }: Entry, trials: readon
     windowsPerSecond: spreadOf(trials.map(({ windowsPerSecond }) => windowsPerSecond)),
     p50Ms: spreadOf(trials.map(({ p50Ms }) => p50Ms)),
     p99Ms: spreadOf(trials.map(({ p99Ms }) => p99Ms)),
+    ...(loop?.kind === 'open' && {
+      lagP99Ms: spreadOf(trials.map(({ load }) => load.lag.percentileMs(99))),
+    }),
     ...(cost && { cost }),
   }
 }
 
-function trialOf(load: LoadResult): Trial {
+function wasBusy({ cost }: Trial): boolean {
+  return cost !== undefined && cost.generatorCores > FULL
+}
+
+/** In a closed loop nothing is due. */
+function wasLate({ load: { lag }, p50Ms }: Trial): boolean {
+  return lag.percentileMs(99) > LATE_SHARE * p50Ms
+}
+
+/** What a load says of one contender. */
+export function trialOf(load: LoadResult): Trial {
   const { due } = load
   return {
     windowsPerSecond: load.windowsPerSecond,
@@ -142,6 +158,8 @@ function trialOf(load: LoadResult): Trial {
 
 /** A thread that has no more pauses than this is what limits the rate. */
 const FULL = 0.85
+/** Of the median latency: a generator that is later than this is part of what it measures. */
+const LATE_SHARE = 0.1
 
 function costOfOne({ seconds, processor, ended: { rightWindows } }: LoadResult): Cost | undefined {
   const { server, serverMainThread: main, generator } = processor
