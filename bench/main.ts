@@ -1,7 +1,7 @@
 import { writeFileSync } from 'node:fs'
 import { join } from 'node:path'
 import { argv, stderr, stdout } from 'node:process'
-import { build } from '../native/build.ts'
+import { BuildError, build, findCompiler } from '../native/build.ts'
 import { PROJECT_FOLDER } from '../src/project.ts'
 import { NATIVE_PARTS } from './native-parts.ts'
 import { contextOf, HELP, type Options, parseOptions } from './options.ts'
@@ -39,12 +39,27 @@ async function main(args: string[]): Promise<number> {
   if (suites.length > 0) console.log(`${environmentLine(environment)}\n`)
   if (suites.length > 0 && environment.loadAverage > IDLE_LOAD_AVERAGE)
     console.warn('! The machine is not idle: figures are noisy.\n')
-  // Now, so that no measurement waits for a compiler, and none is of what an older source made.
-  if (suites.length > 0) for (const target of NATIVE_PARTS) await build(target)
+  if (suites.length > 0 && !(await buildParts())) return 1
   let isSound = true
   for (const suite of suites) isSound = (await measure(suite, options, environment)) && isSound
   if (report) writeReport()
   return isSound ? 0 : 1
+}
+
+/**
+ * Now, so that no measurement waits for a compiler, and none is of what an older source made. Without a compiler the
+ * suites that need one say so.
+ */
+async function buildParts(): Promise<boolean> {
+  if (findCompiler() === null) return true
+  try {
+    for (const target of NATIVE_PARTS) await build(target)
+    return true
+  } catch (error) {
+    if (!(error instanceof BuildError)) throw error
+    console.error(error.message)
+    return false
+  }
 }
 
 /** Returns whether every answer was right. */

@@ -1,6 +1,6 @@
 import { LATENT_DIMS } from '../../src/core/window.ts'
 
-const MOTIFS = 12
+export const MOTIFS = 12
 
 /**
  * float32[64 + 12]: what every backend that does nothing answers, with as many digits as real results have. V8 remembers
