@@ -1,4 +1,4 @@
-import { writeFileSync } from 'node:fs'
+import { existsSync, readFileSync, writeFileSync } from 'node:fs'
 import { join } from 'node:path'
 import { argv, stderr, stdout } from 'node:process'
 import { BuildError, build, findCompiler } from '../native/build.ts'
@@ -20,6 +20,7 @@ import { CannotMeasure } from './suites/suite.ts'
 
 const DOCS = join(PROJECT_FOLDER, 'docs')
 const RESULTS = join(DOCS, CHARTS_FOLDER, 'results.json')
+const NOTES = join(DOCS, CHARTS_FOLDER, 'notes.md')
 
 async function main(args: string[]): Promise<number> {
   let options: Options
@@ -85,7 +86,8 @@ async function measure(suite: SuiteName, options: Options, environment: Environm
 
 function writeReport(): void {
   const results = readResults(RESULTS)
-  writeFileSync(join(DOCS, 'performance.md'), page(results, Object.keys(MENU)))
+  const notes = existsSync(NOTES) ? readFileSync(NOTES, 'utf8') : ''
+  writeFileSync(join(DOCS, 'performance.md'), page(results, Object.keys(MENU), notes))
   for (const [suite, { section }] of Object.entries(results.suites))
     writeDrawings(join(DOCS, CHARTS_FOLDER), drawingsOf(suite, section))
 }

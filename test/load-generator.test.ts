@@ -273,6 +273,27 @@ describe.skipIf(COMPILER === null)('the load generator (skipped without a C++ co
     expect(stream.due.right).toBeGreaterThanOrEqual(2 * windows.length)
   })
 
+  test('pings of a WebSocket server are answered, those that come together too, and none beyond 125 bytes', async () => {
+    const upgraded = 'HTTP/1.1 101 Switching Protocols\r\n\r\n'
+    const run = async (pings: string) => {
+      let received = Buffer.alloc(0)
+      const port = await serveTcp(async socket => {
+        let isUpgraded = false
+        for await (const bytes of socket) {
+          received = Buffer.concat([received, bytes])
+          if (!isUpgraded) socket.write(upgraded + pings, 'latin1')
+          isUpgraded = true
+        }
+      })
+      const { brokenAnswers } = await runWebSocket(port, ECHO, { graceMs: 0 })
+      return { received, brokenAnswers }
+    }
+    const { received, brokenAnswers } = await run('\x89\x03one\x89\x03two')
+    expect(brokenAnswers).toBe(0)
+    expect(received.includes('\x8a\x83\0\0\0\0one\x8a\x83\0\0\0\0two', 0, 'latin1')).toBe(true)
+    expect((await run(`\x89\x7e\x00\x7e${'x'.repeat(126)}`)).brokenAnswers).toBeGreaterThan(0)
+  })
+
   test('buckets are read as they are written, to three digits', async () => {
     const port = await serve((_, response) => response.end())
     const { answered } = await runOn(port)

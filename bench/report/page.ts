@@ -7,8 +7,12 @@ import { figuresTable, goalsTable, remarks, rowsTable, type Table } from './word
 /** Where the charts lie, seen from the page. */
 export const CHARTS_FOLDER = 'performance'
 
-/** docs/performance.md, as Markdown. @param names of the suites, in the order of the page */
-export function page(results: Results, names: readonly string[]): string {
+/**
+ * docs/performance.md, as Markdown.
+ * @param names of the suites, in the order of the page
+ * @param notes written by hand, for its end
+ */
+export function page(results: Results, names: readonly string[], notes = ''): string {
   const parts = names.flatMap(name => {
     const result = results.suites[name]
     return result === undefined ? [] : { name, ...result }
@@ -22,7 +26,8 @@ all of it again.
 **How.** Every contender runs in a fresh process beside the load generator, nothing pinned; contenders take turns, round
 by round, in every second round the other way about, and the first part of every measurement is thrown away. A ratio is
 taken in each round: the median is shown, in brackets the least and the greatest, and the number of rounds. Every answer is compared, byte by byte, with the one
-that the same server gave before the load; one that differs makes its row invalid. Ratios count: an absolute time only
+that the same server gave before the load; one that differs makes its row invalid. A backend that does nothing answers
+with a value of the window it was given; only the bare echo cannot mix up its answers, as they are all the same. Ratios count: an absolute time only
 says which machine it was.
 
 **CPU µs a window** is the server's processor time: of its main thread, and of all its threads. **Cores** are how many of
@@ -34,8 +39,9 @@ either contender, or sent what was due at a rate late itself, the row says so.
 ## Goals
 
 ${goalsPart(parts.map(({ section }) => section))}
-${parts.map(part).join('\n')}`
+${parts.map(part).join('\n')}${notes === '' ? '' : `\n${notes}`}`
 }
+
 function goalsPart(sections: readonly Section[]): string {
   const { head, rows } = goalsTable(sections)
   const met = sections.flatMap(({ rows }) => rows.filter(isMet))
