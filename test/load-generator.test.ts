@@ -278,11 +278,10 @@ describe.skipIf(COMPILER === null)('the load generator (skipped without a C++ co
     const run = async (pings: string) => {
       let received = Buffer.alloc(0)
       const port = await serveTcp(async socket => {
-        let isUpgraded = false
+        const answers = [upgraded, pings] // to the upgrade, and to the first window
         for await (const bytes of socket) {
           received = Buffer.concat([received, bytes])
-          if (!isUpgraded) socket.write(upgraded + pings, 'latin1')
-          isUpgraded = true
+          socket.write(answers.shift() ?? '', 'latin1')
         }
       })
       const { brokenAnswers } = await runWebSocket(port, ECHO, { graceMs: 0 })
