@@ -1,7 +1,7 @@
 import { setTimeout as sleep } from 'node:timers/promises'
 import { expect, test } from 'vitest'
 import { FAULTS } from './faults/faults.ts'
-import { bytesOf, headOf, OCTET_STREAM, Connection as Upload } from './http-client.ts'
+import { bytesOf, headOf, JSON_TYPE, OCTET_STREAM, Connection as Upload } from './http-client.ts'
 import {
   type Answer,
   Connection,
@@ -64,6 +64,69 @@ test('a full ring refuses with 429 at once, and says when to come back', async (
   expect((await holding.answer).status).toBe(200)
   expect((await waiting).status).toBe(200)
   expect((await post(port, distinctWindow(3))).status).toBe(200)
+})
+
+test('where windows are shed, one is refused before its body has come, and its connection stays', async () => {
+  const server = await startFaultyServer({ RING_SLOTS: '2' })
+  const { port } = server
+  const holding = await server.hold()
+  const waiting = post(port, distinctWindow(0))
+  await untilInFlight(port, 2)
+  const head = (headers: Record<string, string> = {}) =>
+    headOf('POST /infer', { 'Content-Type': OCTET_STREAM, 'Content-Length': 3600, ...headers })
+  const body = bytesOf(distinctWindow(1))
+  const upload = await Upload.open({ port })
+  upload.send(head(), body)
+  expect((await upload.answer()).json.detail).toBe('All 2 slots are taken')
+
+  upload.send(head({ 'X-Request-ID': 'so"\\', 'X-Correlation-ID': 'walk/42' }))
+  const early = await upload.answer()
+  expect(early.status).toBe(429)
+  expect(early.headers).toMatchObject({
+    'content-type': JSON_TYPE,
+    'retry-after': '1',
+    'server-timing': expect.stringMatching(/^queue;dur=\d+\.\d{3}, infer;dur=0\.000$/),
+    'x-correlation-id': 'walk/42',
+    'x-inference-backend': 'stub',
+    'x-request-id': 'so"\\',
+  })
+  expect(early.json).toEqual({
+    error: 'overloaded',
+    detail: 'All 2 slots are taken',
+    model_available: true,
+    request_id: 'so"\\',
+  })
+  upload.send(body, head({ Accept: 'application/problem+json' }))
+  const problem = await upload.answer()
+  expect(problem.headers['content-type']).toBe('application/problem+json')
+  expect(problem.json).toMatchObject({ title: 'Too Many Requests', error: 'overloaded' })
+  expect(await metric(port, 'hailo_rejected_total', 'reason="ring_full"')).toBe(3)
+
+  server.release()
+  await Promise.all([holding.answer, waiting])
+  upload.send(body, head(), body)
+  expect((await upload.answer()).status).toBe(200)
+  await expectIdle(port)
+  expect(await windowsRun(port)).toBe(3)
+})
+
+// uWebSockets would close at once, and what the client still sends would cost it the answer.
+test('a client that wants its connection closed is refused when its body has come', async () => {
+  const server = await startFaultyServer({ RING_SLOTS: '2' })
+  const { port } = server
+  await server.hold()
+  post(port, distinctWindow(0)).catch(() => {})
+  await untilInFlight(port, 2)
+  expectRefusal(await post(port, distinctWindow(1)), /slots are taken/)
+  const upload = await Upload.open({ port })
+  const closing = { 'Content-Type': OCTET_STREAM, 'Content-Length': 3600, Connection: 'close' }
+  upload.send(headOf('POST /infer', closing))
+  const answer = upload.answer()
+  await sleep(50)
+  expect(await metric(port, 'hailo_rejected_total', 'reason="ring_full"')).toBe(1)
+  upload.send(bytesOf(distinctWindow(2)))
+  expect((await answer).status).toBe(429)
+  expect(await upload.rest()).toBe('')
 })
 
 test('a window that would be answered after its deadline is refused when it comes', async () => {

@@ -108,6 +108,20 @@ describe.skipIf(COMPILER === null)('the load generator (skipped without a C++ co
     expect(constant.lag.percentileMs(50)).toBeLessThan(constant.answered.percentileMs(50))
   })
 
+  test('in an open loop that gives up, nothing waits for a connection to be free', async () => {
+    const port = await serve((_, response) => setTimeout(() => response.end(), 20))
+    const { due, answered } = await runOn(port, {
+      connections: 2,
+      loop: { kind: 'open', ratePerSecond: 1000, givesUp: true },
+      durationMs: 400,
+    })
+    expect(due.right + due.unsent).toBe(400)
+    expect(due.right).toBeGreaterThan(10)
+    expect(due.right).toBeLessThanOrEqual(40)
+    // In a queue of 18 behind each answer, the last would have waited for most of the time.
+    expect(answered.percentileMs(80)).toBeLessThan(100)
+  })
+
   test('a server that never answers ends in unanswered and unsent requests, in time', async () => {
     const port = await serve(() => {})
     const { due, ended } = await runOn(port, {

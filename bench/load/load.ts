@@ -81,11 +81,16 @@ export interface LoadPlan {
   readonly inFlight?: number
   /**
    * Closed: each connection sends its next request as soon as it may. Open: requests become due at a rate, whatever the
-   * server does, and wait for a free connection.
+   * server does, and wait for a free connection, or are given up where there is none.
    */
   readonly loop:
     | { readonly kind: 'closed' }
-    | { readonly kind: 'open'; readonly ratePerSecond: number; readonly arrivals?: 'constant' | 'poisson' }
+    | {
+        readonly kind: 'open'
+        readonly ratePerSecond: number
+        readonly arrivals?: 'constant' | 'poisson'
+        readonly givesUp?: boolean
+      }
   /** What is due in this time is sent, but not counted. */
   readonly warmUpMs: number
   readonly durationMs: number
@@ -120,7 +125,7 @@ export interface LoadResult {
   readonly due: Outcomes & {
     /** Sent, and without an answer when the grace was over. */
     readonly unanswered: number
-    /** No connection was free until then. */
+    /** No connection was free until then, or when they were due. */
     readonly unsent: number
   }
   /** The answers that came within the measured time, whenever they were due. Rates are theirs. */
@@ -239,6 +244,7 @@ function encode(plan: LoadPlan): Buffer {
   if (loop.kind === 'open') {
     set('rate_per_second', loop.ratePerSecond)
     set('poisson', loop.arrivals === 'poisson')
+    set('gives_up', loop.givesUp ?? false)
     set('seed', plan.seed ?? 1)
   }
   if (protocol.kind === 'websocket') {

@@ -1,4 +1,6 @@
 import { connect, type Socket } from 'node:net'
+import { performance } from 'node:perf_hooks'
+import { setTimeout as sleep } from 'node:timers/promises'
 import { encodeFrame, headBytes, STREAM_VERSION, WINDOW_STATUSES } from '../../src/http/frame.ts'
 import { CHANNELS } from '../recording.ts'
 import type { Address, LoadRequest, WebSocketProtocol } from './load.ts'
@@ -91,8 +93,8 @@ export function frameOf(message: Uint8Array): Uint8Array {
 }
 
 /**
- * The HTTP requests, each with what the server answers to it now, which must be 200. What it answers under load shall be
- * the same, to the bit.
+ * The HTTP requests, each with what the server answers to it when it is not too busy, which must be 200. What it answers
+ * under load shall be the same, to the bit.
  */
 export async function expectingSame(
   address: Address,
@@ -102,7 +104,7 @@ export async function expectingSame(
   try {
     const expecting: LoadRequest[] = []
     for (const request of requests) {
-      expecting.push({ ...request, expected: { bytes: await ask(socket, request.bytes) } })
+      expecting.push({ ...request, expected: { bytes: await askUntilTaken(socket, request.bytes) } })
     }
     return expecting
   } finally {
@@ -143,8 +145,28 @@ function post(
   return Buffer.concat([Buffer.from(`POST ${path} HTTP/1.1\r\n${lines.join('')}\r\n`), body])
 }
 
-/** The body of the answer. @throws Error when it is not 200 */
-async function ask(socket: Socket, request: Uint8Array): Promise<Buffer> {
+/** What a server may still be busy with is what the load before has left it. */
+const PATIENCE_MS = 5000
+const PAUSE_MS = 20
+const NOT_NOW = [429, 503, 504]
+
+/** The body of the answer, asked for again while it is refused. @throws Error when it is not 200 */
+async function askUntilTaken(socket: Socket, request: Uint8Array): Promise<Buffer> {
+  const untilMs = performance.now() + PATIENCE_MS
+  for (;;) {
+    const { status, head, body } = await ask(socket, request)
+    if (status === 200) return body
+    if (!NOT_NOW.includes(status) || performance.now() > untilMs) {
+      throw new Error(`Cannot expect an answer: ${head}\n\n${body}`)
+    }
+    await sleep(PAUSE_MS)
+  }
+}
+
+async function ask(
+  socket: Socket,
+  request: Uint8Array,
+): Promise<{ status: number; head: string; body: Buffer }> {
   socket.write(request)
   let received = Buffer.alloc(0)
   for await (const bytes of socket.iterator({ destroyOnReturn: false })) {
@@ -154,8 +176,7 @@ async function ask(socket: Socket, request: Uint8Array): Promise<Buffer> {
     const contentLength = Number(/^content-length: *(\d+)/im.exec(head)?.[1])
     const body = received.subarray(headEnd + 4)
     if (headEnd === -1 || body.length < contentLength) continue
-    if (!head.startsWith('HTTP/1.1 200 ')) throw new Error(`Cannot expect an answer: ${head}\n\n${body}`)
-    return body
+    return { status: Number(head.split(' ')[1]), head, body }
   }
   throw new Error('Cannot expect an answer: the server has closed the connection')
 }

@@ -10,7 +10,7 @@ import { type Entry, factsOf, figureOf, type Trial, underLoad } from './under-lo
 const FACTORS = [2, 4, 10]
 /** As many requests as fit through: each connection sends its next one as soon as the last one is refused. */
 const FLOOD = 'flood'
-/** Of what was due. Below it latencies are those of the generator's queue. */
+/** Of what was due. Below it the overload is less than its row says. */
 const ENOUGH_SENT = 0.95
 
 /** Whether overload costs those who are admitted, and how soon the others know. */
@@ -22,7 +22,8 @@ export const overload: Suite = async context => {
     title: 'Overload',
     about:
       'More windows are due than the engine can infer, whatever it does. Goodput is what it answers in time, against ' +
-      'what it answers at its capacity; a flood is as many requests as clients can send that never wait.',
+      'what it answers at its capacity. Who finds no free connection gives up, so that no latency is that of a queue of ' +
+      'the clients; a flood is as many requests as clients can send that never wait.',
     rows: parts.flatMap(({ rows }) => rows),
     figures: parts.flatMap(({ figures }) => figures),
   }
@@ -32,7 +33,10 @@ async function overloadOf(mode: Mode, context: Context): Promise<{ rows: Row[]; 
   const { connections, mix } = context
   const entry = { server: engine(mode), traffic: mixed(mix), connections }
   const { rate } = await findCapacity(context, entry, DEADLINE_MS)
-  const at = (ratePerSecond: number): Entry => ({ ...entry, loop: { kind: 'open', ratePerSecond } })
+  const at = (ratePerSecond: number): Entry => ({
+    ...entry,
+    loop: { kind: 'open', ratePerSecond, givesUp: true },
+  })
   const entries: Record<string, Entry> = {
     ...Object.fromEntries([1, ...FACTORS].map(factor => [`${factor}×`, at(factor * rate)])),
     [FLOOD]: entry,
@@ -81,7 +85,7 @@ function rowsOf(name: string, trials: readonly Trial[], atCapacity: readonly Tri
   return rows
 }
 
-/** What was due and found no connection until the end. */
+/** What was due and found no free connection. */
 function notSent(trials: readonly Trial[]): string[] {
   const shares = trials.map(({ load: { due } }) => {
     const dueCount = Object.values(due).reduce((sum, count) => sum + count, 0)
@@ -92,6 +96,6 @@ function notSent(trials: readonly Trial[]): string[] {
   const rates = trials.map(({ load: { ended, seconds } }) => (ended.right + ended.refused) / seconds)
   const reached = Math.round(spreadOf(rates).median)
   return [
-    `${Math.round(100 * sent)} % of what was due could be sent, ${reached} requests/s: its latencies are those of the wait to be sent`,
+    `${Math.round(100 * sent)} % of what was due found a free connection, ${reached} requests/s were answered or refused`,
   ]
 }

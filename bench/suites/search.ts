@@ -2,10 +2,12 @@ import type { LoadResult } from '../load/load.ts'
 import { CannotMeasure, type Context } from './suite.ts'
 import { type Entry, load } from './under-load.ts'
 
-const PROBES = 7
-const ATTEMPTS = 2
-/** Of what a closed loop reaches: the search begins in the middle. */
-const HIGHEST_SHARE = 1.2
+const PROBES = 8
+const ATTEMPTS = 3
+/** Of what a closed loop reaches: the search begins there. */
+const FIRST_SHARE = 0.7
+/** As long as nothing has failed, as a closed loop that refuses much may reach less than a rate. */
+const STEP_UP = 1.5
 /** Below it, something else than the rate makes windows late. */
 const LOWEST_SHARE = 0.2
 const PERCENT_IN_TIME = 99
@@ -19,7 +21,7 @@ export interface Capacity {
 }
 
 /**
- * Searches by bisection in a fresh process. Rates below are taken to hold when a rate holds.
+ * Searches in a fresh process, by bisection once a rate has failed. Rates below are taken to hold when a rate holds.
  * @throws CannotMeasure
  */
 export async function findCapacity(context: Context, entry: Entry, deadlineMs: number): Promise<Capacity> {
@@ -31,9 +33,9 @@ export async function findCapacity(context: Context, entry: Entry, deadlineMs: n
     const closed = await probe({ kind: 'closed' })
     let { wrong } = closed
     let low = 0
-    let high = HIGHEST_SHARE * closed.windowsPerSecond
+    let high = Number.POSITIVE_INFINITY
+    let ratePerSecond = FIRST_SHARE * closed.windowsPerSecond
     for (let count = 0; count < PROBES; count++) {
-      const ratePerSecond = (low + high) / 2
       progress(`${entry.server.name}: ${Math.round(ratePerSecond)} windows/s`)
       // What failed once may have been disturbed.
       for (let attempt = 0; attempt < ATTEMPTS && low < ratePerSecond; attempt++) {
@@ -42,6 +44,7 @@ export async function findCapacity(context: Context, entry: Entry, deadlineMs: n
         if (isInTime(trial.load, deadlineMs)) low = ratePerSecond
       }
       if (low < ratePerSecond) high = ratePerSecond
+      ratePerSecond = high === Number.POSITIVE_INFINITY ? STEP_UP * low : (low + high) / 2
     }
     if (low < LOWEST_SHARE * closed.windowsPerSecond) {
       throw new CannotMeasure(

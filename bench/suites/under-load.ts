@@ -145,12 +145,14 @@ function wasLate({ load: { lag }, p50Ms }: Trial): boolean {
 /** What a load says of one contender. */
 export function trialOf(load: LoadResult): Trial {
   const { due } = load
+  // Where a queue was left at the very end, what is unanswered had just been sent.
+  const unanswered = due.unsent > 0 ? 0 : due.unanswered
   return {
     windowsPerSecond: load.windowsPerSecond,
     p50Ms: load.answered.percentileMs(50),
     p99Ms: load.answered.percentileMs(99),
     cost: costOfOne(load),
-    wrong: due.wrong + due.failed + due.lost + due.unanswered + load.brokenAnswers,
+    wrong: due.wrong + due.failed + due.lost + unanswered + load.brokenAnswers,
     refused: due.refused,
     load,
   }

@@ -54,6 +54,8 @@ export class Engine {
   readonly #pool: WorkerPool
   readonly #backends: BackendWatch
   readonly #observer: Observer
+  /** Of all rings. */
+  readonly #slots: number
   /** Open to clients: false until the model has shown that it answers rightly. */
   #open = false
   #draining = false
@@ -68,6 +70,7 @@ export class Engine {
 
   constructor(options: EngineOptions) {
     this.#observer = options.observer
+    this.#slots = options.workers * options.ringSlots
     // What the engine infers for itself before it opens is nobody's request.
     const observer: StreamObserver = {
       inferenceEnded: (outcome, durationMs, slot) => {
@@ -134,8 +137,13 @@ export class Engine {
   }
 
   get level(): BackpressureLevel {
-    if (monotonicMs() - this.#shedAtMs < SHEDDING_FOR_MS) return 2
+    if (this.isShedding(monotonicMs())) return 2
     return this.streams.some(({ ring }) => ring.inFlight > ring.capacity / 2) ? 1 : 0
+  }
+
+  /** Windows were shed within the last second: the next may be as well. */
+  isShedding(nowMs: number): boolean {
+    return nowMs - this.#shedAtMs < SHEDDING_FOR_MS
   }
 
   /**
@@ -251,11 +259,10 @@ export class Engine {
     }
     this.#shedAtMs = nowMs
     const { reason, retryAfterMs } = refused
-    const slots = this.streams.reduce((sum, { ring }) => sum + ring.capacity, 0)
     const detail =
       reason === 'ring_full'
-        ? `All ${slots} slots are taken`
-        : `The answer would take ${(budgetMs + retryAfterMs).toFixed(1)} ms, ${budgetMs.toFixed(1)} ms are left until the deadline`
+        ? `All ${this.#slots} slots are taken`
+        : `The answer would take ${inTenths(budgetMs + retryAfterMs)} ms, ${inTenths(budgetMs)} ms are left until the deadline`
     return this.#refuse('overloaded', reason, detail, retryAfterMs)
   }
 
@@ -301,4 +308,10 @@ export class Engine {
     const nearestMs = Math.min(...this.streams.map(stream => stream.expire(nowMs)))
     if (nearestMs < Number.POSITIVE_INFINITY) this.#scheduleExpiry(nearestMs)
   }
+}
+
+/** Milliseconds with one decimal, 0 at least. toFixed() takes longer than all the rest of a refusal's words. */
+function inTenths(milliseconds: number): string {
+  const tenths = Math.round(Math.max(0, milliseconds) * 10)
+  return `${Math.floor(tenths / 10)}.${tenths % 10}`
 }

@@ -11,10 +11,13 @@ import {
   errorAnswer,
   type Failure,
   linesOf,
+  overloadedBody,
+  REPLY,
   retryAfter,
   send,
-  sendResult,
+  sendPrepared,
   UNAUTHORIZED,
+  wantsProblem,
 } from './reply.ts'
 import { isEchoable, requestIdOf } from './request-id.ts'
 import type { FrontDoorMetrics } from './service.ts'
@@ -32,6 +35,7 @@ export interface InferenceContext {
   readonly access: Access
   readonly provenance: Record<BackendKind, Provenance>
   readonly resultHeads: Record<BackendKind, Record<ResultType, string>>
+  readonly overloadedHead: string
   /** What is told where there is no result. */
   readonly primary: BackendKind
   readonly configVersion: string
@@ -190,6 +194,25 @@ export abstract class Exchange implements BodyReader {
     this.answer(this.failureAnswer({ ...failure, headers: { ...failure.headers, ...timing } }))
   }
 
+  /**
+   * The engine does not take the window. Under overload most answers are this one, and what they cost is missing to
+   * those who are admitted: its parts were made before. Says the same as fail().
+   */
+  protected refuse(refused: Refused): void {
+    const { gate, metrics, overloadedHead } = this.context
+    if (this.#over) return
+    if (refused.code !== 'overloaded' || this.#isUnusual || wantsProblem(this.accept)) {
+      return this.fail(refusedFailure(refused))
+    }
+    metrics.failed(refused.code)
+    this.#end(REPLY.overloaded.http)
+    const head = `${this.#headFrom(overloadedHead, this.spentMs, 0)}\r\nRetry-After: ${retryAfter(refused.retryAfterMs)}`
+    const body = overloadedBody(refused.detail, this.requestId)
+    gate.pass(() => {
+      if (!this.#gone) sendPrepared(this.response, head, body)
+    })
+  }
+
   /** How this route tells what went wrong. */
   protected failureAnswer(failure: Failure): Answer {
     return errorAnswer(failure, {
@@ -216,16 +239,25 @@ export abstract class Exchange implements BodyReader {
 
   /** A window's result: what most answers are, so its head is put together from what was made before. */
   protected answerResult(contentType: ResultType, body: string | Uint8Array, slot: Slot): void {
-    const { engine, gate, resultHeads } = this.context
-    if (!gate.isOpen || engine.draining || this.#origin !== '') {
+    const { gate, resultHeads } = this.context
+    if (!gate.isOpen || this.#isUnusual) {
       const kept = typeof body === 'string' ? body : body.slice()
       return this.answer({ status: 200, headers: { 'Content-Type': contentType }, body: kept }, slot)
     }
     if (!this.#end(200)) return
-    const timing = serverTiming(slot.queueWaitMs, slot.inferenceMs)
+    const start = resultHeads[slot.backend][contentType]
+    sendPrepared(this.response, this.#headFrom(start, slot.queueWaitMs, slot.inferenceMs), body)
+  }
+
+  /** The answer closes its connection, or has headers that depend on who asks. */
+  get #isUnusual(): boolean {
+    return this.context.engine.draining || this.#origin !== ''
+  }
+
+  /** @param start what was made before, see headStart() */
+  #headFrom(start: string, queueMs: number, inferMs: number): string {
     const correlation = this.#correlationId === '' ? '' : `\r\nX-Correlation-ID: ${this.#correlationId}`
-    const head = `${resultHeads[slot.backend][contentType]}${this.requestId}\r\nServer-Timing: ${timing}${correlation}`
-    sendResult(this.response, head, body)
+    return `${start}${this.requestId}\r\nServer-Timing: ${serverTiming(queueMs, inferMs)}${correlation}`
   }
 
   /** Nothing more will be answered. False when that was so before. */
@@ -256,11 +288,24 @@ export abstract class Exchange implements BodyReader {
 export const RESULT_TYPES = ['application/octet-stream', 'application/json'] as const
 export type ResultType = (typeof RESULT_TYPES)[number]
 
-/** The head of a result up to where its request's own id goes, made once for all. */
 export function resultHeads(provenance: Provenance, configVersion: string): Record<ResultType, string> {
-  const headOf = (type: ResultType) =>
-    `200 OK${linesOf({ ...provenance, 'X-Config-Version': configVersion, 'Content-Type': type })}\r\nX-Request-ID: `
+  const headOf = (type: ResultType) => headStart('200 OK', type, provenance, configVersion)
   return Object.fromEntries(RESULT_TYPES.map(type => [type, headOf(type)])) as Record<ResultType, string>
+}
+
+export function overloadedHead(provenance: Provenance, configVersion: string): string {
+  return headStart(
+    `${REPLY.overloaded.http} Too Many Requests`,
+    'application/json',
+    provenance,
+    configVersion,
+  )
+}
+
+/** A head up to where its request's own id goes, made once for all. */
+function headStart(status: string, type: ResultType, provenance: Provenance, configVersion: string): string {
+  const headers = { ...provenance, 'X-Config-Version': configVersion, 'Content-Type': type }
+  return `${status}${linesOf(headers)}\r\nX-Request-ID: `
 }
 
 export function serverTiming(queueMs: number, inferMs: number): string {

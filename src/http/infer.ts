@@ -1,13 +1,15 @@
 import type { HttpRequest, HttpResponse } from 'uWebSockets.js'
+import { monotonicMs } from '../clock.ts'
 import type { Outcome } from '../core/outcome.ts'
 import type { Slot } from '../core/slot.ts'
 import { WINDOW_BYTES } from '../core/window.ts'
+import type { Refused } from '../engine/engine.ts'
 import { type InFlight, Stream, type Waiter } from '../engine/stream.ts'
 import { prefersOctetStream } from './accept.ts'
 import type { Body } from './body.ts'
 import { BinaryResults, BulkUpload, JsonResults, tooManyWindows, type UploadOwner } from './bulk.ts'
 import { codec, findWindow } from './codec.ts'
-import { Exchange, type InferenceContext, lostFailure, refusedFailure } from './exchange.ts'
+import { Exchange, type InferenceContext, lostFailure } from './exchange.ts'
 import { encodeResult, type Failure } from './reply.ts'
 import { BinaryWindowReader, JsonWindowReader } from './window-readers.ts'
 
@@ -56,8 +58,10 @@ export class InferenceExchange extends Exchange implements Waiter {
     this.#declaredBytes = Number(request.getHeader('content-length')) // 0 when the body is chunked
     this.#isOctetStream = operation.binary && isOfType(this.contentType, 'application/octet-stream')
     const failure = this.checkHead(request)
-    if (failure === null) this.#receive()
-    else this.fail(failure)
+    const refused = failure === null ? this.#refusedEarly(request) : null
+    if (failure !== null) this.fail(failure)
+    else if (refused !== null) this.refuse(refused)
+    else this.#receive()
   }
 
   /** The engine's answer, once. */
@@ -95,6 +99,21 @@ export class InferenceExchange extends Exchange implements Waiter {
       code: 'invalid_window',
       detail: `Cannot read window: the body has ${bytes} bytes, expected ${WINDOW_BYTES} (little-endian float32[100][9]), or a multiple for several windows`,
     }
+  }
+
+  /**
+   * What a window is refused with before its body is read, which uWebSockets throws away behind an answer. Null when it
+   * is to come, and it is decided then. That costs every window a second question, so only where windows were shed of
+   * late; and a body of JSON may hold several, which would wait for room.
+   */
+  #refusedEarly(request: HttpRequest): Refused | null {
+    if (!this.#isOctetStream || this.#declaredBytes !== WINDOW_BYTES) return null
+    const { engine } = this.context
+    if (!engine.isShedding(this.arrivedMs) || closesConnection(request)) return null
+    const nowMs = monotonicMs()
+    if (nowMs > this.deadlineMs) return null
+    const place = engine.admit(this.deadlineMs, nowMs)
+    return place instanceof Stream ? null : place
   }
 
   #receive(): void {
@@ -165,7 +184,7 @@ export class InferenceExchange extends Exchange implements Waiter {
     const { engine } = this.context
     if (this.#holdsSeveral(body)) return this.#startUpload()(body, true)
     const place = engine.admit(this.deadlineMs, nowMs)
-    if (!(place instanceof Stream)) return this.fail(refusedFailure(place))
+    if (!(place instanceof Stream)) return this.refuse(place)
     const fault = this.#fill(body, place.ring.nextSlot!)
     if (fault !== null) return this.fail({ code: 'invalid_window', detail: fault })
     const times = { arrivedMs: this.arrivedMs, deadlineMs: this.deadlineMs, nowMs }
@@ -197,6 +216,11 @@ export class InferenceExchange extends Exchange implements Waiter {
     }
     return this.#isOctetStream ? codec.readWindow(body, slot) : codec.readBody(body, windowKeys, slot)
   }
+}
+
+/** As uWebSockets reads it: it would close the connection at once, and reset a client that still sends its body. */
+function closesConnection(request: HttpRequest): boolean {
+  return request.getHeader('connection').length === 'close'.length
 }
 
 function isJson(contentType: string): boolean {

@@ -100,9 +100,18 @@ export function errorAnswer(failure: Failure, asker: Asker): Answer {
     request_id: asker.requestId,
   }
   const close = code === 'draining'
-  if (!asker.accept.includes(PROBLEM_TYPE)) return { ...jsonAnswer(status, fields, headers), close }
+  if (!wantsProblem(asker.accept)) return { ...jsonAnswer(status, fields, headers), close }
   const problem = { type: 'about:blank', title: STATUS_CODES[status], status, ...fields }
   return { ...jsonAnswer(status, problem, { ...headers, 'Content-Type': PROBLEM_TYPE }), close }
+}
+
+export function wantsProblem(accept: string): boolean {
+  return accept.includes(PROBLEM_TYPE)
+}
+
+/** What errorAnswer() says of a window that was shed, by a server that has a model. @param detail without quotes */
+export function overloadedBody(detail: string, requestId: string): string {
+  return `{"error":"overloaded","detail":"${detail}","model_available":true,"request_id":${JSON.stringify(requestId)}}`
 }
 
 /** Latent and motif scores under the names of `POST /infer`. */
@@ -128,7 +137,7 @@ export function linesOf(headers: Record<string, string>): string {
 }
 
 /** @param head the status and all headers, see linesOf() */
-export function sendResult(response: HttpResponse, head: string, body: string | Uint8Array): void {
+export function sendPrepared(response: HttpResponse, head: string, body: string | Uint8Array): void {
   response.cork(() => {
     response.writeStatus(head)
     response.end(body)

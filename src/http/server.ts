@@ -10,7 +10,7 @@ import { LATENT_DIMS } from '../core/window.ts'
 import { Access } from './access.ts'
 import { encodeOperation, root, status, TEST } from './compat.ts'
 import { DOCS_PAGES } from './docs-page.ts'
-import { type InferenceContext, resultHeads } from './exchange.ts'
+import { type InferenceContext, overloadedHead, resultHeads } from './exchange.ts'
 import { AnswerGate } from './gate.ts'
 import { healthz, readyz } from './health.ts'
 import { INFER, InferenceExchange, type Operation } from './infer.ts'
@@ -171,6 +171,7 @@ export class FrontDoor {
       engine,
       provenance,
       resultHeads: perBackend(backend => resultHeads(provenance[backend], config.configVersion)),
+      overloadedHead: overloadedHead(provenance[config.mode], config.configVersion),
       primary: config.mode,
       configVersion: config.configVersion,
       access: this.#access,

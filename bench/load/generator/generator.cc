@@ -149,6 +149,8 @@ void Generator::Pump(Connection* connection, size_t limit) {
 
 /// The next request, if one is due. @param free_since_ns of the connection that asks
 bool Generator::Take(int64_t free_since_ns, Issue* issue) {
+  if (is_open_loop_ && plan_.gives_up)
+    GiveUpUntil(free_.empty() ? free_since_ns : std::min(free_since_ns, free_.front()->free_since_ns));
   if (!IsDue()) return false;
   const int64_t due_ns = NextDueNs();
   if (is_open_loop_) {
@@ -160,6 +162,13 @@ bool Generator::Take(int64_t free_since_ns, Issue* issue) {
   *issue = {&plan_.requests[plan_.order[next_in_order_]], due_ns};
   if (++next_in_order_ == plan_.order.size()) next_in_order_ = 0;
   return true;
+}
+
+/// What was due before any connection was free.
+void Generator::GiveUpUntil(int64_t free_since_ns) {
+  for (; schedule_.due_ns() < std::min(free_since_ns, end_ns_); schedule_.Advance()) {
+    if (IsMeasured(schedule_.due_ns())) tally_.unsent_count++;
+  }
 }
 
 void Generator::Settle(const Issue& issue, Outcome outcome, uint32_t status, std::string_view body) {

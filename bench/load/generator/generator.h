@@ -66,6 +66,7 @@ class Generator {
   bool Take(int64_t free_since_ns, Issue* issue);
   void FireTimers();
   int64_t NextWakeNs(int64_t until_ns);
+  void GiveUpUntil(int64_t free_since_ns);
   int64_t NextDueNs() const { return is_open_loop_ ? schedule_.due_ns() : now_ns_; }
   bool IsDue() const { return NextDueNs() <= now_ns_ && NextDueNs() < end_ns_; }
   bool IsMeasured(int64_t due_ns) const { return due_ns >= begin_ns_ && due_ns < end_ns_; }

@@ -50,6 +50,7 @@ Plan ReadPlan(std::istream& input) {
     else if (name == "in_flight") input >> plan.in_flight;
     else if (name == "rate_per_second") input >> plan.rate_per_second;
     else if (name == "poisson") input >> plan.is_poisson;
+    else if (name == "gives_up") input >> plan.gives_up;
     else if (name == "seed") input >> plan.seed;
     else if (name == "warm_up_ms") input >> plan.warm_up_ms;
     else if (name == "duration_ms") input >> plan.duration_ms;

@@ -50,6 +50,7 @@ struct Plan {
   size_t in_flight = 1;        // on each connection
   double rate_per_second = 0;  // 0: closed loop
   bool is_poisson = false;
+  bool gives_up = false;  // what is due while no connection is free is never sent
   uint64_t seed = 1;
   int64_t warm_up_ms = 0, duration_ms = 0;
   int64_t grace_ms = 0;  // for answers that have not come at the end
