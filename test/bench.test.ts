@@ -18,7 +18,9 @@ import type { Row, Section } from '../bench/report/section.ts'
 import { ratioOf, spreadOf } from '../bench/report/spread.ts'
 import { printed } from '../bench/report/terminal.ts'
 import { interleave } from '../bench/suites/interleave.ts'
+import { overloadRows } from '../bench/suites/overload.ts'
 import { isInTime } from '../bench/suites/search.ts'
+import { DEADLINE_MS } from '../bench/suites/servers.ts'
 import { compare, type Trial, trialOf } from '../bench/suites/under-load.ts'
 import { build } from '../native/build.ts'
 import { COMPILER } from './native.ts'
@@ -45,7 +47,7 @@ test('windows that were refused or never sent were not in time, however fast the
     const buckets: [number, number][] = [[1000, right - slow]]
     if (slow > 0) buckets.push([20_000, slow]) // some 0.5 s
     const answered = new Histogram({ maxNs: 1e9, sumNs: 0, buckets })
-    const due = { right, wrong: 0, refused, failed: 0, lost: 0, unanswered: 0, unsent }
+    const due = { right, wrong: 0, refused, late: 0, failed: 0, lost: 0, unanswered: 0, unsent }
     return { due, answered } as Partial<LoadResult> as LoadResult
   }
   expect(isInTime(loadOf(0, 0), 40)).toBe(true)
@@ -83,6 +85,22 @@ test('the limit is the thread without pauses, or else the machine without any', 
   expect(limitOf({ main: 0.5, server: 0.8, generator: availableParallelism() })).toBe('generator')
   expect(limitOf({ main: 0.5, server: 0.6, generator: 0.3 })).toBe('none')
   expect(madeUp({ right: 1000, main: 0.5, server: 0.8 }).cost).toMatchObject({ mainUs: 500, serverUs: 800 })
+})
+
+test('of an overload counts what was answered in time, and how long those waited who were given up', () => {
+  const values = (trial: Trial) =>
+    Object.fromEntries(
+      overloadRows('2×', [trial], [madeUp({ right: 1000 })]).map(({ name, value }) => [name, value.median]),
+    )
+  expect(values(madeUp({ right: 900, refused: 1000 }))).toEqual({
+    '2×, goodput': 0.9,
+    '2×, admitted p99': 1,
+    '2×, refusals p50': 0.05,
+  })
+  const late = values(madeUp({ right: 900, late: 100 }))
+  expect(late['2×, admitted p99']).toBeCloseTo(45)
+  expect(late['2×, refusals p50']).toBeUndefined()
+  expect(values(madeUp({ answeredMs: DEADLINE_MS + 1 }))['2×, goodput']).toBe(0)
 })
 
 test('a row tells whether its goal is met, and one with a wrong answer tells nothing', () => {
@@ -206,28 +224,36 @@ describe.skipIf(COMPILER === null)('under load (skipped without a C++ compiler)'
   })
 })
 
-/** A second in which every answer took 1 ms. Cores are in use for all of it. */
+/** A second under load. Cores are in use for all of it. */
 function madeUp({
   right = 1000,
   wrong = 0,
   refused = 0,
+  late = 0,
   lost = 0,
   main = 0.5,
   server = 0.6,
   generator = 0.2,
   lagMs = 0,
+  answeredMs = 1,
 } = {}): Trial {
   const of = (ms: number, count: number) => {
-    const histogram = new Histogram({ maxNs: ms * 1e6, sumNs: ms * 1e6 * count, buckets: [[1e6, count]] })
-    return count === 0 ? new Histogram() : histogram
+    const ns = ms * 1e6
+    const shift = Math.max(0, Math.floor(Math.log2(ns)) - 10)
+    const index = shift * 1024 + Math.floor(ns / 2 ** shift)
+    return count === 0
+      ? new Histogram()
+      : new Histogram({ maxNs: ns, sumNs: ns * count, buckets: [[index, count]] })
   }
-  const outcomes = { right, wrong, refused, failed: 0, lost }
+  const outcomes = { right, wrong, refused, late, failed: 0, lost }
   return trialOf({
     seconds: 1,
     due: { ...outcomes, unanswered: 0, unsent: 0 },
     ended: { ...outcomes, rightWindows: right },
     windowsPerSecond: right,
-    answered: of(1, right),
+    answered: of(answeredMs, right),
+    late: of(45, late),
+    refused: of(0.05, refused),
     lag: of(lagMs, lagMs > 0 ? right : 0),
     processor: { generator, server, serverMainThread: main },
     brokenAnswers: 0,

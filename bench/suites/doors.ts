@@ -24,6 +24,7 @@ export const doors: Suite = async context => {
     echo: { server: echo, traffic: TRAFFIC.binary, connections },
     binary: { server: noop, traffic: TRAFFIC.binary, connections },
     json: { server: noop, traffic: TRAFFIC.json, connections },
+    float64: { server: noop, traffic: TRAFFIC['json-float64'], connections },
     oneEcho: { server: contender('echo', { reply: 'json' }), traffic: TRAFFIC.json, connections: 1 },
     one: { server: noop, traffic: TRAFFIC.json, connections: 1 },
     streamEcho: { server: echo, traffic: TRAFFIC.websocket, connections: STREAMS },
@@ -43,6 +44,11 @@ export const doors: Suite = async context => {
     rows: [
       compare({ name: 'HTTP binary', ours: trials.binary, ...echoed, goal: { atLeast: 0.9 } }),
       compare({ name: 'HTTP JSON', ours: trials.json, ...echoed, goal: { atLeast: 0.55 } }),
+      compare({
+        name: 'HTTP JSON, digits as Python and JavaScript print them',
+        ours: trials.float64,
+        ...echoed,
+      }),
       compare({
         name: 'one connection, JSON, p50',
         ours: trials.one,

@@ -26,6 +26,7 @@ export interface Trial {
   readonly cost: Cost | undefined
   readonly wrong: number
   readonly refused: number
+  readonly late: number
   readonly load: LoadResult
 }
 
@@ -94,8 +95,8 @@ export function compare({
     ...facts,
     doubts: [
       ...doubts,
-      ...refusalsAmong(ours),
-      ...refusalsAmong(others).map(doubt => `${against}: ${doubt}`),
+      ...unansweredAmong(ours),
+      ...unansweredAmong(others).map(doubt => `${against}: ${doubt}`),
     ],
   }
 }
@@ -154,6 +155,7 @@ export function trialOf(load: LoadResult): Trial {
     cost: costOfOne(load),
     wrong: due.wrong + due.failed + due.lost + unanswered + load.brokenAnswers,
     refused: due.refused,
+    late: due.late,
     load,
   }
 }
@@ -205,11 +207,14 @@ function costOf(trials: readonly Trial[]): Cost | undefined {
   }
 }
 
-function refusalsAmong(trials: readonly Trial[]): string[] {
-  const refused = sumOf(trials, 'refused')
-  return refused > 0 ? [`${refused} requests were refused`] : []
+function unansweredAmong(trials: readonly Trial[]): string[] {
+  const [refused, late] = [sumOf(trials, 'refused'), sumOf(trials, 'late')]
+  return [
+    ...(refused > 0 ? [`${refused} requests were refused`] : []),
+    ...(late > 0 ? [`${late} requests were given up at their deadline`] : []),
+  ]
 }
 
-function sumOf(trials: readonly Trial[], what: 'wrong' | 'refused'): number {
+function sumOf(trials: readonly Trial[], what: 'wrong' | 'refused' | 'late'): number {
   return trials.reduce((sum, trial) => sum + trial[what], 0)
 }
