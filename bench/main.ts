@@ -1,7 +1,7 @@
-import { writeFileSync } from 'node:fs'
+import { existsSync, readFileSync, writeFileSync } from 'node:fs'
 import { join } from 'node:path'
 import { argv, stderr, stdout } from 'node:process'
-import { build } from '../native/build.ts'
+import { BuildError, build, findCompiler } from '../native/build.ts'
 import { PROJECT_FOLDER } from '../src/project.ts'
 import { NATIVE_PARTS } from './native-parts.ts'
 import { contextOf, HELP, type Options, parseOptions } from './options.ts'
@@ -20,6 +20,7 @@ import { CannotMeasure } from './suites/suite.ts'
 
 const DOCS = join(PROJECT_FOLDER, 'docs')
 const RESULTS = join(DOCS, CHARTS_FOLDER, 'results.json')
+const NOTES = join(DOCS, CHARTS_FOLDER, 'notes.md')
 
 async function main(args: string[]): Promise<number> {
   let options: Options
@@ -39,12 +40,27 @@ async function main(args: string[]): Promise<number> {
   if (suites.length > 0) console.log(`${environmentLine(environment)}\n`)
   if (suites.length > 0 && environment.loadAverage > IDLE_LOAD_AVERAGE)
     console.warn('! The machine is not idle: figures are noisy.\n')
-  // Now, so that no measurement waits for a compiler, and none is of what an older source made.
-  if (suites.length > 0) for (const target of NATIVE_PARTS) await build(target)
+  if (suites.length > 0 && !(await buildParts())) return 1
   let isSound = true
   for (const suite of suites) isSound = (await measure(suite, options, environment)) && isSound
   if (report) writeReport()
   return isSound ? 0 : 1
+}
+
+/**
+ * Now, so that no measurement waits for a compiler, and none is of what an older source made. Without a compiler the
+ * suites that need one say so.
+ */
+async function buildParts(): Promise<boolean> {
+  if (findCompiler() === null) return true
+  try {
+    for (const target of NATIVE_PARTS) await build(target)
+    return true
+  } catch (error) {
+    if (!(error instanceof BuildError)) throw error
+    console.error(error.message)
+    return false
+  }
 }
 
 /** Returns whether every answer was right. */
@@ -70,7 +86,8 @@ async function measure(suite: SuiteName, options: Options, environment: Environm
 
 function writeReport(): void {
   const results = readResults(RESULTS)
-  writeFileSync(join(DOCS, 'performance.md'), page(results, Object.keys(MENU)))
+  const notes = existsSync(NOTES) ? readFileSync(NOTES, 'utf8') : ''
+  writeFileSync(join(DOCS, 'performance.md'), page(results, Object.keys(MENU), notes))
   for (const [suite, { section }] of Object.entries(results.suites))
     writeDrawings(join(DOCS, CHARTS_FOLDER), drawingsOf(suite, section))
 }

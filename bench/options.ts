@@ -24,7 +24,7 @@ ${menu.join('\n')}
   --json FILE         keep the results there too, each suite in the place of its last ones
   --svg FOLDER        draw the charts there
   --runs N            how often each contender is measured, in fresh processes (as each suite needs)
-  --duration S        seconds of each measurement (2)
+  --duration S        seconds of each measurement (2); start keeps its own
   --connections N     HTTP connections (64; where windows are due at a rate 256)
   --mode MODE         what capacity, overload, sweep, memory and server run: ${MODES.join(', ')}
   --mix NAME=N,…      what they send, in requests: ${TRAFFIC_NAMES.join(', ')} (binary=1)
@@ -94,7 +94,7 @@ export function parseOptions(args: readonly string[]): Options {
     runs: quick ? 1 : count('runs', values.runs),
     connections: count('connections', values.connections),
     warmUpMs: quick ? 200 : 700,
-    durationMs: 1000 * (number('duration', values.duration) ?? (quick ? 0.5 : 2)),
+    durationMs: Math.ceil(1000 * (number('duration', values.duration) ?? (quick ? 0.5 : 2))),
     mode: values.mode === undefined ? null : oneOf('--mode', MODES, values.mode),
     mix: parseMix(mix),
     rate: number('rate', values.rate),

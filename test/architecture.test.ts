@@ -40,7 +40,7 @@ const ARROWS: readonly [place: string, mayImport: readonly string[]][] = [
   // Servers that are made of our parts, in other ways too.
   ['bench/contenders/', ['src/', 'workers/']],
   ['bench/peers/', ['bench/contenders/', 'src/core/window.ts', 'src/project.ts']],
-  ['bench/micro/', ['bench/contenders/', 'src/']],
+  ['bench/micro/', ['bench/contenders/', 'src/', 'native/codec.ts']],
   ['bench/suites/programs/', ['bench/', 'src/']],
   ['bench/report/', ['src/project.ts']],
   // Measures the parts below the front door one by one.

@@ -3,7 +3,7 @@ import { once } from 'node:events'
 import { mkdtempSync, rmSync } from 'node:fs'
 import { createServer } from 'node:http'
 import type { AddressInfo } from 'node:net'
-import { tmpdir } from 'node:os'
+import { availableParallelism, tmpdir } from 'node:os'
 import { join } from 'node:path'
 import { text } from 'node:stream/consumers'
 import { beforeAll, describe, expect, onTestFinished, test } from 'vitest'
@@ -18,23 +18,26 @@ import type { Row, Section } from '../bench/report/section.ts'
 import { ratioOf, spreadOf } from '../bench/report/spread.ts'
 import { printed } from '../bench/report/terminal.ts'
 import { interleave } from '../bench/suites/interleave.ts'
+import { overloadRows } from '../bench/suites/overload.ts'
 import { isInTime } from '../bench/suites/search.ts'
+import { DEADLINE_MS } from '../bench/suites/servers.ts'
+import { compare, type Trial, trialOf } from '../bench/suites/under-load.ts'
 import { build } from '../native/build.ts'
 import { COMPILER } from './native.ts'
 
-test('contenders take turns: each is measured once before any is measured again', async () => {
+test('contenders take turns: each is measured once before any is measured again, and the last begins the next round', async () => {
   const order: string[] = []
   const measure = (name: string) => async () => order.push(name)
   const trials = await interleave(
-    { runs: 2, progress: () => {} },
+    { runs: 3, progress: () => {} },
     { ours: measure('ours'), theirs: measure('theirs') },
   )
-  expect(order).toEqual(['ours', 'theirs', 'ours', 'theirs'])
-  expect(trials).toEqual({ ours: [1, 3], theirs: [2, 4] })
+  expect(order).toEqual(['ours', 'theirs', 'theirs', 'ours', 'ours', 'theirs'])
+  expect(trials).toEqual({ ours: [1, 4, 5], theirs: [2, 3, 6] })
 })
 
-test('a ratio is that of the medians, and its spread that of the rounds', () => {
-  expect(ratioOf([10, 30, 20], [10, 10, 40])).toEqual({ median: 2, min: 0.5, max: 3, runs: 3 })
+test('a ratio is the median of those of the rounds', () => {
+  expect(ratioOf([10, 30, 20], [10, 10, 40])).toEqual({ median: 1, min: 0.5, max: 3, runs: 3 })
   expect(spreadOf([4, 1, 2, 3])).toEqual({ median: 2.5, min: 1, max: 4, runs: 4 })
 })
 
@@ -44,7 +47,7 @@ test('windows that were refused or never sent were not in time, however fast the
     const buckets: [number, number][] = [[1000, right - slow]]
     if (slow > 0) buckets.push([20_000, slow]) // some 0.5 s
     const answered = new Histogram({ maxNs: 1e9, sumNs: 0, buckets })
-    const due = { right, wrong: 0, refused, failed: 0, lost: 0, unanswered: 0, unsent }
+    const due = { right, wrong: 0, refused, late: 0, failed: 0, lost: 0, unanswered: 0, unsent }
     return { due, answered } as Partial<LoadResult> as LoadResult
   }
   expect(isInTime(loadOf(0, 0), 40)).toBe(true)
@@ -52,6 +55,52 @@ test('windows that were refused or never sent were not in time, however fast the
   expect(isInTime(loadOf(5, 6), 40)).toBe(false)
   expect(isInTime(loadOf(5, 0, 5), 40)).toBe(true)
   expect(isInTime(loadOf(5, 0, 6), 40)).toBe(false)
+})
+
+test('a comparison goes round by round, and is wrong or in doubt with either contender', () => {
+  const compared = (ours: Trial[], theirs: Trial[] | number[]) =>
+    compare({ name: 'HTTP', against: 'echo', ours, theirs })
+  const [half, full] = [madeUp({ right: 500 }), madeUp({ right: 1000 })]
+  expect(compared([half, full], [full, full])).toMatchObject({
+    value: { median: 0.75, min: 0.5, max: 1, runs: 2 },
+    wrong: 0,
+    doubts: [],
+  })
+  expect(compared([half], [250]).value.median).toBe(2)
+  expect(compared([half], [madeUp({ wrong: 2, lost: 1 })]).wrong).toBe(3)
+  expect(compared([half], [madeUp({ refused: 4 })]).doubts).toEqual(['echo: 4 requests were refused'])
+  expect(compared([full], [madeUp({ generator: 0.9 })]).doubts).toEqual([
+    'the generator had hardly any pauses',
+  ])
+  expect(compared([full], [madeUp({ lagMs: 0.2 })]).doubts).toEqual(['the generator was late itself'])
+  expect(compared([full], [madeUp({ lagMs: 0.05 })]).doubts).toEqual([])
+})
+
+test('the limit is the thread without pauses, or else the machine without any', () => {
+  const limitOf = (processor: { main?: number; server?: number; generator?: number }) =>
+    madeUp(processor).cost!.limit
+  expect(limitOf({ main: 0.9, server: 1, generator: 0.3 })).toBe('server')
+  expect(limitOf({ main: 0.2, server: 1.1, generator: 0.3 })).toBe('server')
+  expect(limitOf({ main: 0.5, server: 0.6, generator: 0.9 })).toBe('generator')
+  expect(limitOf({ main: 0.5, server: 0.8, generator: availableParallelism() })).toBe('generator')
+  expect(limitOf({ main: 0.5, server: 0.6, generator: 0.3 })).toBe('none')
+  expect(madeUp({ right: 1000, main: 0.5, server: 0.8 }).cost).toMatchObject({ mainUs: 500, serverUs: 800 })
+})
+
+test('of an overload counts what was answered in time, and how long those waited who were given up', () => {
+  const values = (trial: Trial) =>
+    Object.fromEntries(
+      overloadRows('2×', [trial], [madeUp({ right: 1000 })]).map(({ name, value }) => [name, value.median]),
+    )
+  expect(values(madeUp({ right: 900, refused: 1000 }))).toEqual({
+    '2×, goodput': 0.9,
+    '2×, admitted p99': 1,
+    '2×, refusals p50': 0.05,
+  })
+  const late = values(madeUp({ right: 900, late: 100 }))
+  expect(late['2×, admitted p99']).toBeCloseTo(45)
+  expect(late['2×, refusals p50']).toBeUndefined()
+  expect(values(madeUp({ answeredMs: DEADLINE_MS + 1 }))['2×, goodput']).toBe(0)
 })
 
 test('a row tells whether its goal is met, and one with a wrong answer tells nothing', () => {
@@ -103,7 +152,8 @@ test('the page shows what was missed and where it was measured, and every chart 
   ]
   const chart = { name: 'latency', title: 'Latency', x: 'rate', y: 'ms', isLogarithmic: true, lines }
   const result = { ...resultOf('Doors'), section: { ...sectionOf(rows), charts: [chart] } }
-  const text = page({ version: 1, suites: { doors: result } }, ['model', 'doors'])
+  const text = page({ version: 1, suites: { doors: result } }, ['model', 'doors'], '## By hand\n')
+  expect(text.endsWith('\n\n## By hand\n')).toBe(true)
   expect(text).toContain('1 of 2 are met')
   expect(text).toContain('| missed | A & B |  | 3 ms [1 run] | ≤ 2 ms |')
   expect(text).toContain('> - A & B: a doubt')
@@ -174,6 +224,42 @@ describe.skipIf(COMPILER === null)('under load (skipped without a C++ compiler)'
   })
 })
 
+/** A second under load. Cores are in use for all of it. */
+function madeUp({
+  right = 1000,
+  wrong = 0,
+  refused = 0,
+  late = 0,
+  lost = 0,
+  main = 0.5,
+  server = 0.6,
+  generator = 0.2,
+  lagMs = 0,
+  answeredMs = 1,
+} = {}): Trial {
+  const of = (ms: number, count: number) => {
+    const ns = ms * 1e6
+    const shift = Math.max(0, Math.floor(Math.log2(ns)) - 10)
+    const index = shift * 1024 + Math.floor(ns / 2 ** shift)
+    return count === 0
+      ? new Histogram()
+      : new Histogram({ maxNs: ns, sumNs: ns * count, buckets: [[index, count]] })
+  }
+  const outcomes = { right, wrong, refused, late, failed: 0, lost }
+  return trialOf({
+    seconds: 1,
+    due: { ...outcomes, unanswered: 0, unsent: 0 },
+    ended: { ...outcomes, rightWindows: right },
+    windowsPerSecond: right,
+    answered: of(answeredMs, right),
+    late: of(45, late),
+    refused: of(0.05, refused),
+    lag: of(lagMs, lagMs > 0 ? right : 0),
+    processor: { generator, server, serverMainThread: main },
+    brokenAnswers: 0,
+  } as Partial<LoadResult> as LoadResult)
+}
+
 function sectionOf(rows: readonly Row[], title = 'Doors'): Section {
   return { title, about: 'About.', rows, figures: [] }
 }
@@ -201,6 +287,7 @@ async function bench(...args: string[]): Promise<{ code: number; stdout: string 
   const child = spawn(process.execPath, ['dist/bench/main.js', ...args], {
     stdio: ['ignore', 'pipe', 'ignore'],
   })
+  onTestFinished(() => void child.kill('SIGKILL'))
   const [stdout, [code]] = await Promise.all([text(child.stdout), once(child, 'exit')])
   return { code, stdout }
 }

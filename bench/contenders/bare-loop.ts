@@ -1,13 +1,12 @@
 /**
  * The limit of the model: ONNX Runtime called in a loop on one thread, with nothing around it. Prints JSON.
- * Options, as JSON: `ms` per measurement (500), `runs` of each batch size (5).
+ * Options, as JSON: `ms` per measurement (500), `runs` of each batch size (5), `batches` (1 to 64).
  */
 import { Tensor } from 'onnxruntime-node'
-import { CHANNELS, TIMESTEPS, WINDOW_VALUES } from '../../src/core/window.ts'
+import { CHANNELS, LATENT_DIMS, TIMESTEPS, WINDOW_VALUES } from '../../src/core/window.ts'
+import { MOTIFS } from './noop.ts'
 import { endWithParent, readOptions } from './protocol.ts'
 import { openSession } from './session.ts'
-
-const BATCHES = [1, 4, 8, 16, 32, 64]
 
 export interface BareLoop {
   readonly rows: readonly BareLoopRow[]
@@ -23,14 +22,23 @@ export interface BareLoopRow {
   readonly runs: number
 }
 
-const { ms = 500, runs = 5 } = readOptions<{ ms?: number; runs?: number }>()
+const {
+  ms = 500,
+  runs = 5,
+  batches = [1, 4, 8, 16, 32, 64],
+} = readOptions<{ ms?: number; runs?: number; batches?: readonly number[] }>()
 endWithParent()
 
 const { model, session } = await openSession()
-const loops = BATCHES.map(batch => {
+const loops = batches.map(batch => {
   const input = new Float32Array(batch * WINDOW_VALUES).map((_, index) => Math.sin(index))
   const feeds = { [model.inputName]: new Tensor('float32', input, [batch, TIMESTEPS, CHANNELS]) }
-  return { batch, run: () => session.run(feeds), rates: [] as number[] }
+  // A run allocates no results: they are written where they were before.
+  const fetches = {
+    [model.latentName]: outputOf(batch, LATENT_DIMS),
+    [model.motifName]: outputOf(batch, MOTIFS),
+  }
+  return { batch, run: () => session.run(feeds, fetches), rates: [] as number[] }
 })
 // The first round warms up. Interleaved, so that what slows the machine meets all.
 for (let round = 0; round <= runs; round++) {
@@ -50,3 +58,7 @@ const rows = loops.map(({ batch, rates }): BareLoopRow => {
 const best = rows.reduce((most, row) => (row.windowsPerSecond > most.windowsPerSecond ? row : most))
 process.stdout.write(`${JSON.stringify({ rows, best } satisfies BareLoop)}\n`)
 process.exit()
+
+function outputOf(batch: number, values: number): Tensor {
+  return new Tensor('float32', new Float32Array(batch * values), [batch, values])
+}

@@ -17,7 +17,7 @@ export interface ContenderOptions {
   readonly fastify: { readonly backend: ContenderBackend }
 }
 
-/** `noop` answers every window with NOOP_RESULT. */
+/** `noop` answers with noopResult(). */
 export type ContenderBackend = 'onnx' | 'noop'
 export type ContenderName = keyof ContenderOptions
 

@@ -2,14 +2,14 @@ import { softmax } from '../../src/core/motif-head.ts'
 import { normalise } from '../../src/core/normalise.ts'
 import { CHANNELS, LATENT_DIMS, TIMESTEPS, WINDOW_VALUES } from '../../src/core/window.ts'
 import type { ContenderBackend } from './contender.ts'
-import { NOOP_RESULT } from './noop.ts'
+import { noopResult } from './noop.ts'
 
 /** @param window float32[100][9], raw sensor units. @returns float32[64 + 12], of the caller's own */
 export type Infer = (window: Float32Array) => Promise<Float32Array>
 
 /** One run of the model for each window, as whoever has one window would write it. */
 export async function openInfer(backend: ContenderBackend): Promise<Infer> {
-  if (backend === 'noop') return async () => NOOP_RESULT
+  if (backend === 'noop') return async window => noopResult(window)
   // Loaded only where it runs: it is large.
   const { Tensor } = await import('onnxruntime-node')
   const { model, session } = await (await import('./session.ts')).openSession()

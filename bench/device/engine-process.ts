@@ -11,12 +11,14 @@ import { monotonicMs } from '../../src/clock.ts'
 import { loadConfig } from '../../src/config.ts'
 import { goldenWindow } from '../../src/core/golden.ts'
 import type { Outcome } from '../../src/core/outcome.ts'
+import type { Slot } from '../../src/core/slot.ts'
 import { Engine } from '../../src/engine/engine.ts'
-import type { Observer } from '../../src/engine/observer.ts'
 import { startThreads } from '../../src/engine/threads.ts'
 import { goldenParity } from '../../src/engine/warm-up.ts'
 import { loadModel } from '../../src/model.ts'
 import { percentile } from '../latencies.ts'
+import { UNDISTURBED } from '../micro/undisturbed.ts'
+import { SameResults } from '../same-results.ts'
 
 export interface EngineOrder {
   readonly library: string
@@ -31,8 +33,8 @@ export interface EngineOrder {
 export interface EngineRun {
   readonly windowsPerSecond: number
   readonly refused: number
-  /** Admitted windows without a result. */
-  readonly failed: number
+  /** Admitted windows without a result, or with another one than before. */
+  readonly wrong: number
   /** From submit() to the result, in milliseconds. */
   readonly p50Ms: number
   readonly p99Ms: number
@@ -44,18 +46,6 @@ export interface EngineRun {
 const DEVICE_THREADS = ['SOFT_NN_CORE', 'CHANNEL_INTR', 'SOFT_FIRMWARE']
 const WARM_UP_MS = 300
 const DEADLINE_MS = 1000
-
-const silent: Observer = {
-  inferenceEnded: () => {},
-  cancelled: () => {},
-  refused: () => {},
-  workerLost: () => {},
-  workerServing: () => {},
-  poolFailed: () => {},
-  fallbackStarted: () => {},
-  fallbackEnded: () => {},
-  deviceChanged: () => {},
-}
 
 const order: EngineOrder = JSON.parse(process.argv[2]!)
 const config = loadConfig({
@@ -76,7 +66,7 @@ const engine = new Engine({
     normalisation: model.normalisation,
     selfCheck: null,
   },
-  observer: silent,
+  observer: UNDISTURBED,
 })
 await engine.start()
 await goldenParity(engine, golden)
@@ -86,6 +76,7 @@ let measuring = false
 let refused = 0
 let failed = 0
 let sent = 0
+const results = new SameResults()
 const latenciesMs: number[] = []
 
 /** @param ended called when the window has its outcome; never for one that is refused */
@@ -97,10 +88,12 @@ function send(ended: () => void): boolean {
     if (measuring) refused++
     return false
   }
-  admitted.ring.nextSlot!.input.set(goldenWindow(golden, sent++ % golden.count))
-  const settle = (outcome: Outcome) => {
+  const index = sent++ % golden.count
+  admitted.ring.nextSlot!.input.set(goldenWindow(golden, index))
+  const settle = (outcome: Outcome, slot: Slot) => {
+    if (outcome === 'ok') results.add(index, slot.output)
+    else failed++
     if (measuring && outcome === 'ok') latenciesMs.push(monotonicMs() - submittedMs)
-    else if (measuring) failed++
     ended()
   }
   engine.submit(admitted, { arrivedMs: submittedMs, deadlineMs }, { settle })
@@ -132,7 +125,7 @@ const perWindowUs = (ms: number) => (1000 * ms) / latenciesMs.length
 const run: EngineRun = {
   windowsPerSecond: latenciesMs.length / seconds,
   refused,
-  failed,
+  wrong: failed + results.wrong,
   p50Ms: percentile(latenciesMs, 50)!,
   p99Ms: percentile(latenciesMs, 99)!,
   cpuUs: {

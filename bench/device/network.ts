@@ -1,27 +1,30 @@
 import { join } from 'node:path'
-import { build, SOFT } from '../../native/build.ts'
+import { execPath } from 'node:process'
+import { build, SOFT, type Target } from '../../native/build.ts'
 import { PROJECT_FOLDER } from '../../src/project.ts'
-import { percentile } from '../latencies.ts'
-import { runJson } from './child.ts'
+import type { BareLoop } from '../contenders/bare-loop.ts'
+import { runJson } from '../contenders/run-json.ts'
 
-const PROGRAM = join(PROJECT_FOLDER, 'native', 'build', 'bench', 'network_bench')
-const SOURCE = join(PROJECT_FOLDER, 'native', 'test', 'network_bench.cc')
 const HEF = join(PROJECT_FOLDER, 'artifacts', 'tcn_encoder.soft.hef')
-const ONNX = join(PROJECT_FOLDER, 'artifacts', 'model_dynamic.onnx')
-const ONNX_LOOP = join(PROJECT_FOLDER, 'dist', 'bench', 'device', 'onnx-loop.js')
+const BARE_LOOP = join(PROJECT_FOLDER, 'dist', 'bench', 'contenders', 'bare-loop.js')
+const BATCHES = [1, 4, 16]
 
 /** Of the software HailoRT, what the network alone needs. */
-const NETWORK_SOURCES = ['hef.cc', 'checksum.cc', 'release.cc', 'network.cc', 'kernels.cc']
+const SOURCES = ['hef.cc', 'checksum.cc', 'release.cc', 'network.cc', 'kernels.cc', 'transform.cc']
+
+export const NETWORK_BENCH: Target = {
+  output: join(PROJECT_FOLDER, 'native', 'build', 'bench', 'network_bench'),
+  sources: [
+    join(PROJECT_FOLDER, 'native', 'test', 'network_bench.cc'),
+    ...SOURCES.map(name => join(PROJECT_FOLDER, 'native', 'soft', name)),
+  ],
+  flags: SOFT.flags!,
+}
 
 /** How fast one contender runs the model on one core, with nothing around it. */
 export interface NetworkRow {
   readonly name: string
   readonly windowsPerSecond: number
-  readonly lowest: number
-  readonly highest: number
-  readonly runs: number
-  /** To ONNX Runtime, one window a run. */
-  readonly ratio: number
 }
 
 /** What one run of the int8 network tells. */
@@ -34,34 +37,22 @@ export interface Int8Run {
 }
 
 /**
- * The int8 network of the software HailoRT, on the best instructions of this CPU and on the plain
- * loops, beside the float model in ONNX Runtime. Contenders take turns, each run in a fresh process.
+ * The int8 network of the software HailoRT, on the best instructions of this CPU and on the plain loops, beside the
+ * float model in ONNX Runtime. Both read float32 windows and write float32 results into memory that is there.
  */
-export async function measureNetwork({ runs = 5, milliseconds = 1000 } = {}): Promise<NetworkRow[]> {
-  const onnx = (batch: number) => () =>
-    runJson<{ windowsPerSecond: number }>(process.execPath, [ONNX_LOOP, ONNX, batch, milliseconds])
-  const contenders = [
-    { name: 'onnxruntime float, batch 1', run: onnx(1) },
-    { name: 'onnxruntime float, batch 4', run: onnx(4) },
-    { name: 'onnxruntime float, batch 16', run: onnx(16) },
-    { name: 'int8 network, SIMD', run: () => runInt8Network({ milliseconds }) },
-    { name: 'int8 network, portable', run: () => runInt8Network({ simd: 'off', milliseconds }) },
+export async function measureNetwork(milliseconds: number): Promise<NetworkRow[]> {
+  const options = JSON.stringify({ ms: milliseconds, runs: 1, batches: BATCHES })
+  const { rows } = await runJson<BareLoop>([execPath, BARE_LOOP, options])
+  const simd = await runInt8Network({ milliseconds })
+  const portable = await runInt8Network({ simd: 'off', milliseconds })
+  return [
+    ...rows.map(({ batch, windowsPerSecond }) => ({
+      name: `onnxruntime float, batch ${batch}`,
+      windowsPerSecond,
+    })),
+    { name: 'int8 network, SIMD', windowsPerSecond: simd.windowsPerSecond },
+    { name: 'int8 network, portable', windowsPerSecond: portable.windowsPerSecond },
   ]
-  const speeds = contenders.map((): number[] => [])
-  for (let round = 0; round < runs; round++) {
-    for (const [index, { run }] of contenders.entries()) speeds[index]!.push((await run()).windowsPerSecond)
-  }
-  const rows = contenders.map(({ name }, index) => {
-    const sorted = speeds[index]!.toSorted((a, b) => a - b)
-    return {
-      name,
-      windowsPerSecond: percentile(sorted, 50)!,
-      lowest: sorted[0]!,
-      highest: sorted.at(-1)!,
-      runs,
-    }
-  })
-  return rows.map(row => ({ ...row, ratio: row.windowsPerSecond / rows[0]!.windowsPerSecond }))
 }
 
 /** @param simd what SOFTHAILORT_SIMD takes, see native/soft/README.md */
@@ -72,7 +63,8 @@ export async function runInt8Network({
   simd?: string
   milliseconds: number
 }): Promise<Int8Run> {
-  const sources = NETWORK_SOURCES.map(name => join(PROJECT_FOLDER, 'native', 'soft', name))
-  await build({ output: PROGRAM, sources: [SOURCE, ...sources], flags: SOFT.flags! })
-  return runJson(PROGRAM, [HEF, milliseconds], simd === undefined ? {} : { SOFTHAILORT_SIMD: simd })
+  await build(NETWORK_BENCH)
+  return runJson([NETWORK_BENCH.output, HEF, String(milliseconds)], {
+    settings: simd === undefined ? {} : { SOFTHAILORT_SIMD: simd },
+  })
 }

@@ -45,6 +45,14 @@ export class Histogram {
     return Number.NaN
   }
 
+  /** How many values do not exceed it; within 0.1 % of it nobody knows. */
+  countUpTo(ms: number): number {
+    return this.#sorted().reduce(
+      (sum, [index, count]) => (Math.min(upperEdgeNs(index), this.#maxNs) <= ms * 1e6 ? sum + count : sum),
+      0,
+    )
+  }
+
   /** Both together; neither changes. */
   merge(other: Histogram): Histogram {
     const both = new Histogram(this.toJSON())

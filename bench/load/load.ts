@@ -58,8 +58,10 @@ export interface Dialect {
 
 export interface HttpProtocol {
   readonly kind: 'http'
-  /** Statuses that mean: not now. 429, 503 and 504 unless said. */
+  /** Statuses that mean: not now. 429 and 503 unless said. */
   readonly refusals?: readonly number[]
+  /** Statuses that mean: the deadline has passed. 504 unless said. */
+  readonly tooLate?: readonly number[]
 }
 
 export interface WebSocketProtocol {
@@ -71,6 +73,8 @@ export interface WebSocketProtocol {
   readonly dialect: Dialect
   /** Statuses of errors that mean: not now. None unless said. */
   readonly refusals?: readonly number[]
+  /** Statuses of errors that mean: the deadline has passed. None unless said. */
+  readonly tooLate?: readonly number[]
 }
 
 export interface LoadPlan {
@@ -112,6 +116,8 @@ export interface Outcomes {
   /** A result, but not the one that was expected; over WebSocket also one out of order. */
   readonly wrong: number
   readonly refused: number
+  /** Admitted, and without a result when the deadline had passed. */
+  readonly late: number
   /** Any other status. */
   readonly failed: number
   /** The connection ended before the answer. */
@@ -138,6 +144,7 @@ export interface LoadResult {
   /** Right and wrong results, from when the request was due; in a closed loop from when it was sent. */
   readonly answered: Histogram
   readonly refused: Histogram
+  readonly late: Histogram
   /** Open loop: how late the generator itself was, from when a request was due and a connection free. */
   readonly lag: Histogram
   readonly bytesSent: number
@@ -194,10 +201,18 @@ export async function runLoad(plan: LoadPlan): Promise<LoadResult> {
 interface Printed
   extends Omit<
     LoadResult,
-    'requestsPerSecond' | 'windowsPerSecond' | 'answered' | 'refused' | 'lag' | 'processor' | 'firstWrong'
+    | 'requestsPerSecond'
+    | 'windowsPerSecond'
+    | 'answered'
+    | 'refused'
+    | 'late'
+    | 'lag'
+    | 'processor'
+    | 'firstWrong'
   > {
   readonly answered: Buckets
   readonly refused: Buckets
+  readonly late: Buckets
   readonly lag: Buckets
   readonly ownSeconds: number
   readonly serverSeconds: number | null
@@ -206,8 +221,17 @@ interface Printed
 }
 
 function resultOf(printed: Printed): LoadResult {
-  const { answered, refused, lag, ownSeconds, serverSeconds, serverMainThreadSeconds, firstWrong, ...rest } =
-    printed
+  const {
+    answered,
+    refused,
+    late,
+    lag,
+    ownSeconds,
+    serverSeconds,
+    serverMainThreadSeconds,
+    firstWrong,
+    ...rest
+  } = printed
   const { ended, seconds } = rest
   return {
     ...rest,
@@ -215,6 +239,7 @@ function resultOf(printed: Printed): LoadResult {
     windowsPerSecond: ended.rightWindows / seconds,
     answered: new Histogram(answered),
     refused: new Histogram(refused),
+    late: new Histogram(late),
     lag: new Histogram(lag),
     processor: {
       generator: ownSeconds,
@@ -254,8 +279,9 @@ function encode(plan: LoadPlan): Buffer {
     setBytes('upgrade', upgrade)
     if (hello !== undefined) setBytes('hello', hello)
   }
-  for (const status of protocol.refusals ?? (protocol.kind === 'http' ? [429, 503, 504] : []))
-    set('refusal', status)
+  const isHttp = protocol.kind === 'http'
+  for (const status of protocol.refusals ?? (isHttp ? [429, 503] : [])) set('refusal', status)
+  for (const status of protocol.tooLate ?? (isHttp ? [504] : [])) set('too_late', status)
   for (const { bytes, windows = 1, expected } of requests) {
     const { offset = 0, isPrefix = false } = expected ?? {}
     const wanted = expected?.bytes ?? new Uint8Array(0)

@@ -8,13 +8,16 @@ import type { Address, LoadRequest, WebSocketProtocol } from './load.ts'
 export interface RequestOptions {
   /** Both ways. */
   readonly encoding: 'json' | 'binary'
+  /** Of numbers in JSON: as few as tell each float32, unless as Python and JavaScript print them. */
+  readonly digits?: 'float32' | 'float64'
   readonly deadlineMs?: number
 }
 
 /** A window for `POST /infer`; several are bulk. @param windows float32[100][9] each */
 export function inferRequest(windows: readonly Float32Array[], options: RequestOptions): LoadRequest {
   const [window] = windows
-  const document = windows.length === 1 ? { x: rowsOf(window!) } : { windows: windows.map(rowsOf) }
+  const rows = (window: Float32Array) => rowsOf(window, options.digits)
+  const document = windows.length === 1 ? { x: rows(window!) } : { windows: windows.map(rows) }
   const body = options.encoding === 'json' ? Buffer.from(JSON.stringify(document)) : bytesOf(windows)
   return { bytes: post('/infer', body, options), windows: windows.length }
 }
@@ -27,7 +30,7 @@ export function v2Request(
   const path = `/v2/models/${model}/infer`
   const input = { name: 'imu_window', shape: [windows.length, 100, CHANNELS], datatype: 'FP32' }
   if (options.encoding === 'json') {
-    const document = { inputs: [{ ...input, data: windows.map(rowsOf) }] }
+    const document = { inputs: [{ ...input, data: windows.map(window => rowsOf(window)) }] }
     return { bytes: post(path, Buffer.from(JSON.stringify(document)), options), windows: windows.length }
   }
   const tensor = bytesOf(windows)
@@ -64,9 +67,10 @@ export const STREAM: WebSocketProtocol = {
     statusOffset: 12,
     requestSequenceOffset: 4,
   },
-  refusals: (['deadline_exceeded', 'model_unavailable', 'overloaded', 'draining'] as const).map(word =>
+  refusals: (['model_unavailable', 'overloaded', 'draining'] as const).map(word =>
     WINDOW_STATUSES.indexOf(word),
   ),
+  tooLate: [WINDOW_STATUSES.indexOf('deadline_exceeded')],
 }
 
 /** The request that turns a connection into a WebSocket. */
@@ -101,6 +105,9 @@ export async function expectingSame(
   requests: readonly LoadRequest[],
 ): Promise<LoadRequest[]> {
   const socket = connect('port' in address ? { ...address, host: '127.0.0.1' } : address)
+  socket.setTimeout(PATIENCE_MS, () => {
+    socket.destroy(new Error(`Cannot expect an answer: none has come in ${PATIENCE_MS} ms`))
+  })
   try {
     const expecting: LoadRequest[] = []
     for (const request of requests) {
@@ -175,7 +182,10 @@ async function ask(
     const head = received.toString('latin1', 0, Math.max(headEnd, 0))
     const contentLength = Number(/^content-length: *(\d+)/im.exec(head)?.[1])
     const body = received.subarray(headEnd + 4)
-    if (headEnd === -1 || body.length < contentLength) continue
+    if (headEnd === -1) continue
+    if (Number.isNaN(contentLength))
+      throw new Error(`Cannot expect an answer without Content-Length: ${head}`)
+    if (body.length < contentLength) continue
     return { status: Number(head.split(' ')[1]), head, body }
   }
   throw new Error('Cannot expect an answer: the server has closed the connection')
@@ -187,8 +197,8 @@ function bytesOf(windows: readonly Float32Array[]): Buffer {
   )
 }
 
-function rowsOf(window: Float32Array): number[][] {
-  const values = Array.from(window, shortest)
+function rowsOf(window: Float32Array, digits: RequestOptions['digits'] = 'float32'): number[][] {
+  const values = digits === 'float64' ? Array.from(window) : Array.from(window, shortest)
   return Array.from({ length: values.length / CHANNELS }, (_, step) =>
     values.slice(step * CHANNELS, (step + 1) * CHANNELS),
   )

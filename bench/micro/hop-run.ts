@@ -1,6 +1,6 @@
 /**
  * Windows from one thread to another and back, by one path, for a fixed time: a fresh process for each run. Prints
- * JSON. The results are looked at; what the windows hold is not, as to fill them is not the hop's work.
+ * JSON. Each window is written where the path takes it from, and its result is looked at.
  */
 import { NOOP_RESULT } from '../contenders/noop.ts'
 import { endWithParent, readOptions } from '../contenders/protocol.ts'

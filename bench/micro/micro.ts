@@ -1,12 +1,26 @@
 import { Bench } from 'tinybench'
 import { ADMISSION_CASES } from './cases/admission.ts'
+import { CODEC_CASES } from './cases/codec.ts'
 import { FRAME_CASES } from './cases/frames.ts'
 import { METRICS_CASES } from './cases/metrics.ts'
 import { RING_CASES } from './cases/ring.ts'
 import { WINDOW_CASES } from './cases/window.ts'
-import { type MicroRow, rowOf } from './row.ts'
 
-const CASES = [...RING_CASES, ...WINDOW_CASES, ...FRAME_CASES, ...ADMISSION_CASES, ...METRICS_CASES]
+const CASES = [
+  ...RING_CASES,
+  ...WINDOW_CASES,
+  ...CODEC_CASES,
+  ...FRAME_CASES,
+  ...ADMISSION_CASES,
+  ...METRICS_CASES,
+]
+
+/** What one thing costs. */
+export interface MicroRow {
+  readonly name: string
+  /** Median of the samples. */
+  readonly usPerOp: number
+}
 
 /** What the parts of a window's way cost, each alone and on one thread. @param ms for each, and half of it to warm up */
 export function benchMicro({ ms = 500 }: { ms?: number } = {}): MicroRow[] {
@@ -15,16 +29,11 @@ export function benchMicro({ ms = 500 }: { ms?: number } = {}): MicroRow[] {
     iterations: 1,
     warmupTime: ms / 2,
     warmupIterations: 1,
-    retainSamples: true,
     throws: true,
   })
   for (const { name, call } of CASES) bench.add(name, call)
   return bench.runSync().map(({ name, result }, index) => {
     if (result.state !== 'completed') throw new Error(`${name} was ${result.state}`)
-    const { opsPerCall } = CASES[index]!
-    return rowOf(
-      name,
-      result.latency.samples!.map(sampleMs => (sampleMs * 1000) / opsPerCall),
-    )
+    return { name, usPerOp: (result.latency.p50! * 1000) / CASES[index]!.opsPerCall }
   })
 }

@@ -14,7 +14,7 @@ const SIDECAR = join(PROJECT_FOLDER, 'bench', 'peers', 'sidecar.py')
 const MODEL = join(PROJECT_FOLDER, 'artifacts', 'model_dynamic.onnx')
 
 export interface PeerOptions {
-  /** `auto`: the model if Python has onnxruntime, else `stub`. `noop` answers every window with NOOP_RESULT. */
+  /** `auto`: the model if Python has onnxruntime, else `stub`. `noop` answers with noopResult(). */
   readonly backend?: 'auto' | 'onnx' | 'stub' | 'noop'
   /** What runs Python, for example `chroot /srv/trixie python3`. Default: PEER_PYTHON, else Debian's. */
   readonly python?: string

@@ -7,8 +7,12 @@ import { figuresTable, goalsTable, remarks, rowsTable, type Table } from './word
 /** Where the charts lie, seen from the page. */
 export const CHARTS_FOLDER = 'performance'
 
-/** docs/performance.md, as Markdown. @param names of the suites, in the order of the page */
-export function page(results: Results, names: readonly string[]): string {
+/**
+ * docs/performance.md, as Markdown.
+ * @param names of the suites, in the order of the page
+ * @param notes written by hand, for its end
+ */
+export function page(results: Results, names: readonly string[], notes = ''): string {
   const parts = names.flatMap(name => {
     const result = results.suites[name]
     return result === undefined ? [] : { name, ...result }
@@ -20,21 +24,24 @@ lists what can be measured and how long it takes; \`npm run bench -- all --json 
 all of it again.
 
 **How.** Every contender runs in a fresh process beside the load generator, nothing pinned; contenders take turns, round
-by round, and the first part of every measurement is thrown away. A ratio is that of the medians; in brackets are the
-least and the greatest ratio of a round, and the number of rounds. Every answer is compared, byte by byte, with the one
-that the same server gave before the load; one that differs makes its row invalid. Ratios count: an absolute time only
+by round, in every second round the other way about, and the first part of every measurement is thrown away. A ratio is
+taken in each round: the median is shown, in brackets the least and the greatest, and the number of rounds. Every answer is compared, byte by byte, with the one
+that the same server gave before the load; one that differs makes its row invalid. A backend that does nothing answers
+with a value of the window it was given; only the bare echo cannot mix up its answers, as they are all the same. Ratios count: an absolute time only
 says which machine it was.
 
 **CPU µs a window** is the server's processor time: of its main thread, and of all its threads. **Cores** are how many of
 them the main thread, the whole server and the generator had in use. **Limit** is what kept more from being done: a thread
 of the \`server\` without pauses, the \`machine\` with all its cores in use, or nothing (\`none\`: answers were waited for).
-The generator is written in C++ to be cheaper than what it loads; where it was the limit all the same, the row says so.
+The generator is written in C++ to be cheaper than what it loads; where it had hardly any pauses all the same, beside
+either contender, or sent what was due at a rate late itself, the row says so.
 
 ## Goals
 
 ${goalsPart(parts.map(({ section }) => section))}
-${parts.map(part).join('\n')}`
+${parts.map(part).join('\n')}${notes === '' ? '' : `\n${notes}`}`
 }
+
 function goalsPart(sections: readonly Section[]): string {
   const { head, rows } = goalsTable(sections)
   const met = sections.flatMap(({ rows }) => rows.filter(isMet))

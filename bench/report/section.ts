@@ -53,6 +53,8 @@ export interface Figure {
   /** Of requests. */
   readonly p50Ms?: Spread
   readonly p99Ms?: Spread
+  /** How late the generator was with what was due at a rate. */
+  readonly lagP99Ms?: Spread
   readonly cost?: Cost
 }
 

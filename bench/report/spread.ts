@@ -13,9 +13,7 @@ export function spreadOf(values: readonly number[]): Spread {
   return { median, min: sorted[0]!, max: sorted.at(-1)!, runs: values.length }
 }
 
-/** The ratio of the medians. Its spread is that of the rounds: both were measured in each, one after the other. */
+/** The ratios of the rounds: both were measured in each, one soon after the other. */
 export function ratioOf(ours: readonly number[], theirs: readonly number[]): Spread {
-  const { min, max, runs } = spreadOf(ours.map((value, round) => value / theirs[round]!))
-  const median = spreadOf(ours).median / spreadOf(theirs).median
-  return { median, min: Math.min(min, median), max: Math.max(max, median), runs }
+  return spreadOf(ours.map((value, round) => value / theirs[round]!))
 }

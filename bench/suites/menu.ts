@@ -42,8 +42,8 @@ const SUITES = {
     minutes: 2,
     runs: 5,
   },
-  hop: { run: hop, about: 'between threads: the ring, MessagePort, Piscina', minutes: 0.5, runs: 5 },
-  micro: { run: micro, about: 'the parts of a window’s way, each alone', minutes: 0.5, runs: 1 },
+  hop: { run: hop, about: 'between threads: the ring, MessagePort, Piscina', minutes: 1, runs: 5 },
+  micro: { run: micro, about: 'the parts of a window’s way, each alone', minutes: 1, runs: 3 },
   capacity: {
     run: capacity,
     about: 'the highest rate at which p99 stays inside the deadline',

@@ -1,23 +1,26 @@
-import type { MicroRow } from '../micro/row.ts'
+import type { MicroRow } from '../micro/micro.ts'
 import type { Row } from '../report/section.ts'
-import { runProgram } from './program.ts'
+import { spreadOf } from '../report/spread.ts'
+import { interleave } from './interleave.ts'
+import { runProgram } from './programs.ts'
 import type { Suite } from './suite.ts'
 
 const SHARE_OF_DURATION = 1 / 4
 
 /** What the parts of a window's way cost. */
-export const micro: Suite = async ({ durationMs, progress }) => {
-  progress('every part by itself')
-  const parts = await runProgram<MicroRow[]>('programs/micro', { ms: durationMs * SHARE_OF_DURATION })
+export const micro: Suite = async context => {
+  const ms = Math.round(context.durationMs * SHARE_OF_DURATION)
+  const { parts } = await interleave(context, {
+    parts: () => runProgram<MicroRow[]>('suites/programs/micro', { ms }),
+  })
   return {
     title: 'The parts',
     about:
-      'What the parts of a window’s way cost, each alone on one thread: median, and the 10th and 90th percentile of ' +
-      'the samples instead of the slowest and the fastest run.',
-    rows: parts.map(
-      ({ name, usPerOp, spread: [min, max], samples }): Row => ({
+      'What the parts of a window’s way cost, each alone on one thread: of each run the median of its samples.',
+    rows: parts[0]!.map(
+      ({ name }, index): Row => ({
         name,
-        value: { median: usPerOp, min, max, runs: samples },
+        value: spreadOf(parts.map(rows => rows[index]!.usPerOp)),
         unit: 'µs',
         wrong: 0,
         doubts: [],

@@ -22,7 +22,7 @@ export const overload: Suite = async context => {
     title: 'Overload',
     about:
       'More windows are due than the engine can infer, whatever it does. Goodput is what it answers in time, against ' +
-      'what it answers at its capacity. Who finds no free connection gives up, so that no latency is that of a queue of ' +
+      'what it so answers at its capacity, which one search has found. Who finds no free connection gives up, so that no latency is that of a queue of ' +
       'the clients; a flood is as many requests as clients can send that never wait.',
     rows: parts.flatMap(({ rows }) => rows),
     figures: parts.flatMap(({ figures }) => figures),
@@ -48,7 +48,7 @@ async function overloadOf(mode: Mode, context: Context): Promise<{ rows: Row[]; 
   )
   const of = (name: string) => trials[`${mode} ${name}`]!
   return {
-    rows: names.slice(1).flatMap(name => rowsOf(`${mode}, ${name}`, of(name), of(names[0]!))),
+    rows: names.slice(1).flatMap(name => overloadRows(`${mode}, ${name}`, of(name), of(names[0]!))),
     figures: names.map(name => {
       const figure = figureOf(entries[name]!, of(name))
       return { ...figure, load: `${figure.load}, ${name}${name === FLOOD ? '' : ' capacity'}` }
@@ -56,10 +56,12 @@ async function overloadOf(mode: Mode, context: Context): Promise<{ rows: Row[]; 
   }
 }
 
-function rowsOf(name: string, trials: readonly Trial[], atCapacity: readonly Trial[]): Row[] {
+/** What one load has come to, beside what the engine does at its capacity. */
+export function overloadRows(name: string, trials: readonly Trial[], atCapacity: readonly Trial[]): Row[] {
   const { doubts, ...facts } = factsOf(trials, atCapacity)
   const common = { ...facts, doubts: [...doubts, ...notSent(trials)] }
-  const goodput = (of: readonly Trial[]) => of.map(({ windowsPerSecond }) => windowsPerSecond)
+  const goodput = (of: readonly Trial[]) =>
+    of.map(({ load: { answered, seconds } }) => answered.countUpTo(DEADLINE_MS) / seconds)
   const refusalsMs = trials.flatMap(({ refused, load }) => (refused > 0 ? load.refused.percentileMs(50) : []))
   const rows: Row[] = [
     {
@@ -72,7 +74,8 @@ function rowsOf(name: string, trials: readonly Trial[], atCapacity: readonly Tri
     },
     {
       name: `${name}, admitted p99`,
-      value: spreadOf(trials.map(({ p99Ms }) => p99Ms)),
+      // What was admitted and then given up has waited too.
+      value: spreadOf(trials.map(({ load: { answered, late } }) => answered.merge(late).percentileMs(99))),
       unit: 'ms',
       goal: { atMost: DEADLINE_MS },
       ...common,
@@ -93,7 +96,9 @@ function notSent(trials: readonly Trial[]): string[] {
   })
   const sent = spreadOf(shares).median
   if (sent >= ENOUGH_SENT) return []
-  const rates = trials.map(({ load: { ended, seconds } }) => (ended.right + ended.refused) / seconds)
+  const rates = trials.map(
+    ({ load: { ended, seconds } }) => (ended.right + ended.refused + ended.late) / seconds,
+  )
   const reached = Math.round(spreadOf(rates).median)
   return [
     `${Math.round(100 * sent)} % of what was due found a free connection, ${reached} requests/s were answered or refused`,

@@ -13,10 +13,12 @@ const LOWEST_SHARE = 0.2
 const PERCENT_IN_TIME = 99
 
 export interface Capacity {
-  /** The highest rate at which so many windows were in time, windows per second. */
+  /** The highest rate at which so many were in time, requests per second. */
   readonly rate: number
-  /** What as many clients reach that wait for their answers. */
+  /** What as many clients reach that wait for their answers, requests per second. */
   readonly closedLoop: number
+  /** 1 unless some are bulk. */
+  readonly windowsPerRequest: number
   readonly wrong: number
 }
 
@@ -31,12 +33,13 @@ export async function findCapacity(context: Context, entry: Entry, deadlineMs: n
     const probe = (loop: Entry['loop']) =>
       load({ warmUpMs, durationMs }, { ...entry, ...(loop && { loop }) }, running)
     const closed = await probe({ kind: 'closed' })
+    const { requestsPerSecond: closedLoop, windowsPerSecond } = closed.load
     let { wrong } = closed
     let low = 0
     let high = Number.POSITIVE_INFINITY
-    let ratePerSecond = FIRST_SHARE * closed.windowsPerSecond
+    let ratePerSecond = FIRST_SHARE * closedLoop
     for (let count = 0; count < PROBES; count++) {
-      progress(`${entry.server.name}: ${Math.round(ratePerSecond)} windows/s`)
+      progress(`${entry.server.name}: ${Math.round(ratePerSecond)} requests/s`)
       // What failed once may have been disturbed.
       for (let attempt = 0; attempt < ATTEMPTS && low < ratePerSecond; attempt++) {
         const trial = await probe({ kind: 'open', ratePerSecond })
@@ -46,12 +49,12 @@ export async function findCapacity(context: Context, entry: Entry, deadlineMs: n
       if (low < ratePerSecond) high = ratePerSecond
       ratePerSecond = high === Number.POSITIVE_INFINITY ? STEP_UP * low : (low + high) / 2
     }
-    if (low < LOWEST_SHARE * closed.windowsPerSecond) {
+    if (low < LOWEST_SHARE * closedLoop) {
       throw new CannotMeasure(
-        `windows are late even at ${Math.round(high)}/s, where a closed loop reaches ${Math.round(closed.windowsPerSecond)}/s`,
+        `requests are late even at ${Math.round(high)}/s, where a closed loop reaches ${Math.round(closedLoop)}/s`,
       )
     }
-    return { rate: low, closedLoop: closed.windowsPerSecond, wrong }
+    return { rate: low, closedLoop, windowsPerRequest: windowsPerSecond / closedLoop, wrong }
   } finally {
     await running.stop()
   }
@@ -60,6 +63,5 @@ export async function findCapacity(context: Context, entry: Entry, deadlineMs: n
 /** Of all that was due: what was refused, or not even sent, was not in time. */
 export function isInTime({ due, answered }: LoadResult, deadlineMs: number): boolean {
   const dueCount = Object.values(due).reduce((sum, count) => sum + count, 0)
-  const percentOfAnswered = (PERCENT_IN_TIME * dueCount) / answered.count
-  return percentOfAnswered <= 100 && answered.percentileMs(percentOfAnswered) <= deadlineMs
+  return answered.countUpTo(deadlineMs) >= (PERCENT_IN_TIME * dueCount) / 100
 }

@@ -29,6 +29,11 @@ export const server: Suite = async context => {
     rows: [
       rowOf('windows answered', '/s', ({ windowsPerSecond }) => windowsPerSecond),
       rowOf('requests refused', '/s', ({ load: { ended, seconds } }) => ended.refused / seconds),
+      rowOf(
+        'requests given up at their deadline',
+        '/s',
+        ({ load: { ended, seconds } }) => ended.late / seconds,
+      ),
       ...PERCENTILES.map(percent =>
         rowOf(`latency p${percent}`, 'ms', ({ load }) => load.answered.percentileMs(percent)),
       ),

@@ -35,8 +35,8 @@ export const sweep: Suite = async context => {
   const rises = SHARES.filter(share => share <= HIGH)
     .slice(1)
     .map((share, index) => ratioOf(cost(share), cost(SHARES[index]!)))
-  const { wrong } = factsOf(SHARES.flatMap(of))
-  const facts = { unit: '×', wrong, doubts: [] } as const
+  const { wrong, doubts } = factsOf(SHARES.filter(share => share <= HIGH).flatMap(of))
+  const facts = { unit: '×', wrong, doubts } as const
   const rows: Row[] = [
     {
       name: `${entry.server.name}, CPU a window at ${100 * HIGH} % of capacity`,
@@ -73,7 +73,7 @@ export const sweep: Suite = async context => {
   return {
     title: 'Load',
     about:
-      'From nearly idle to beyond capacity: how late answers are, and what one costs. Windows that come together are ' +
+      'From nearly idle to beyond capacity: how late answers are, and what one costs. Capacity is what one search has found. Windows that come together are ' +
       'woken for together, sent together, and inferred as one batch.',
     rows,
     figures: figures.map((figure, index) => ({

@@ -26,6 +26,10 @@ export const TRAFFIC = {
     'HTTP JSON',
     WINDOWS.map(window => inferRequest([window], { encoding: 'json' })),
   ),
+  'json-float64': requests(
+    'HTTP JSON, float64 digits',
+    WINDOWS.map(window => inferRequest([window], { encoding: 'json', digits: 'float64' })),
+  ),
   binary: requests(
     'HTTP binary',
     WINDOWS.map(window => inferRequest([window], { encoding: 'binary' })),
@@ -82,8 +86,9 @@ export function mixed(mix: Mix): Traffic {
 const FROM_ONE = frameOf(encodeFrame('hello', { version: STREAM_VERSION, mode: 0, hop: 0, first: 1 }))
 
 function requests(name: string, sent: readonly LoadRequest[]): Traffic {
+  const bytes = sent.reduce((sum, { bytes }) => sum + bytes.length, 0) / sent.length
   return {
-    name,
+    name: `${name}, ${(bytes / 1000).toFixed(1)} kB a request`,
     prepare: async target => ({ protocol: { kind: 'http' }, requests: await expectingSame(target, sent) }),
   }
 }

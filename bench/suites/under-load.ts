@@ -26,6 +26,7 @@ export interface Trial {
   readonly cost: Cost | undefined
   readonly wrong: number
   readonly refused: number
+  readonly late: number
   readonly load: LoadResult
 }
 
@@ -94,8 +95,8 @@ export function compare({
     ...facts,
     doubts: [
       ...doubts,
-      ...refusalsAmong(ours),
-      ...refusalsAmong(others).map(doubt => `${against}: ${doubt}`),
+      ...unansweredAmong(ours),
+      ...unansweredAmong(others).map(doubt => `${against}: ${doubt}`),
     ],
   }
 }
@@ -106,15 +107,18 @@ export function factsOf(
   others: readonly Trial[] = [],
 ): Pick<Row, 'wrong' | 'doubts' | 'cost'> {
   const cost = costOf(trials)
-  const limits = [cost, costOf(others)].map(cost => cost?.limit)
+  const all = [...trials, ...others]
   return {
     ...(cost && { cost }),
-    wrong: sumOf([...trials, ...others], 'wrong'),
-    doubts: limits.includes('generator') ? ['the generator was the limit'] : [],
+    wrong: sumOf(all, 'wrong'),
+    doubts: [
+      ...(all.some(wasBusy) ? ['the generator had hardly any pauses'] : []),
+      ...(all.some(wasLate) ? ['the generator was late itself'] : []),
+    ],
   }
 }
 
-export function figureOf({ server, traffic, connections }: Entry, trials: readonly Trial[]): Figure {
+export function figureOf({ server, traffic, connections, loop }: Entry, trials: readonly Trial[]): Figure {
   const cost = costOf(trials)
   return {
     name: server.name,
@@ -123,11 +127,24 @@ export function figureOf({ server, traffic, connections }: Entry, trials: readon
     windowsPerSecond: spreadOf(trials.map(({ windowsPerSecond }) => windowsPerSecond)),
     p50Ms: spreadOf(trials.map(({ p50Ms }) => p50Ms)),
     p99Ms: spreadOf(trials.map(({ p99Ms }) => p99Ms)),
+    ...(loop?.kind === 'open' && {
+      lagP99Ms: spreadOf(trials.map(({ load }) => load.lag.percentileMs(99))),
+    }),
     ...(cost && { cost }),
   }
 }
 
-function trialOf(load: LoadResult): Trial {
+function wasBusy({ cost }: Trial): boolean {
+  return cost !== undefined && cost.generatorCores > FULL
+}
+
+/** In a closed loop nothing is due. */
+function wasLate({ load: { lag }, p50Ms }: Trial): boolean {
+  return lag.percentileMs(99) > LATE_SHARE * p50Ms
+}
+
+/** What a load says of one contender. */
+export function trialOf(load: LoadResult): Trial {
   const { due } = load
   // Where a queue was left at the very end, what is unanswered had just been sent.
   const unanswered = due.unsent > 0 ? 0 : due.unanswered
@@ -138,12 +155,15 @@ function trialOf(load: LoadResult): Trial {
     cost: costOfOne(load),
     wrong: due.wrong + due.failed + due.lost + unanswered + load.brokenAnswers,
     refused: due.refused,
+    late: due.late,
     load,
   }
 }
 
 /** A thread that has no more pauses than this is what limits the rate. */
 const FULL = 0.85
+/** Of the median latency: a generator that is later than this is part of what it measures. */
+const LATE_SHARE = 0.1
 
 function costOfOne({ seconds, processor, ended: { rightWindows } }: LoadResult): Cost | undefined {
   const { server, serverMainThread: main, generator } = processor
@@ -187,11 +207,14 @@ function costOf(trials: readonly Trial[]): Cost | undefined {
   }
 }
 
-function refusalsAmong(trials: readonly Trial[]): string[] {
-  const refused = sumOf(trials, 'refused')
-  return refused > 0 ? [`${refused} requests were refused`] : []
+function unansweredAmong(trials: readonly Trial[]): string[] {
+  const [refused, late] = [sumOf(trials, 'refused'), sumOf(trials, 'late')]
+  return [
+    ...(refused > 0 ? [`${refused} requests were refused`] : []),
+    ...(late > 0 ? [`${late} requests were given up at their deadline`] : []),
+  ]
 }
 
-function sumOf(trials: readonly Trial[], what: 'wrong' | 'refused'): number {
+function sumOf(trials: readonly Trial[], what: 'wrong' | 'refused' | 'late'): number {
   return trials.reduce((sum, trial) => sum + trial[what], 0)
 }

@@ -1,4 +1,5 @@
-// The int8 network of a soft HEF in a bare loop on one core: no device, no threads, no transfers.
+// The int8 network of a soft HEF in a bare loop on one core: no device, no threads, no transfers. Windows go in and
+// results come out as float32, as in the float model that it is compared with.
 //
 //   network_bench HEF MILLISECONDS
 //
@@ -10,6 +11,7 @@
 
 #include "../soft/hef.h"
 #include "../soft/network.h"
+#include "../soft/transform.h"
 
 int main(int argc, char** argv) {
   using Clock = std::chrono::steady_clock;
@@ -22,25 +24,42 @@ int main(int argc, char** argv) {
   const auto network = soft::Network::Load(hef.mapping, group, kernels);
   if (network == nullptr) return 66;
 
-  std::mt19937 random(1);
-  std::vector<std::vector<uint8_t>> windows, outputs;
+  const hailo_abi::Format floats{hailo_abi::kTypeFloat32, hailo_abi::kOrderAuto, 0};
+  soft::Transform to_input;
+  std::vector<soft::Transform> to_floats;
+  std::vector<std::vector<uint8_t>> outputs;
+  std::vector<std::vector<float>> results;
+  soft::QuantInfo quantisation{};
   for (const soft::Layer& layer : group.layers) {
+    soft::Transform transform;
+    if (soft::Transform::Make(layer, floats, &transform) != hailo_abi::kSuccess) return 66;
     if (layer.direction == hailo_abi::kDeviceToHost) {
       outputs.emplace_back(layer.FrameBytes());
+      results.emplace_back(layer.ValueCount());
+      to_floats.push_back(transform);
     } else {
-      windows.assign(kWindows, std::vector<uint8_t>(layer.FrameBytes()));
+      to_input = transform;
+      quantisation = layer.quant_infos[0];
     }
   }
+  std::mt19937 random(1);
+  std::vector<std::vector<float>> windows(kWindows, std::vector<float>(to_input.UserBytes() / sizeof(float)));
   for (auto& window : windows) {
-    for (uint8_t& byte : window) byte = static_cast<uint8_t>(random());
+    for (float& value : window) value = (random() % 256 - quantisation.zero_point) * quantisation.scale;
   }
+  std::vector<uint8_t> input(to_input.HardwareBytes());
   std::vector<uint8_t*> output_bytes;
   for (auto& output : outputs) output_bytes.push_back(output.data());
   soft::Network::Scratch scratch = network->MakeScratch();
+  const auto infer = [&](const std::vector<float>& window) {
+    to_input.Apply(window.data(), input.data());
+    network->Run(input.data(), output_bytes.data(), &scratch);
+    for (size_t i = 0; i < outputs.size(); i++) to_floats[i].Apply(outputs[i].data(), results[i].data());
+  };
 
   uint64_t digest = 0xcbf29ce484222325;  // FNV-1a of the outputs of all windows
   for (const auto& window : windows) {
-    network->Run(window.data(), output_bytes.data(), &scratch);
+    infer(window);
     for (const auto& output : outputs) {
       for (const uint8_t byte : output) digest = (digest ^ byte) * 0x100000001b3;
     }
@@ -51,7 +70,7 @@ int main(int argc, char** argv) {
   size_t ran = 0;
   Clock::time_point now;
   do {
-    for (const auto& window : windows) network->Run(window.data(), output_bytes.data(), &scratch);
+    for (const auto& window : windows) infer(window);
     ran += kWindows;
     now = Clock::now();
   } while (now < end);

@@ -40,7 +40,7 @@ Address::Address(const Plan& plan) {
 
 Outcome OutcomeOf(bool is_result, const Plan& plan, uint32_t status, const Issue& issue, std::string_view body) {
   if (is_result) return issue.request->expectation.IsMet(body) ? kRight : kWrong;
-  return plan.is_refusal[status] ? kRefused : kFailed;
+  return plan.is_refusal[status] ? kRefused : plan.is_too_late[status] ? kLate : kFailed;
 }
 
 Generator::Generator(const Plan& plan)
@@ -184,6 +184,7 @@ void Generator::Settle(const Issue& issue, Outcome outcome, uint32_t status, std
   tally_.statuses[status]++;
   if (outcome == kRight || outcome == kWrong) tally_.answered.Record(now_ns_ - issue.due_ns);
   if (outcome == kRefused) tally_.refused.Record(now_ns_ - issue.due_ns);
+  if (outcome == kLate) tally_.late.Record(now_ns_ - issue.due_ns);
 }
 
 void Generator::Watch(int operation, int socket, uint32_t events, Connection* connection) {

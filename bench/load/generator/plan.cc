@@ -57,10 +57,10 @@ Plan ReadPlan(std::istream& input) {
     else if (name == "grace_ms") input >> plan.grace_ms;
     else if (name == "server_pid") input >> plan.server_pid;
     else if (name == "heeds_retry_after") input >> plan.heeds_retry_after;
-    else if (name == "refusal") {
+    else if (name == "refusal" || name == "too_late") {
       size_t status = 0;
       input >> status;
-      plan.is_refusal.at(status) = true;
+      (name == "refusal" ? plan.is_refusal : plan.is_too_late).at(status) = true;
     } else if (name == "websocket") {
       plan.is_websocket = true;
       plan.dialect = ReadDialect(input);

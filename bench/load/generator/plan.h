@@ -56,7 +56,8 @@ struct Plan {
   int64_t grace_ms = 0;  // for answers that have not come at the end
   int server_pid = 0;    // 0: not told
   bool heeds_retry_after = false;
-  std::vector<bool> is_refusal = std::vector<bool>(kStatuses);  // by status
+  std::vector<bool> is_refusal = std::vector<bool>(kStatuses);   // by status
+  std::vector<bool> is_too_late = std::vector<bool>(kStatuses);  // by status
   std::vector<Request> requests;
   std::vector<uint32_t> order;  // of indices into `requests`, over and over
 

@@ -5,7 +5,7 @@
 namespace load {
 namespace {
 
-constexpr const char* kNames[kOutcomes] = {"right", "wrong", "refused", "failed", "lost"};
+constexpr const char* kNames[kOutcomes] = {"right", "wrong", "refused", "late", "failed", "lost"};
 constexpr size_t kShownBytes = 512;
 
 /// Negative: not known.
@@ -52,6 +52,8 @@ void Print(const Tally& tally, std::ostream& out) {
   tally.answered.Print(out);
   out << ",\"refused\":";
   tally.refused.Print(out);
+  out << ",\"late\":";
+  tally.late.Print(out);
   out << ",\"lag\":";
   tally.lag.Print(out);
 

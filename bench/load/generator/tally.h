@@ -16,6 +16,7 @@ enum Outcome {
   kRight,    // a result, and the one that was expected
   kWrong,    // a result, but another
   kRefused,  // in words that mean: not now
+  kLate,     // in words that mean: its deadline has passed
   kFailed,   // any other status
   kLost,     // the connection ended before the answer
   kOutcomes
@@ -34,8 +35,8 @@ struct Tally {
   uint64_t due_count = 0, unsent_count = 0;
   std::array<uint64_t, kOutcomes> outcomes{};
   std::array<uint64_t, Plan::kStatuses> statuses{};
-  Histogram answered, refused;  // from when it was due
-  Histogram lag;                // from when it was due and a connection was free, until it was sent
+  Histogram answered, refused, late;  // from when it was due
+  Histogram lag;                      // from when it was due and a connection was free, until it was sent
 
   Progress now, begin, end;
   // Of the whole run. Broken: not to be understood, or to no request of ours; the connection is given up.

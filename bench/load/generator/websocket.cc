@@ -10,6 +10,8 @@ namespace load {
 namespace {
 
 constexpr uint8_t kText = 1, kBinary = 2, kClose = 8, kPing = 9, kPong = 10;
+/// Of a ping, a pong and a close.
+constexpr size_t kLongestControl = 125;
 constexpr uint8_t kFinal = 0x80, kMasked = 0x80;
 /// A server may take 0 for "no window".
 constexpr uint32_t kFirstSequence = 1;
@@ -91,6 +93,7 @@ ssize_t WebSocketConnection::TakeFrame(std::string_view bytes) {
   if (bytes.size() < start + count) return 0;
   const std::string_view payload = bytes.substr(start, count);
   if (opcode == kClose) return kEnded;
+  if (opcode == kPing && payload.size() > kLongestControl) return kBroken;
   if (opcode == kPing) AnswerPing(payload);
   if ((opcode == kBinary || opcode == kText) && !OnMessage(payload)) return kBroken;
   return static_cast<ssize_t>(start + count);
@@ -142,15 +145,18 @@ bool WebSocketConnection::OnAnswer(std::string_view message, bool is_result) {
 }
 
 void WebSocketConnection::AnswerPing(std::string_view payload) {
-  pong_[0] = static_cast<char>(kFinal | kPong);
-  pong_[1] = static_cast<char>(kMasked | payload.size());
-  std::memset(pong_ + 2, 0, 4);
-  payload.copy(pong_ + 6, payload.size());
-  Append(pong_, 6 + payload.size());
+  if (is_all_sent()) pongs_.clear();
+  std::string& pong = pongs_.emplace_back();
+  pong += static_cast<char>(kFinal | kPong);
+  pong += static_cast<char>(kMasked | payload.size());
+  pong.append(4, '\0');
+  pong += payload;
+  Append(pong.data(), pong.size());
 }
 
 void WebSocketConnection::OnLost() {
   for (; oldest_ != next_; oldest_++) generator_.Settle(SlotOf(oldest_).issue, kLost);
+  pongs_.clear();
   is_upgraded_ = false;
   credits_ = 0;
 }

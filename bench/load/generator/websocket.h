@@ -1,6 +1,8 @@
 // WebSocket: many windows in flight on one connection, answered in order.
 #pragma once
 
+#include <deque>
+
 #include "connection.h"
 
 namespace load {
@@ -37,7 +39,7 @@ class WebSocketConnection : public Connection {
   size_t credits_ = 0;
   // Sequences. What lies between is in flight.
   uint32_t oldest_ = 0, next_ = 0;
-  char pong_[131];
+  std::deque<std::string> pongs_;  // whole frames, those that may not be sent yet
 };
 
 }  // namespace load

@@ -1,10 +1,10 @@
 import { Engine } from '../../../src/engine/engine.ts'
-import type { Observer } from '../../../src/engine/observer.ts'
 import { Stream, type Waiter } from '../../../src/engine/stream.ts'
 import { startThreads } from '../../../src/engine/threads.ts'
 import { EventLoopTurn } from '../../../src/http/turn.ts'
+import { UNDISTURBED } from '../undisturbed.ts'
 import { closedLoop } from './closed-loop.ts'
-import type { Hop, HopTask } from './hop.ts'
+import { type Hop, type HopTask, WINDOW } from './hop.ts'
 
 /** Nothing is refused for its sake: it is the hop that is measured. */
 const DEADLINE_MS = 9000
@@ -17,7 +17,7 @@ export async function open({ depth, onResult }: HopTask): Promise<Hop> {
     // What is settled is sent anew before its slot is released.
     ringSlots: 2 * depth,
     task: { motifCount: 12, primary: { kind: 'stub' }, fallback: null, normalisation: null, selfCheck: null },
-    observer: SILENT,
+    observer: UNDISTURBED,
   })
   await engine.start()
   engine.open()
@@ -37,21 +37,8 @@ export async function open({ depth, onResult }: HopTask): Promise<Hop> {
     const deadlineMs = arrivedMs + DEADLINE_MS
     const stream = engine.admit(deadlineMs)
     if (!(stream instanceof Stream)) throw new Error(stream.detail)
+    stream.ring.nextSlot!.input.set(WINDOW)
     engine.submit(stream, { arrivedMs, deadlineMs }, waiter)
   }
   return { run: ms => closedLoop(depth, ms, send), close: () => engine.close() }
-}
-
-const SILENT: Observer = {
-  inferenceEnded() {},
-  cancelled() {},
-  refused() {},
-  workerLost(_worker, { error, fault }) {
-    throw error ?? new Error(fault?.detail)
-  },
-  workerServing() {},
-  poolFailed() {},
-  fallbackStarted() {},
-  fallbackEnded() {},
-  deviceChanged() {},
 }

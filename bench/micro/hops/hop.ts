@@ -1,3 +1,8 @@
+import { WINDOW_VALUES } from '../../../src/core/window.ts'
+
+/** What is sent, each time anew: float32[100][9]. */
+export const WINDOW = Float32Array.from({ length: WINDOW_VALUES }, (_, index) => Math.sin(index))
+
 /** One way from a thread to another and back. */
 export interface Hop {
   /** Keeps `depth` windows under way for so long; resolves when all are back. */

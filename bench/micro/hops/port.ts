@@ -1,7 +1,6 @@
 import { Worker } from 'node:worker_threads'
-import { WINDOW_VALUES } from '../../../src/core/window.ts'
 import { closedLoop } from './closed-loop.ts'
-import type { Hop, HopTask } from './hop.ts'
+import { type Hop, type HopTask, WINDOW } from './hop.ts'
 
 /** A message for each window and one for each result, over the worker's MessagePort. */
 export async function open({ depth, onResult }: HopTask): Promise<Hop> {
@@ -13,7 +12,7 @@ export async function open({ depth, onResult }: HopTask): Promise<Hop> {
   })
   const send = (back: () => void) => {
     underWay.push(back)
-    worker.postMessage(new Float32Array(WINDOW_VALUES))
+    worker.postMessage(WINDOW.slice())
   }
   return {
     run: ms => closedLoop(depth, ms, send),

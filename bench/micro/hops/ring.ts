@@ -1,7 +1,7 @@
 import { setImmediate as nextTurn } from 'node:timers/promises'
 import { Worker } from 'node:worker_threads'
 import { distance, Ring } from '../../../src/core/ring.ts'
-import type { Hop, HopTask } from './hop.ts'
+import { type Hop, type HopTask, WINDOW } from './hop.ts'
 
 /** Our ring alone: the worker sleeps in Atomics.wait, the main thread in Atomics.waitAsync. */
 export async function open({ depth, onResult }: HopTask): Promise<Hop> {
@@ -19,8 +19,10 @@ export async function open({ depth, onResult }: HopTask): Promise<Hop> {
           onResult(ring.slot(sequence).output)
         }
         ring.release(completed)
-        for (let room = over ? 0 : depth - distance(completed, ring.published); room > 0; room--)
+        for (let room = over ? 0 : depth - distance(completed, ring.published); room > 0; room--) {
+          ring.nextSlot!.input.set(WINDOW)
           ring.publish()
+        }
         ring.wakeWorker()
         if (ring.inFlight > 0) await (ring.untilBell(completed) ?? nextTurn())
       }

@@ -6,12 +6,13 @@ import { env } from 'node:process'
 import { monotonicMs } from '../../../src/clock.ts'
 import { loadConfig } from '../../../src/config.ts'
 import { Engine } from '../../../src/engine/engine.ts'
-import type { Observer } from '../../../src/engine/observer.ts'
 import { Stream } from '../../../src/engine/stream.ts'
 import { startThreads } from '../../../src/engine/threads.ts'
 import { loadModel } from '../../../src/model.ts'
 import { endWithParent, readOptions } from '../../contenders/protocol.ts'
 import { closedLoop } from '../../micro/hops/closed-loop.ts'
+import { UNDISTURBED } from '../../micro/undisturbed.ts'
+import { SameResults } from '../../same-results.ts'
 import { WINDOWS } from '../windows.ts'
 
 export interface EngineAloneOptions {
@@ -21,8 +22,8 @@ export interface EngineAloneOptions {
 
 export interface EngineAlone {
   readonly windowsPerSecond: number
-  /** Of all threads. */
-  readonly cpuUsPerWindow: number
+  /** Results that were not those of the same window before. */
+  readonly wrong: number
 }
 
 const DEADLINE_MS = 9000
@@ -35,11 +36,13 @@ const engine = new Engine({
   threads: startThreads(new URL('../../../workers/serve.js', import.meta.url), config.workers, config.mode),
   ringSlots: config.ringSlots,
   task: { motifCount: config.motifCount, primary: plan, fallback: null, normalisation, selfCheck: null },
-  observer: silent(),
+  observer: UNDISTURBED,
 })
 await engine.start()
 engine.open()
 
+const results = new SameResults()
+let sent = 0
 let answered = 0
 const depth = (config.workers * config.ringSlots) / 2 // what is settled is sent anew before its slot is released
 const send = (back: () => void) => {
@@ -47,13 +50,15 @@ const send = (back: () => void) => {
   const deadlineMs = arrivedMs + DEADLINE_MS
   const stream = engine.admit(deadlineMs)
   if (!(stream instanceof Stream)) throw new Error(stream.detail)
-  stream.ring.nextSlot!.input.set(WINDOWS[answered % WINDOWS.length]!)
+  const index = sent++ % WINDOWS.length
+  stream.ring.nextSlot!.input.set(WINDOWS[index]!)
   engine.submit(
     stream,
     { arrivedMs, deadlineMs },
     {
-      settle(outcome) {
+      settle(outcome, { output }) {
         if (outcome !== 'ok') throw new Error(`the engine answered ${outcome}`)
+        results.add(index, output)
         answered++
         back()
       },
@@ -62,34 +67,10 @@ const send = (back: () => void) => {
 }
 await closedLoop(depth, warmUpMs, send)
 answered = 0
-const cpuBefore = process.cpuUsage()
 const startMs = performance.now()
 await closedLoop(depth, durationMs, send)
 const seconds = (performance.now() - startMs) / 1000
-const { user, system } = process.cpuUsage(cpuBefore)
-const said: EngineAlone = {
-  windowsPerSecond: answered / seconds,
-  cpuUsPerWindow: (user + system) / answered,
-}
+const said: EngineAlone = { windowsPerSecond: answered / seconds, wrong: results.wrong }
 process.stdout.write(`${JSON.stringify(said)}\n`)
 await engine.close()
 process.exit()
-
-function silent(): Observer {
-  const nothing = () => {}
-  return {
-    inferenceEnded: nothing,
-    cancelled: nothing,
-    refused: nothing,
-    workerServing: nothing,
-    fallbackStarted: nothing,
-    fallbackEnded: nothing,
-    deviceChanged: nothing,
-    workerLost(_worker, { error, fault }) {
-      throw error ?? new Error(fault?.detail)
-    },
-    poolFailed(error) {
-      throw error
-    },
-  }
-}
