@@ -5,8 +5,8 @@ import { BINARY_BODY, JSON_BODY, nextResult, SLOT } from './window.ts'
 /** The same as in window.ts, as the addon does it. None where it has not been compiled. */
 export const CODEC_CASES = casesOf(loadCodec())
 
-function casesOf(codec: NativeCodec | null): Case[] {
-  if (codec === null) return []
+function casesOf(codec: NativeCodec | string): Case[] {
+  if (typeof codec === 'string') return []
   const { copyWindow, parseWindow, joinNumbers } = codec
   const expectGood = (isGood: boolean) => {
     if (!isGood) throw new Error('the addon took a good window for a bad one')
