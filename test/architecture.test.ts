@@ -72,7 +72,6 @@ const PACKAGES: Record<string, string | string[]> = {
     'workers/backends/onnx.ts',
     'src/doctor/probes.ts',
     'bench/contenders/',
-    'bench/device/onnx-loop.ts',
     'bench/suites/programs/model-only.ts',
   ],
   'prom-client': ['src/metrics.ts', 'src/tally.ts'],

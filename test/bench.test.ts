@@ -17,6 +17,7 @@ import { keepResult, type Result, readResults } from '../bench/report/results.ts
 import type { Row, Section } from '../bench/report/section.ts'
 import { ratioOf, spreadOf } from '../bench/report/spread.ts'
 import { printed } from '../bench/report/terminal.ts'
+import { SameResults } from '../bench/same-results.ts'
 import { interleave } from '../bench/suites/interleave.ts'
 import { overloadRows } from '../bench/suites/overload.ts'
 import { isInTime } from '../bench/suites/search.ts'
@@ -74,6 +75,18 @@ test('a comparison goes round by round, and is wrong or in doubt with either con
   ])
   expect(compared([full], [madeUp({ lagMs: 0.2 })]).doubts).toEqual(['the generator was late itself'])
   expect(compared([full], [madeUp({ lagMs: 0.05 })]).doubts).toEqual([])
+})
+
+test('a result is wrong when the same window had another one before', () => {
+  const results = new SameResults()
+  const result = Float32Array.of(1, 2)
+  results.add(0, result)
+  result[1] = 3 // a slot is used again
+  results.add(1, result)
+  results.add(1, Float32Array.of(1, 3))
+  expect(results.wrong).toBe(0)
+  results.add(0, result)
+  expect(results.wrong).toBe(1)
 })
 
 test('the limit is the thread without pauses, or else the machine without any', () => {

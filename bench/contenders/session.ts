@@ -2,14 +2,7 @@ import { InferenceSession } from 'onnxruntime-node'
 import { loadConfig } from '../../src/config.ts'
 import type { OnnxModel } from '../../src/core/stream-task.ts'
 import { loadModel } from '../../src/model.ts'
-
-/** Like workers/backends/onnx.ts: one thread, that of the caller. */
-export const SESSION_OPTIONS: InferenceSession.SessionOptions = {
-  executionProviders: ['cpu'],
-  executionMode: 'sequential',
-  intraOpNumThreads: 1,
-  interOpNumThreads: 1,
-}
+import { SESSION_OPTIONS } from './session-options.ts'
 
 /** The shipped model, and ONNX Runtime with it. */
 export async function openSession(): Promise<{ model: OnnxModel; session: InferenceSession }> {

@@ -41,12 +41,12 @@ export interface Int8Run {
  * float model in ONNX Runtime. Both read float32 windows and write float32 results into memory that is there.
  */
 export async function measureNetwork(milliseconds: number): Promise<NetworkRow[]> {
-  const options = JSON.stringify({ ms: milliseconds, runs: 1, batches: BATCHES })
-  const { rows } = await runJson<BareLoop>([execPath, BARE_LOOP, options])
+  const options = JSON.stringify({ ms: milliseconds, batches: BATCHES })
+  const loops = await runJson<BareLoop[]>([execPath, BARE_LOOP, options])
   const simd = await runInt8Network({ milliseconds })
   const portable = await runInt8Network({ simd: 'off', milliseconds })
   return [
-    ...rows.map(({ batch, windowsPerSecond }) => ({
+    ...loops.map(({ batch, windowsPerSecond }) => ({
       name: `onnxruntime float, batch ${batch}`,
       windowsPerSecond,
     })),

@@ -1,5 +1,5 @@
 import { execFileSync } from 'node:child_process'
-import { cpus, loadavg, release } from 'node:os'
+import { availableParallelism, cpus, loadavg, release } from 'node:os'
 import { version } from 'node:process'
 import { PROJECT_FOLDER } from '../../src/project.ts'
 
@@ -21,11 +21,10 @@ export interface Environment {
 export const IDLE_LOAD_AVERAGE = 0.3
 
 export function readEnvironment(): Environment {
-  const processors = cpus()
   return {
     date: new Date().toISOString(),
-    processor: processors[0]?.model.trim() ?? 'unknown',
-    cores: processors.length,
+    processor: cpus()[0]?.model.trim() ?? 'unknown',
+    cores: availableParallelism(),
     kernel: release(),
     node: version,
     commit: commit(),

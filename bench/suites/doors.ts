@@ -19,7 +19,8 @@ export const doors: Suite = async context => {
   const echo = contender('echo', { reply: 'binary' })
   const noop = engine('noop')
   const roomy = engine('noop', { RING_SLOTS: STREAM_SLOTS })
-  const onSocket = { ...engine('noop', { SIDECAR_SOCKET: path }), path }
+  const settings = `${noop.settings}, on a Unix socket`
+  const onSocket = { ...engine('noop', { SIDECAR_SOCKET: path }), settings, path }
   const { trials, figures } = await race(context, {
     echo: { server: echo, traffic: TRAFFIC.binary, connections },
     binary: { server: noop, traffic: TRAFFIC.binary, connections },

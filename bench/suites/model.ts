@@ -25,8 +25,7 @@ export const model: Suite = async context => {
       { warmUpMs, durationMs },
       { INFER_MODE: 'onnx', WORKERS: String(workers), RING_SLOTS: RING_SLOTS },
     )
-  const loop = () =>
-    runProgram<BareLoop>('contenders/bare-loop', { ms: durationMs * SHARE_OF_DURATION, runs: 1 })
+  const loop = () => runProgram<BareLoop[]>('contenders/bare-loop', { ms: durationMs * SHARE_OF_DURATION })
   const trials = await interleave(context, {
     'bare loop': loop,
     'two bare loops': () => Promise.all([loop(), loop()]),
@@ -36,10 +35,11 @@ export const model: Suite = async context => {
     'two workers': alone(2),
   })
   const loops = trials['bare loop']
-  const best = loops[0]!.rows
-    .map(({ batch }, index) => ({ batch, rates: loops.map(({ rows }) => rows[index]!.windowsPerSecond) }))
+  const best = loops[0]!
+    .map(({ batch }, index) => ({ batch, rates: loops.map(rows => rows[index]!.windowsPerSecond) }))
     .reduce((most, loop) => (spreadOf(loop.rates).median > spreadOf(most.rates).median ? loop : most))
-  const bestOf = ({ rows }: BareLoop) => rows.find(({ batch }) => batch === best.batch)!.windowsPerSecond
+  const bestOf = (rows: readonly BareLoop[]) =>
+    rows.find(({ batch }) => batch === best.batch)!.windowsPerSecond
   const rates = (workers: 'one worker' | 'two workers') =>
     trials[workers].map(({ windowsPerSecond }) => windowsPerSecond)
   const limit = { against: `bare loop, batch ${best.batch}`, theirs: best.rates }

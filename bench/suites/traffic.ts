@@ -88,7 +88,7 @@ const FROM_ONE = frameOf(encodeFrame('hello', { version: STREAM_VERSION, mode: 0
 function requests(name: string, sent: readonly LoadRequest[]): Traffic {
   const bytes = sent.reduce((sum, { bytes }) => sum + bytes.length, 0) / sent.length
   return {
-    name: `${name}, ${(bytes / 1000).toFixed(1)} kB a request`,
+    name: `${name}, ${(bytes / 1000).toFixed(1)} kB`,
     prepare: async target => ({ protocol: { kind: 'http' }, requests: await expectingSame(target, sent) }),
   }
 }

@@ -4,11 +4,8 @@ import { join } from 'node:path'
 import { InferenceSession } from 'onnxruntime-node'
 import { PROJECT_FOLDER } from '../../../src/project.ts'
 import { announce } from '../../contenders/protocol.ts'
+import { SESSION_OPTIONS } from '../../contenders/session-options.ts'
 
 const bytes = readFileSync(join(PROJECT_FOLDER, 'artifacts', 'model_dynamic.onnx'))
-await InferenceSession.create(bytes, {
-  executionProviders: ['cpu'],
-  intraOpNumThreads: 1,
-  interOpNumThreads: 1,
-})
+await InferenceSession.create(bytes, SESSION_OPTIONS)
 announce(0)
