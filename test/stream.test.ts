@@ -175,6 +175,19 @@ test('the observer is told how long a window took since it arrived, and shown th
   expect(second).toEqual(['deadline_exceeded', 30, null])
 })
 
+test('load() takes no window that ends while it looks for one that stalls', () => {
+  const { stream, run } = streamOf(4)
+  publish(stream, windowOf(0))
+  const { get: completed } = Object.getOwnPropertyDescriptor(Ring.prototype, 'completed')!
+  let reads = 0
+  vi.spyOn(stream.ring, 'completed', 'get').mockImplementation(() => {
+    const seen = completed!.call(stream.ring)
+    if (reads++ === 0) run(0, monotonicMs())
+    return seen
+  })
+  expect(stream.load(monotonicMs() + 1).stalledMs).toBeLessThan(1000)
+})
+
 test('load() shows a stuck worker: its oldest window grows older than was to be expected', () => {
   const { stream, run } = streamOf(4)
   expect(stream.load(monotonicMs() + 5000)).toMatchObject({ inFlight: 0, capacity: 4, stalledMs: 0 })

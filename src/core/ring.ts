@@ -96,11 +96,6 @@ export class Ring {
     return this.#released
   }
 
-  /** Windows published and not yet completed. */
-  get ahead(): number {
-    return distance(this.completed, this.#nextSequence)
-  }
-
   /** Windows published and not yet released. */
   get inFlight(): number {
     return distance(this.#released, this.#nextSequence)

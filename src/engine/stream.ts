@@ -3,7 +3,7 @@ import { monotonicMs } from '../clock.ts'
 import { ServiceEstimate, type StreamLoad } from '../core/admission.ts'
 import { WorkerCounters } from '../core/counters.ts'
 import type { Outcome } from '../core/outcome.ts'
-import { Ring } from '../core/ring.ts'
+import { distance, Ring } from '../core/ring.ts'
 import type { Slot } from '../core/slot.ts'
 import type { StreamObserver } from './observer.ts'
 
@@ -71,7 +71,8 @@ export class Stream {
 
   load(nowMs: number): StreamLoad {
     // What the worker has completed holds nobody up, however long this thread has not come to settle it.
-    const { inFlight, ahead, capacity, completed } = this.ring
+    const { inFlight, capacity, completed, published } = this.ring // read once: the worker moves on
+    const ahead = distance(completed, published)
     const { serviceMs, overheadMs } = this.#estimate
     const ageMs = ahead === 0 ? 0 : nowMs - this.ring.slot(completed).publishedMs
     const stalledMs = this.#estimate.stalledMs(ageMs, this.#positions[completed & (capacity - 1)]!)
@@ -85,7 +86,7 @@ export class Stream {
     const index = sequence & (this.ring.capacity - 1)
     const inFlight = new InFlight(this, sequence, times, waiter)
     this.#waiting[index] = inFlight
-    this.#positions[index] = this.ring.ahead
+    this.#positions[index] = distance(this.ring.completed, this.ring.published)
     this.unsettled++
     return inFlight
   }
