@@ -4,7 +4,7 @@ import { argv, stderr, stdout } from 'node:process'
 import { BuildError, build, findCompiler } from '../native/build.ts'
 import { PROJECT_FOLDER } from '../src/project.ts'
 import { NATIVE_PARTS } from './native-parts.ts'
-import { contextOf, HELP, type Options, parseOptions } from './options.ts'
+import { contextOf, HELP, type Options, parseOptions, quoted } from './options.ts'
 import { drawingsOf, writeDrawings } from './report/charts.ts'
 import {
   type Environment,
@@ -70,7 +70,8 @@ async function measure(suite: SuiteName, options: Options, environment: Environm
     progress('')
     console.log(printed(section))
     const { json, svg, words, quick } = options
-    const command = `npm run bench -- ${suite}${words}`
+    const pythons = suite === 'peers' ? options.pythons.map(python => ` --python ${quoted(python)}`) : []
+    const command = `npm run bench -- ${suite}${pythons.join('')}${words}`
     if (json !== null) keepResult(json, suite, { environment, command, isQuick: quick, section })
     if (svg !== null) writeDrawings(svg, drawingsOf(suite, section))
     return section.rows.every(({ wrong }) => wrong === 0)

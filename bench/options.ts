@@ -48,7 +48,7 @@ export interface Options extends Omit<Context, 'runs' | 'connections' | 'progres
   readonly connections: number | null
   readonly json: string | null
   readonly svg: string | null
-  /** Those of them that decide how it is measured, as they were written. */
+  /** Those of them that decide how every suite is measured, as they were written. */
   readonly words: string
 }
 
@@ -77,7 +77,7 @@ export function parseOptions(args: readonly string[]): Options {
   })
   const { quick, help, json = null, svg = null, python, mix } = values
   const words = tokens.flatMap(token =>
-    token.kind === 'option' && !['json', 'svg'].includes(token.name)
+    token.kind === 'option' && !['json', 'svg', 'python'].includes(token.name)
       ? [` --${token.name}${token.value === undefined ? '' : ` ${quoted(token.value)}`}`]
       : [],
   )
@@ -130,7 +130,7 @@ function parseMix(text: string): Mix {
   return Object.fromEntries(parts)
 }
 
-function quoted(word: string): string {
+export function quoted(word: string): string {
   return /^[\w./=,-]+$/.test(word) ? word : `'${word}'`
 }
 
