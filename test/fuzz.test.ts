@@ -19,7 +19,7 @@ import { wireOf } from './ws-client.ts'
  * FUZZ_SEED to see a case again: fast-check prints the seed and the smallest case that it finds.
  */
 const { FUZZ_SECONDS, FUZZ_SEED } = process.env
-const SECONDS = Number(FUZZ_SECONDS ?? 6)
+const SECONDS = Number(FUZZ_SECONDS ?? 4)
 const SEED = Number(FUZZ_SEED ?? Date.now() % 2 ** 31)
 /** What has not answered by then is waiting for more, which will not come. */
 const SILENT_MS = 30

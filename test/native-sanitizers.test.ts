@@ -31,13 +31,13 @@ const SANITIZERS = [
   {
     name: 'address and undefined behaviour',
     variant: 'asan',
-    flags: ['-fsanitize=address,undefined', '-fno-sanitize-recover=all', '-fno-omit-frame-pointer'],
+    flags: ['-fsanitize=address,undefined', '-fno-sanitize-recover=all', '-fno-omit-frame-pointer', '-O1'],
     env: { ASAN_OPTIONS: 'detect_leaks=1:abort_on_error=0', UBSAN_OPTIONS: 'print_stacktrace=1' },
   },
   {
     name: 'threads',
     variant: 'tsan',
-    flags: ['-fsanitize=thread', '-fno-omit-frame-pointer'],
+    flags: ['-fsanitize=thread', '-fno-omit-frame-pointer', '-O1'],
     env: { TSAN_OPTIONS: 'halt_on_error=1:second_deadlock_stack=1' },
   },
 ]

@@ -19,7 +19,7 @@ import { MOTIF_COUNT } from './windows.ts'
 /** More clients than slots, in rings that wrap all the time. */
 const NARROW = { WORKERS: '2', RING_SLOTS: '8' }
 const CLIENTS = 24
-const SECONDS = 5
+const SECONDS = 4
 const PATIENT = { deadlineMs: 2000 }
 /** One run of the model over several windows adds up in another order than over one. */
 const ROUNDING = 1e-4
