@@ -208,8 +208,9 @@ export async function expectIdle(port: number): Promise<void> {
   assert.equal((await get(port, '/healthz')).status, 200)
 }
 
+/** What a process holds in memory of its own: without the pages of files, which come and go with the system's cache. */
 export function residentMegabytes(pid: number): number {
-  return Number(/VmRSS:\s+(\d+) kB/.exec(readFileSync(`/proc/${pid}/status`, 'utf8'))![1]) / 1024
+  return Number(/RssAnon:\s+(\d+) kB/.exec(readFileSync(`/proc/${pid}/status`, 'utf8'))![1]) / 1024
 }
 
 /** Asks again and again until `holds` does; the test's own timeout ends it when that never comes. */
