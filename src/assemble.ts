@@ -17,6 +17,7 @@ import { createLogger, type Logger } from './log.ts'
 import { Metrics } from './metrics.ts'
 import { loadFallback, loadModel, type Model } from './model.ts'
 import { VERSION } from './project.ts'
+import { Witnesses } from './witnesses.ts'
 
 /** So many golden windows a backend must answer rightly that is opened while others serve. */
 const SELF_CHECK_WINDOWS = 8
@@ -69,11 +70,13 @@ export async function assemble({ config, threads, startedMs }: Beginning): Promi
     },
     log,
   )
+  const witness = new Witnesses([metrics])
   const engine = new Engine({
     threads,
     ringSlots: config.ringSlots,
     task: taskOf(config, model, fallback),
     observer: metrics,
+    witness,
   })
   metrics.watch(engine)
 
@@ -94,6 +97,8 @@ export async function assemble({ config, threads, startedMs }: Beginning): Promi
     fallback,
     engine,
     metrics,
+    witness,
+    traces: false,
     readiness,
     log,
     configOk,

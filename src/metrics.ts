@@ -22,8 +22,10 @@ import {
   REFUSAL_REASONS,
   type RefusalCode,
   type RefusalReason,
+  type Witness,
   type WorkerLoss,
 } from './engine/observer.ts'
+import type { InFlight } from './engine/stream.ts'
 import type { Logger } from './log.ts'
 import type { Model } from './model.ts'
 import { CounterRow, HistogramRow, histogramOf, RowTable } from './tally.ts'
@@ -33,6 +35,13 @@ const DURATION_EDGES = [
   0.001, 0.0025, 0.005, 0.0075, 0.01, 0.015, 0.02, 0.025, 0.03, 0.04, 0.045, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 5,
   10,
 ]
+/** Seconds, of parts of a window's time: some take microseconds. */
+const STAGE_EDGES = [
+  0.000_01, 0.000_025, 0.000_05, 0.000_1, 0.000_25, 0.000_5, 0.001, 0.0025, 0.005, 0.01, 0.02, 0.03, 0.04,
+  0.045, 0.1, 0.25, 1,
+]
+/** What an answered window's time is spent on, in this order. */
+const STAGES = ['admit', 'queue', 'infer', 'settle', 'encode'] as const
 const OPERATION = 'tcn_vae_inference'
 /** The second key of rows that have one label. */
 const ONLY = ''
@@ -57,7 +66,7 @@ export interface MetricFacts {
 }
 
 /** Every metric, with its unit, labels and edges. No label takes a value that a client can choose. */
-export class Metrics implements Observer {
+export class Metrics implements Observer, Witness {
   /** Mean time of the last answers, ms; null before the first. */
   recentLatencyMs: number | null = null
   /** Unix time, ms; 0 before the first. */
@@ -72,6 +81,9 @@ export class Metrics implements Observer {
   #smallestCosine = 1
 
   // What is counted for every window, in rows; the rest is left to prom-client.
+  readonly #stages = Object.fromEntries(
+    STAGES.map(stage => [stage, new HistogramRow({ stage }, STAGE_EDGES)]),
+  ) as Record<(typeof STAGES)[number], HistogramRow>
   readonly #inferences = new RowTable(
     (status, model) => new CounterRow({ operation: OPERATION, status, model }),
   )
@@ -348,8 +360,17 @@ export class Metrics implements Observer {
     rows.duration.observe(seconds)
   }
 
-  /** @param code one of a closed list */
-  failed(code: string): void {
+  windowAnswered(window: InFlight, slot: Slot, settledMs: number, answeredMs: number): void {
+    const { admit, queue, infer, settle, encode } = this.#stages
+    const finishedMs = slot.publishedMs + slot.queueWaitMs + slot.inferenceMs
+    admit.observe(Math.max(0, slot.publishedMs - window.arrivedMs) / 1000)
+    queue.observe(slot.queueWaitMs / 1000)
+    infer.observe(slot.inferenceMs / 1000)
+    settle.observe(Math.max(0, settledMs - finishedMs) / 1000)
+    encode.observe((answeredMs - settledMs) / 1000)
+  }
+
+  windowFailed(code: string): void {
     this.#errors.at(code, ONLY).count++
   }
 
@@ -440,6 +461,14 @@ export class Metrics implements Observer {
       'hailo_inference_duration_seconds',
       'From the first byte of a request to its result, for windows that got one',
       () => this.#durations.all(),
+    )
+    this.#register(
+      histogramOf(
+        'hailo_stage_duration_seconds',
+        'Of answered windows: admit until published, queue until taken, infer until finished, settle until the main thread came to it, encode until the answer was made',
+        STAGE_EDGES,
+        () => Object.values(this.#stages),
+      ),
     )
     this.#histogram('hailo_queue_wait_seconds', 'From published to taken by the worker', () => [
       this.#queueWait,

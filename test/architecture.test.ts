@@ -10,6 +10,7 @@ const ARROWS: readonly [place: string, mayImport: readonly string[]][] = [
   ['src/main.ts', ['src/start.ts']],
   ['src/start.ts', ['src/config.ts', 'src/engine/threads.ts', 'src/assemble.ts', 'src/clock.ts']],
   ['src/assemble.ts', ['src/']],
+  ['src/witnesses.ts', ['src/engine/', 'src/core/']],
   ['src/metrics.ts', ['src/engine/', 'src/core/', 'src/clock.ts', 'src/tally.ts', ...FACTS]],
   ['src/tally.ts', []],
   ['src/model.ts', ['src/core/', 'src/hef/', 'type src/config.ts']],

@@ -87,7 +87,12 @@ function watchOfTwo() {
     deviceChanged: vi.fn<Observer['deviceChanged']>(),
   }
   const streams = [0, 1].map(
-    () => new Stream({ capacity: 2, motifCount: MOTIF_COUNT, observer: { ...observer, settled: () => {} } }),
+    () =>
+      new Stream({
+        capacity: 2,
+        motifCount: MOTIF_COUNT,
+        observer: { ...observer, windowAnswered() {}, settled() {} },
+      }),
   )
   const watch = new BackendWatch(streams, 'hailo', observer)
   const worker = (

@@ -74,7 +74,12 @@ test('workers are woken when their share is filled, not once per window', () => 
 /** A lane to streams of 0.1 ms a window, whose workers do nothing until end(). */
 function laneOf({ streams: count } = { streams: 1 }) {
   let lane: BulkLane | null = null
-  const observer = { inferenceEnded: () => {}, cancelled: () => {}, settled: () => lane?.pump() }
+  const observer = {
+    inferenceEnded: () => {},
+    cancelled: () => {},
+    windowAnswered: () => {},
+    settled: () => lane?.pump(),
+  }
   const streams = Array.from({ length: count }, () => {
     const stream = new Stream({ capacity: CAPACITY, motifCount: MOTIF_COUNT, observer })
     new Ring(stream.ring.buffer, MOTIF_COUNT).setServing('stub')

@@ -1,6 +1,7 @@
 import { afterEach, beforeEach, expect, test, vi } from 'vitest'
 import { Stream } from '../src/engine/stream.ts'
 import { type Sender, Session, type SessionContext } from '../src/http/session.ts'
+import { ORIGIN } from './origin.ts'
 import { randomOf } from './random.ts'
 import { MOTIF_COUNT, windowOf } from './windows.ts'
 import { fromFrame, IN_BINARY, IN_JSON, type Said, type Speech } from './ws-client.ts'
@@ -209,7 +210,12 @@ const ARRIVED_MS = 2 ** 40
 
 /** A session in front of streams without workers, each of which gets the next window in turn. */
 function sessionOn(streamCount: number) {
-  const observer = { inferenceEnded: () => {}, cancelled: () => {}, settled: () => {} }
+  const observer = {
+    inferenceEnded: () => {},
+    cancelled: () => {},
+    windowAnswered: () => {},
+    settled: () => {},
+  }
   const streams = Array.from(
     { length: streamCount },
     () => new Stream({ capacity: 16, motifCount: MOTIF_COUNT, observer }),
@@ -239,10 +245,11 @@ function sessionOn(streamCount: number) {
     credits: CREDITS,
     deadlineMs: 40,
     maxDeadlineMs: 5000,
-    metrics: { failed: () => {}, framed: () => {}, frames: () => ({ count: 0 }), refused: () => {} },
+    metrics: { framed: () => {}, frames: () => ({ count: 0 }), refused: () => {} },
+    witness: { windowFailed: () => {} },
     turn: { arrivedMs: () => clock.ms },
   }
-  return { session: new Session(sender, context), streams, said, closes, writes, clock, sender }
+  return { session: new Session(sender, context, ORIGIN), streams, said, closes, writes, clock, sender }
 }
 
 async function hear(session: Session, ...messages: ReturnType<Speech['bye']>[]): Promise<void> {

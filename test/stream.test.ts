@@ -2,9 +2,11 @@ import { expect, onTestFinished, test, vi } from 'vitest'
 import { monotonicMs } from '../src/clock.ts'
 import type { Outcome } from '../src/core/outcome.ts'
 import { Ring } from '../src/core/ring.ts'
+import type { Slot } from '../src/core/slot.ts'
 import { LATENT_DIMS } from '../src/core/window.ts'
 import type { StreamObserver } from '../src/engine/observer.ts'
 import { type InFlight, Stream, type Waiter } from '../src/engine/stream.ts'
+import { ORIGIN } from './origin.ts'
 import { MOTIF_COUNT, windowOf } from './windows.ts'
 
 test('publish() hands over the whole window and its times before it moves the cursor', () => {
@@ -163,8 +165,8 @@ test('a waiter may publish the next window while it is told its outcome', () => 
 test('the observer is told how long a window took since it arrived, and shown the slot if it is finished', () => {
   const { stream, observer, run } = streamOf(2)
   const arrivedMs = monotonicMs() - 25
-  stream.publish({ arrivedMs, deadlineMs: Infinity }, { settle() {} })
-  stream.publish({ arrivedMs, deadlineMs: 0 }, { settle() {} })
+  stream.publish({ arrivedMs, deadlineMs: Infinity }, { settle() {}, origin: ORIGIN })
+  stream.publish({ arrivedMs, deadlineMs: 0 }, { settle() {}, origin: ORIGIN })
   run(0)
   stream.settleCompleted()
   stream.expire(arrivedMs + 30)
@@ -173,6 +175,29 @@ test('the observer is told how long a window took since it arrived, and shown th
   expect(first![1]).toBeLessThan(1000)
   expect(first![2]).toBe(stream.ring.slot(0))
   expect(second).toEqual(['deadline_exceeded', 30, null])
+})
+
+test('the observer hears of answers when they were made, and nothing of windows of the engine itself', () => {
+  const { stream, observer, run } = streamOf(4)
+  const times = { arrivedMs: monotonicMs(), deadlineMs: Infinity }
+  const seen: number[] = []
+  observer.windowAnswered.mockImplementation((window, slot) => seen.push(window.sequence, slot.output[0]!))
+  const settle = (_: Outcome, slot: Slot) => void slot.output.fill(seen.length + 7)
+  for (const waiter of [{ settle, origin: ORIGIN }, { settle }, { settle, origin: ORIGIN }]) {
+    stream.publish(times, waiter)
+  }
+  for (const n of [0, 1, 2]) run(n)
+  stream.settleCompleted()
+  expect(seen).toEqual([0, 7, 2, 9])
+  const [settledMs, answeredMs] = observer.windowAnswered.mock.calls[1]!.slice(2) as [number, number]
+  expect(answeredMs).toBeGreaterThanOrEqual(settledMs)
+  expect(settledMs).toBeGreaterThanOrEqual(observer.windowAnswered.mock.calls[0]![3])
+  expect(observer.inferenceEnded).toHaveBeenCalledTimes(2)
+
+  // No answer, but an error: that is told by whoever answers it.
+  stream.publish({ ...times, deadlineMs: 0 }, { settle, origin: ORIGIN })
+  stream.expire(1)
+  expect(observer.windowAnswered).toHaveBeenCalledTimes(2)
 })
 
 test('load() takes no window that ends while it looks for one that stalls', () => {
@@ -254,6 +279,7 @@ function streamOf(capacity: number) {
   const ended: Outcome[] = []
   const observer = {
     inferenceEnded: vi.fn<StreamObserver['inferenceEnded']>(outcome => void ended.push(outcome)),
+    windowAnswered: vi.fn<StreamObserver['windowAnswered']>(),
     cancelled: vi.fn<() => void>(),
     settled: vi.fn<() => void>(),
   }
@@ -280,7 +306,7 @@ function publish(
   { deadlineMs = Infinity, settle = () => {} }: { deadlineMs?: number; settle?: Waiter['settle'] } = {},
 ): InFlight {
   stream.ring.nextSlot!.input.set(window)
-  return stream.publish({ arrivedMs: monotonicMs(), deadlineMs }, { settle })
+  return stream.publish({ arrivedMs: monotonicMs(), deadlineMs }, { settle, origin: ORIGIN })
 }
 
 /** A waiter's settle() that notes the outcomes it is told. */

@@ -6,7 +6,7 @@ import type { Slot } from '../core/slot.ts'
 import type { BackendStatus } from './backend-status.ts'
 import { BackendWatch } from './backend-watch.ts'
 import { BulkLane } from './bulk-lane.ts'
-import type { Observer, RefusalCode, RefusalReason, StreamObserver } from './observer.ts'
+import type { Observer, RefusalCode, RefusalReason, StreamObserver, Witness } from './observer.ts'
 import { type CommonTask, WorkerPool } from './pool.ts'
 import { type InFlight, Stream, type Waiter, type WindowTimes } from './stream.ts'
 import type { Threads } from './threads.ts'
@@ -25,6 +25,8 @@ export interface EngineOptions {
   readonly ringSlots: number
   readonly task: CommonTask
   readonly observer: Observer
+  /** Absent: nobody listens. */
+  readonly witness?: Pick<Witness, 'windowAnswered'>
 }
 
 /** A result of the engine's own asking. */
@@ -71,11 +73,11 @@ export class Engine {
   constructor(options: EngineOptions) {
     this.#observer = options.observer
     this.#slots = options.threads.maxThreads * options.ringSlots
-    // What the engine infers for itself before it opens is nobody's request.
     const observer: StreamObserver = {
-      inferenceEnded: (outcome, durationMs, slot) => {
-        if (this.#open) options.observer.inferenceEnded(outcome, durationMs, slot)
-      },
+      inferenceEnded: (outcome, durationMs, slot) =>
+        options.observer.inferenceEnded(outcome, durationMs, slot),
+      windowAnswered: (window, slot, settledMs, answeredMs) =>
+        options.witness?.windowAnswered(window, slot, settledMs, answeredMs),
       cancelled: () => options.observer.cancelled(),
       settled: () => this.bulk.pump(),
     }

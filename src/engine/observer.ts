@@ -2,6 +2,7 @@ import type { BackendFault, BackendKind, DeviceReport } from '../core/backend.ts
 import type { Outcome } from '../core/outcome.ts'
 import type { Slot } from '../core/slot.ts'
 import type { Fallback } from './backend-status.ts'
+import type { InFlight } from './stream.ts'
 
 /** Why a worker's task ended before it was told to stop. */
 export const LOSS_CAUSES = ['error', 'exit', 'stuck', 'stream_lost', 'not_opened'] as const
@@ -19,10 +20,44 @@ export interface WorkerLoss {
   readonly permanent: boolean
 }
 
-/** Told how windows end, on the main thread. Must be quick: it is on the hot path. */
-export interface StreamObserver {
+/** Who asked for a window, or for several. */
+export interface Origin {
+  /** The route's pattern, never what the client wrote. */
+  readonly endpoint: string
+  /** Of the request; of `/stream`, of its upgrade. */
+  readonly requestId: string
+  /** Of a client of `/stream`, counted from 1 since the start; 0 for all others. */
+  readonly stream: number
+  /** Which of its windows: the sequence on its stream, the place in its request. */
+  readonly sequence: number
+  /** The W3C header, as it came. Empty: there was none, or nobody traces. */
+  readonly traceparent: string
+  /** Of the first byte, monotonic ms. */
+  readonly arrivedMs: number
+}
+
+/** One window of a request for several. */
+export function windowOf(request: Origin, sequence: number, arrivedMs = request.arrivedMs): Origin {
+  const { endpoint, requestId, stream, traceparent } = request
+  return { endpoint, requestId, stream, sequence, traceparent, arrivedMs }
+}
+
+/** Told what each client got, on the main thread, for those who count, keep or show it. On the hot path: must be quick. */
+export interface Witness {
   /**
-   * An admitted window ended.
+   * A window has its result, and its client the answer.
+   * @param window admitted from `window.waiter.origin` @param slot for the length of this call only
+   * @param settledMs when this thread came to the result @param answeredMs when the answer was made of it
+   */
+  windowAnswered(window: InFlight, slot: Slot, settledMs: number, answeredMs: number): void
+  /** A window, or a request that was to bring some, got an error in place of an answer. @param code one of a closed list */
+  windowFailed(code: string, origin: Origin): void
+}
+
+/** Told how windows end, on the main thread. Must be quick: it is on the hot path. */
+export interface StreamObserver extends Pick<Witness, 'windowAnswered'> {
+  /**
+   * An admitted window of a client ended; it is not answered yet.
    * @param slot its times, null when the worker has not finished with it
    * @param durationMs from the request's first byte to now
    */
@@ -34,7 +69,7 @@ export interface StreamObserver {
 }
 
 /** Told everything that happens inside the engine. */
-export interface Observer extends Omit<StreamObserver, 'settled'> {
+export interface Observer extends Omit<StreamObserver, 'settled' | 'windowAnswered'> {
   refused(code: RefusalCode, reason: RefusalReason): void
   workerLost(worker: number, loss: WorkerLoss): void
   workerServing(worker: number, backend: BackendKind): void

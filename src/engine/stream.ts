@@ -5,10 +5,12 @@ import { WorkerCounters } from '../core/counters.ts'
 import type { Outcome } from '../core/outcome.ts'
 import { distance, Ring } from '../core/ring.ts'
 import type { Slot } from '../core/slot.ts'
-import type { StreamObserver } from './observer.ts'
+import type { Origin, StreamObserver } from './observer.ts'
 
 /** Whoever waits for one window. Told its outcome once, or cancels before that. */
 export interface Waiter {
+  /** Absent: the engine itself, which is no client. */
+  readonly origin?: Origin
   /** @param slot holds the result when the outcome is 'ok', for the length of this call only */
   settle(outcome: Outcome, slot: Slot): void
 }
@@ -104,14 +106,14 @@ export class Stream {
     const completed = this.ring.completed
     let sequence = this.ring.released
     if (sequence === completed) return
-    const nowMs = monotonicMs()
+    let nowMs = monotonicMs()
     this.#measure(sequence, completed, nowMs)
     for (; sequence !== completed; sequence = (sequence + 1) | 0) {
       const inFlight = this.#at(sequence)
       if (inFlight === null) continue
       const slot = this.ring.slot(sequence)
       const late = slot.outcome === 'ok' && nowMs > inFlight.deadlineMs
-      this.#settle(inFlight, late ? 'deadline_exceeded' : slot.outcome, nowMs, slot)
+      nowMs = this.#settle(inFlight, late ? 'deadline_exceeded' : slot.outcome, nowMs, slot)
     }
     this.ring.release(completed)
     this.#observer.settled()
@@ -183,10 +185,16 @@ export class Stream {
     return this.#waiting[sequence & (this.ring.capacity - 1)]!
   }
 
-  #settle(inFlight: InFlight, outcome: Outcome, nowMs: number, slot: Slot | null): void {
+  /** Returns what time it is then. */
+  #settle(inFlight: InFlight, outcome: Outcome, nowMs: number, slot: Slot | null): number {
+    const { waiter } = inFlight
+    const isClients = waiter.origin !== undefined
     this.#forget(inFlight)
-    this.#observer.inferenceEnded(outcome, nowMs - inFlight.arrivedMs, slot)
-    inFlight.waiter.settle(outcome, slot ?? this.ring.slot(inFlight.sequence))
+    if (isClients) this.#observer.inferenceEnded(outcome, nowMs - inFlight.arrivedMs, slot)
+    waiter.settle(outcome, slot ?? this.ring.slot(inFlight.sequence))
+    const answeredMs = monotonicMs()
+    if (isClients && outcome === 'ok') this.#observer.windowAnswered(inFlight, slot!, nowMs, answeredMs)
+    return answeredMs
   }
 
   #forget(inFlight: InFlight): void {

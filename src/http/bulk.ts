@@ -3,7 +3,7 @@ import type { BackendKind } from '../core/backend.ts'
 import type { Outcome } from '../core/outcome.ts'
 import type { Slot } from '../core/slot.ts'
 import type { BulkSource } from '../engine/bulk-lane.ts'
-import type { RefusalCode } from '../engine/observer.ts'
+import { type Origin, type RefusalCode, windowOf } from '../engine/observer.ts'
 import type { InFlight, Stream, Waiter } from '../engine/stream.ts'
 import { type InferenceContext, lostFailure, serverTiming } from './exchange.ts'
 import { WINDOW_STATUSES, type WindowStatus } from './frame.ts'
@@ -26,6 +26,7 @@ type GivenUp = { readonly status: RefusalCode | 'deadline_exceeded'; readonly de
 
 /** Who takes the answer of an upload: its HTTP exchange. */
 export interface UploadOwner {
+  readonly origin: Origin
   /** The deadline that the client asked for, monotonic ms; Infinity when it named none. */
   readonly deadlineMs: number
   /** Windows that the body will bring, as far as its head told; else 0. */
@@ -120,7 +121,8 @@ export class BulkUpload implements BulkSource {
     if (fault === null) {
       const deadlineMs = Math.min(this.#owner.deadlineMs, nowMs + maxDeadlineMs)
       const window = this.#idle.pop() ?? this.#anotherWindow()
-      window.index = index
+      window.sequence = index
+      window.arrivedMs = nowMs
       window.inFlight = engine.submit(stream, { arrivedMs: nowMs, deadlineMs }, window)
       this.#submittedMs = nowMs
     } else this.#fail(index, 'invalid_window', fault)
@@ -131,7 +133,7 @@ export class BulkUpload implements BulkSource {
 
   settled(window: BulkWindow, outcome: Outcome, slot: Slot): void {
     if (this.#over) return
-    const { index } = window
+    const { sequence: index } = window
     window.inFlight = null
     this.#idle.push(window)
     if (outcome === 'ok') this.#results.ok(index, slot)
@@ -159,7 +161,7 @@ export class BulkUpload implements BulkSource {
   }
 
   #anotherWindow(): BulkWindow {
-    const window = new BulkWindow(this)
+    const window = new BulkWindow(this, this.#owner.origin)
     this.#windows.push(window)
     return window
   }
@@ -235,7 +237,7 @@ export class BulkUpload implements BulkSource {
 
   #fail(index: number, status: Status, detail: string): void {
     this.#firstFailure ??= { status, detail }
-    this.#context.metrics.failed(status)
+    this.#context.witness.windowFailed(status, windowOf(this.#owner.origin, index))
     this.#results.failed(index, status, detail)
   }
 
@@ -296,13 +298,27 @@ export class BulkUpload implements BulkSource {
   }
 }
 
-class BulkWindow implements Waiter {
-  index = 0
+class BulkWindow implements Waiter, Origin {
+  readonly endpoint: string
+  readonly requestId: string
+  readonly traceparent: string
+  readonly stream = 0
+  /** Its place in the upload. */
+  sequence = 0
+  /** When it found room. */
+  arrivedMs = 0
   inFlight: InFlight | null = null
   readonly #upload: BulkUpload
 
-  constructor(upload: BulkUpload) {
+  constructor(upload: BulkUpload, { endpoint, requestId, traceparent }: Origin) {
     this.#upload = upload
+    this.endpoint = endpoint
+    this.requestId = requestId
+    this.traceparent = traceparent
+  }
+
+  get origin(): Origin {
+    return this
   }
 
   settle(outcome: Outcome, slot: Slot): void {

@@ -3,6 +3,7 @@ import { monotonicMs } from '../clock.ts'
 import type { BackendKind } from '../core/backend.ts'
 import type { Slot } from '../core/slot.ts'
 import type { Engine, Refused } from '../engine/engine.ts'
+import type { Origin, Witness } from '../engine/observer.ts'
 import type { Access } from './access.ts'
 import { Body, type BodyReader } from './body.ts'
 import type { AnswerGate } from './gate.ts'
@@ -48,19 +49,26 @@ export interface InferenceContext {
   /** Requests of several windows that are being answered. */
   readonly uploads: Set<{ readonly bytes: number; drain(): void }>
   readonly metrics: FrontDoorMetrics
+  readonly witness: Witness
+  /** Whether anybody heeds the traceparent of requests. */
+  readonly traces: boolean
   readonly turn: EventLoopTurn
   readonly gate: AnswerGate
 }
 
 /** One request for inference, from its head to its answer: what all routes that infer have in common. */
-export abstract class Exchange implements BodyReader {
+export abstract class Exchange implements BodyReader, Origin {
   protected readonly response: HttpResponse
   protected readonly context: InferenceContext
   /** From the first byte of the request on, monotonic ms. */
-  protected readonly arrivedMs: number
+  readonly arrivedMs: number
+  readonly endpoint: string
+  readonly requestId: string
+  readonly stream = 0
+  readonly sequence: number = 0
+  readonly traceparent: string
   protected readonly contentType: string
   protected readonly accept: string
-  protected readonly requestId: string
   /** The client's own; empty when it sent none, or none that can be echoed. */
   readonly #correlationId: string
   /** Empty where no page may read answers. */
@@ -68,7 +76,6 @@ export abstract class Exchange implements BodyReader {
   protected deadlineMs: number
   /** The client has said when its answer stops being useful. */
   protected namesDeadline = false
-  readonly #endpoint: string
   #body: Body | null = null
   /** Runs while a body that comes in parts is not complete. */
   #slowBody: NodeJS.Timeout | undefined
@@ -81,12 +88,13 @@ export abstract class Exchange implements BodyReader {
   constructor(response: HttpResponse, request: HttpRequest, endpoint: string, context: InferenceContext) {
     this.response = response
     this.context = context
-    this.#endpoint = endpoint
+    this.endpoint = endpoint
     this.arrivedMs = context.turn.arrivedMs()
     // The request can be read only now: uWebSockets takes it back when the handler returns.
     this.contentType = request.getHeader('content-type')
     this.accept = request.getHeader('accept')
     this.requestId = requestIdOf(request.getHeader('x-request-id'))
+    this.traceparent = context.traces ? request.getHeader('traceparent') : ''
     const correlationId = request.getHeader('x-correlation-id')
     this.#correlationId = isEchoable(correlationId) ? correlationId : ''
     this.#origin = context.access.usesCors ? request.getHeader('origin') : ''
@@ -189,7 +197,7 @@ export abstract class Exchange implements BodyReader {
   /** @param counted what failed has been counted before */
   fail(failure: Failure, counted = false): void {
     if (this.#over) return
-    if (!counted) this.context.metrics.failed(failure.code)
+    if (!counted) this.context.witness.windowFailed(failure.code, this)
     // All of its time was waiting: there is no result that the model gave.
     const timing = { 'Server-Timing': serverTiming(this.spentMs, 0) }
     this.answer(this.failureAnswer({ ...failure, headers: { ...failure.headers, ...timing } }))
@@ -200,12 +208,12 @@ export abstract class Exchange implements BodyReader {
    * those who are admitted: its parts were made before. Says the same as fail().
    */
   protected refuse(refused: Refused): void {
-    const { gate, metrics, overloadedHead } = this.context
+    const { gate, witness, overloadedHead } = this.context
     if (this.#over) return
     if (refused.code !== 'overloaded' || this.#isUnusual || wantsProblem(this.accept)) {
       return this.fail(refusedFailure(refused))
     }
-    metrics.failed(refused.code)
+    witness.windowFailed(refused.code, this)
     this.#end(REPLY.overloaded.http)
     const head = `${this.#headFrom(overloadedHead, this.spentMs, 0)}\r\nRetry-After: ${retryAfter(refused.retryAfterMs)}`
     const body = overloadedBody(refused.detail, this.requestId)
@@ -266,7 +274,7 @@ export abstract class Exchange implements BodyReader {
     if (this.#over) return false
     this.#over = true
     clearTimeout(this.#slowBody)
-    this.context.metrics.answered('POST', this.#endpoint, status, this.spentMs / 1000)
+    this.context.metrics.answered('POST', this.endpoint, status, this.spentMs / 1000)
     return true
   }
 

@@ -4,6 +4,7 @@ import type { Outcome } from '../core/outcome.ts'
 import type { Slot } from '../core/slot.ts'
 import { WINDOW_BYTES } from '../core/window.ts'
 import type { Refused } from '../engine/engine.ts'
+import type { Origin } from '../engine/observer.ts'
 import { type InFlight, Stream, type Waiter } from '../engine/stream.ts'
 import { prefersOctetStream } from './accept.ts'
 import type { Body } from './body.ts'
@@ -62,6 +63,10 @@ export class InferenceExchange extends Exchange implements Waiter {
     if (failure !== null) this.fail(failure)
     else if (refused !== null) this.refuse(refused)
     else this.#receive()
+  }
+
+  get origin(): Origin {
+    return this
   }
 
   /** The engine's answer, once. */
@@ -149,6 +154,7 @@ export class InferenceExchange extends Exchange implements Waiter {
     }
     const declared = this.#isOctetStream ? this.#declaredBytes / WINDOW_BYTES || 0 : 0
     const owner: UploadOwner = {
+      origin: this,
       deadlineMs: this.namesDeadline ? this.deadlineMs : Number.POSITIVE_INFINITY,
       bytes,
       expected: declared,

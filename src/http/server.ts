@@ -160,7 +160,7 @@ export class FrontDoor {
 
   /** The hot routes go straight to uWebSockets: hyper-express' wrappers would cost as much as all the rest. */
   #addOperations(operations: readonly Operation[]): void {
-    const { config, engine, metrics } = this.#service
+    const { config, engine, metrics, witness, traces } = this.#service
     const provenance = perBackend(backend => ({
       'X-Inference-Backend': backend,
       'X-Model-Sha256': modelOf(this.#service, backend).sha256.slice(0, 12),
@@ -179,6 +179,8 @@ export class FrontDoor {
       resultBytes: (LATENT_DIMS + config.motifCount) * 4,
       uploads: this.#uploads,
       metrics,
+      witness,
+      traces,
       turn: this.#turn,
       gate: this.#gate,
     }
@@ -191,11 +193,13 @@ export class FrontDoor {
   }
 
   #addSockets(): StreamSockets {
-    const { config, model, engine, metrics } = this.#service
+    const { config, model, engine, metrics, witness, traces } = this.#service
     return new StreamSockets(this.#server.uws_instance, {
       engine,
       access: this.#access,
       metrics,
+      witness,
+      traces,
       gate: this.#gate,
       maxConnections: config.streamConnections,
       session: {
@@ -207,6 +211,7 @@ export class FrontDoor {
         deadlineMs: config.deadlineMs,
         maxDeadlineMs: config.maxDeadlineMs,
         metrics,
+        witness,
         turn: this.#turn,
       },
       onUpgrade: () => this.#connections.upgrading(),

@@ -1,11 +1,10 @@
 import type { Config } from '../config.ts'
 import type { BackendKind } from '../core/backend.ts'
 import type { Engine } from '../engine/engine.ts'
-import type { RefusalCode, RefusalReason } from '../engine/observer.ts'
+import type { RefusalCode, RefusalReason, Witness } from '../engine/observer.ts'
 import type { Logger } from '../log.ts'
 import type { Model } from '../model.ts'
 import type { FrameName } from './frame.ts'
-import type { ErrorCode } from './reply.ts'
 
 /** Everything the front door tells about: put together in assemble.ts, changed only by what it holds. */
 export interface Service {
@@ -15,6 +14,9 @@ export interface Service {
   readonly fallback: Model | null
   readonly engine: Engine
   readonly metrics: FrontDoorMetrics
+  readonly witness: Witness
+  /** Whether anybody heeds the traceparent of requests. */
+  readonly traces: boolean
   readonly readiness: Readiness
   readonly log: Logger
   /** The package's version. */
@@ -37,7 +39,6 @@ export interface FrontDoorMetrics {
   /** Unix time, ms; 0 before the first. */
   readonly lastInferenceMs: number
   answered(method: string, endpoint: string, status: number, seconds: number): void
-  failed(code: ErrorCode): void
   /** A window was not let through to the engine. */
   refused(code: RefusalCode, reason: RefusalReason): void
   /** One frame of `/stream` was read or written. */

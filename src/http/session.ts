@@ -4,6 +4,7 @@ import type { Outcome } from '../core/outcome.ts'
 import { distance } from '../core/ring.ts'
 import type { Slot } from '../core/slot.ts'
 import type { Engine } from '../engine/engine.ts'
+import type { Origin, Witness } from '../engine/observer.ts'
 import { type InFlight, Stream, type Waiter } from '../engine/stream.ts'
 import { BINARY } from './binary-frames.ts'
 import { codec } from './codec.ts'
@@ -66,9 +67,13 @@ export interface SessionContext {
   readonly credits: number
   readonly deadlineMs: number
   readonly maxDeadlineMs: number
-  readonly metrics: Pick<FrontDoorMetrics, 'failed' | 'framed' | 'frames' | 'refused'>
+  readonly metrics: Pick<FrontDoorMetrics, 'framed' | 'frames' | 'refused'>
+  readonly witness: Pick<Witness, 'windowFailed'>
   readonly turn: { arrivedMs(): number }
 }
+
+/** Who is at the far end. */
+export type StreamClient = Pick<Origin, 'endpoint' | 'requestId' | 'stream' | 'traceparent'>
 
 /**
  * One client's conversation over `/stream`: hello, then windows or samples in and results out.
@@ -80,6 +85,7 @@ export interface SessionContext {
 export class Session {
   readonly #sender: Sender
   readonly #context: SessionContext
+  readonly #client: StreamClient
   /** Null before the hello. */
   #variant: Variant | null = null
   /** In samples mode alone. */
@@ -110,8 +116,9 @@ export class Session {
   readonly #resultsOut: Counted
   #timer: NodeJS.Timeout
 
-  constructor(sender: Sender, context: SessionContext) {
+  constructor(sender: Sender, context: SessionContext, client: StreamClient) {
     this.#sender = sender
+    this.#client = client
     this.#context = context
     this.#credits = context.credits
     this.#windowsIn = context.metrics.frames('in', 'window')
@@ -266,7 +273,7 @@ export class Session {
   }
 
   #newAnswer(paid: boolean): QueuedAnswer {
-    return new QueuedAnswer(paid, this.#settle)
+    return new QueuedAnswer(paid, this.#client, this.#settle)
   }
 
   #enqueue(answer: QueuedAnswer): void {
@@ -316,7 +323,7 @@ export class Session {
   #refuse(answer: QueuedAnswer, status: WindowError['status'], detail: string, retryAfterMs = 0): void {
     const { sequence } = answer
     this.#context.metrics.framed('out', 'error')
-    this.#answer(answer, this.#errorFrame({ sequence, status, detail, retryAfterMs }))
+    this.#answer(answer, this.#errorFrame({ sequence, status, detail, retryAfterMs }, answer))
   }
 
   #answer(answer: QueuedAnswer, frame: Frame): void {
@@ -329,12 +336,13 @@ export class Session {
   #complain(detail: string, sequence: number | null = null): void {
     if (this.#isFlood('too many frames that cannot be taken')) return
     const error = { sequence, status: 'invalid_request', detail, retryAfterMs: 0 } as const
-    this.#sayAtOnce('error', this.#errorFrame(error))
+    const origin = { ...this.#client, sequence: sequence ?? 0, arrivedMs: this.#arrivedMs }
+    this.#sayAtOnce('error', this.#errorFrame(error, origin))
   }
 
-  #errorFrame(error: WindowError): Frame {
+  #errorFrame(error: WindowError, origin: Origin): Frame {
     // A cancelled window is no failure, and the engine counts it.
-    if (error.status !== 'cancelled') this.#context.metrics.failed(error.status)
+    if (error.status !== 'cancelled') this.#context.witness.windowFailed(error.status, origin)
     return this.#variant!.error({ ...error, retryAfterMs: Math.ceil(error.retryAfterMs) })
   }
 
@@ -388,7 +396,11 @@ export class Session {
 type Counted = ReturnType<FrontDoorMetrics['frames']>
 
 /** What one window is answered with, there or to come; or what is told between two of them. */
-class QueuedAnswer implements Waiter {
+class QueuedAnswer implements Waiter, Origin {
+  readonly endpoint: string
+  readonly requestId: string
+  readonly stream: number
+  readonly traceparent: string
   /** It took a credit. */
   readonly paid: boolean
   sequence = 0
@@ -402,9 +414,21 @@ class QueuedAnswer implements Waiter {
   result: Frame | null = null
   readonly #settled: (answer: QueuedAnswer, outcome: Outcome, slot: Slot) => void
 
-  constructor(paid: boolean, settled: (answer: QueuedAnswer, outcome: Outcome, slot: Slot) => void) {
+  constructor(
+    paid: boolean,
+    { endpoint, requestId, stream, traceparent }: StreamClient,
+    settled: (answer: QueuedAnswer, outcome: Outcome, slot: Slot) => void,
+  ) {
+    this.endpoint = endpoint
+    this.requestId = requestId
+    this.stream = stream
+    this.traceparent = traceparent
     this.paid = paid
     this.#settled = settled
+  }
+
+  get origin(): Origin {
+    return this
   }
 
   settle(outcome: Outcome, slot: Slot): void {

@@ -2,6 +2,7 @@ import type { HttpRequest, HttpResponse, TemplatedApp, us_socket_context_t, WebS
 import { setTimeout as sleep } from 'node:timers/promises'
 import { monotonicMs } from '../clock.ts'
 import type { Engine } from '../engine/engine.ts'
+import type { Witness } from '../engine/observer.ts'
 import type { Access } from './access.ts'
 import { refusedFailure } from './exchange.ts'
 import type { AnswerGate } from './gate.ts'
@@ -15,6 +16,7 @@ import {
   type Sender,
   Session,
   type SessionContext,
+  type StreamClient,
 } from './session.ts'
 import type { Frame } from './variant.ts'
 
@@ -47,6 +49,9 @@ export interface StreamSocketsContext {
   readonly session: SessionContext
   readonly maxConnections: number
   readonly metrics: FrontDoorMetrics
+  readonly witness: Witness
+  /** Whether anybody heeds the traceparent of requests. */
+  readonly traces: boolean
   readonly gate: AnswerGate
   /** The connection of the request being handled is about to leave HTTP: uWebSockets moves it, and does not say so. */
   onUpgrade(): void
@@ -60,6 +65,8 @@ interface UserData {
 export class StreamSockets {
   readonly #context: StreamSocketsContext
   readonly #connections = new Set<Connection>()
+  /** Clients since the start. */
+  #count = 0
 
   constructor(app: TemplatedApp, context: StreamSocketsContext) {
     this.#context = context
@@ -106,7 +113,7 @@ export class StreamSockets {
     socketContext: us_socket_context_t,
   ): void {
     const startedMs = monotonicMs()
-    const { engine, metrics, gate } = this.#context
+    const { engine, metrics, witness, gate, traces } = this.#context
     // The request can be read only now: uWebSockets takes it back when this call returns.
     const key = request.getHeader('sec-websocket-key')
     const protocols = request.getHeader('sec-websocket-protocol').split(/ *, */)
@@ -115,6 +122,7 @@ export class StreamSockets {
       accept: request.getHeader('accept'),
       modelAvailable: engine.available,
     }
+    const traceparent = traces ? request.getHeader('traceparent') : ''
     const failure = this.#checkHead(request, protocols)
     const answered = (status: number) =>
       metrics.answered('GET', path, status, (monotonicMs() - startedMs) / 1000)
@@ -126,7 +134,8 @@ export class StreamSockets {
       })
       // Outside of the cork, and in the handler: where the socket keeps its address, cork() would go on to treat
       // it as HTTP and close it at times (uNetworking/uWebSockets#1929).
-      const userData: UserData = { connection: new Connection() }
+      const client = { endpoint: path, requestId: asker.requestId, stream: ++this.#count, traceparent }
+      const userData: UserData = { connection: new Connection(client) }
       response.upgrade(userData, key, protocols.includes(PROTOCOL) ? PROTOCOL : '', '', socketContext)
       return answered(101)
     }
@@ -134,7 +143,8 @@ export class StreamSockets {
     response.onAborted(() => {
       gone = true
     })
-    metrics.failed(failure.code)
+    const origin = { endpoint: path, requestId: asker.requestId, traceparent }
+    witness.windowFailed(failure.code, { ...origin, stream: 0, sequence: 0, arrivedMs: startedMs })
     const { headers, ...answer } = errorAnswer(failure, asker)
     const refusal = { ...answer, headers: { ...headers, 'X-Request-ID': asker.requestId } }
     gate.pass(lengthOf(refusal.body), () => {
@@ -191,11 +201,16 @@ export class StreamSockets {
 /** One socket, from open to closed: after that, uWebSockets throws when it is touched. */
 class Connection implements Sender {
   session: Session | null = null
+  readonly #client: StreamClient
   #socket: WebSocket<UserData> | null = null
+
+  constructor(client: StreamClient) {
+    this.#client = client
+  }
 
   open(socket: WebSocket<UserData>, context: SessionContext): void {
     this.#socket = socket
-    this.session = new Session(this, context)
+    this.session = new Session(this, context, this.#client)
   }
 
   closed(): void {

@@ -4,6 +4,7 @@ import type { BackendKind } from '../../core/backend.ts'
 import type { Outcome } from '../../core/outcome.ts'
 import type { Slot } from '../../core/slot.ts'
 import type { BulkSource } from '../../engine/bulk-lane.ts'
+import { windowOf } from '../../engine/observer.ts'
 import { type InFlight, Stream } from '../../engine/stream.ts'
 import { codec } from '../codec.ts'
 import { Exchange, type InferenceContext, lostFailure, refusedFailure } from '../exchange.ts'
@@ -194,6 +195,7 @@ export class V2Exchange extends Exchange implements BulkSource {
     }
     const times = { arrivedMs: this.arrivedMs, deadlineMs: this.deadlineMs }
     this.#inFlight[index] = this.context.engine.submit(stream, times, {
+      origin: windowOf(this, index),
       settle: (outcome, slot) => this.#settle(index, outcome, slot),
     })
     this.#submitted++
