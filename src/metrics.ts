@@ -4,7 +4,6 @@ import { BACKEND_FAILURES, type BackendKind, type DeviceReport, perBackend } fro
 import type { Outcome } from './core/outcome.ts'
 import type { Slot } from './core/slot.ts'
 import type { Fallback } from './engine/backend-status.ts'
-import type { Engine } from './engine/engine.ts'
 import {
   type DeviceChange,
   LOSS_CAUSES,
@@ -17,7 +16,7 @@ import {
 } from './engine/observer.ts'
 import type { InFlight } from './engine/stream.ts'
 import type { Logger } from './log.ts'
-import { watchEngine } from './metrics/engine.ts'
+import { type WatchedEngine, watchEngine } from './metrics/engine.ts'
 import { addProcessMetrics } from './metrics/process.ts'
 import { MetricRegistry } from './metrics/registry.ts'
 import type { Model } from './model.ts'
@@ -162,7 +161,7 @@ export class Metrics implements Observer, Witness {
   }
 
   /** Adds what only the engine knows. */
-  watch(engine: Engine): void {
+  watch(engine: WatchedEngine): void {
     const { config } = this.#facts
     const nameOf = (backend: BackendKind) => this.#nameOf(backend)
     watchEngine(this.registry, engine, { config, models: this.#models, nameOf })

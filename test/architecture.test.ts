@@ -10,6 +10,7 @@ const ARROWS: readonly [place: string, mayImport: readonly string[]][] = [
   ['src/main.ts', ['src/start.ts']],
   ['src/start.ts', ['src/config.ts', 'src/engine/threads.ts', 'src/assemble.ts', 'src/clock.ts']],
   ['src/assemble.ts', ['src/']],
+  ['src/failure-log.ts', ['src/engine/', 'src/clock.ts', 'type src/log.ts', 'type src/http/reply.ts']],
   ['src/witnesses.ts', ['src/engine/', 'src/core/']],
   ['src/metrics.ts', ['src/metrics/', 'src/engine/', 'src/core/', 'src/clock.ts', 'src/tally.ts', ...FACTS]],
   ['src/metrics/', ['src/engine/', 'src/core/', 'src/clock.ts', 'src/tally.ts', ...FACTS]],

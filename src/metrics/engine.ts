@@ -12,6 +12,8 @@ import type { MetricRegistry } from './registry.ts'
 /** A peak is told for so long at least, and for twice as long at most: no scrape every 10 s misses one. */
 const PEAK_INTERVAL_MS = 10_000
 
+export type WatchedEngine = Pick<Engine, 'streams' | 'backends' | 'level' | 'available'>
+
 export interface EngineFacts {
   readonly config: Config
   /** The primary, then the fallback if it is another. */
@@ -21,14 +23,18 @@ export interface EngineFacts {
 }
 
 /** Adds what is read from the engine at a scrape: cursors, and what the workers write into shared memory. */
-export function watchEngine(registry: MetricRegistry, engine: Engine, facts: EngineFacts): void {
+export function watchEngine(registry: MetricRegistry, engine: WatchedEngine, facts: EngineFacts): void {
   addModel(registry, engine, facts)
   addDevice(registry, engine)
   addRings(registry, engine)
   addWorkers(registry, engine, facts)
 }
 
-function addModel(registry: MetricRegistry, engine: Engine, { config, models, nameOf }: EngineFacts): void {
+function addModel(
+  registry: MetricRegistry,
+  engine: WatchedEngine,
+  { config, models, nameOf }: EngineFacts,
+): void {
   registry.gauge('hailo_model_loaded', '1 while a worker has the model', ['model', 'version'], gauge => {
     const { answering } = engine.backends
     const loaded = new Set(engine.available ? answering.map(nameOf) : [])
@@ -52,7 +58,7 @@ function addModel(registry: MetricRegistry, engine: Engine, { config, models, na
 }
 
 /** Gauges that have a row while there is a device that tells the value. */
-function addDevice(registry: MetricRegistry, engine: Engine): void {
+function addDevice(registry: MetricRegistry, engine: WatchedEngine): void {
   const add = (name: string, help: string, read: (device: DeviceReport) => number | null) =>
     registry.gauge(name, help, ['device_id'], gauge => {
       gauge.reset()
@@ -77,7 +83,7 @@ function addDevice(registry: MetricRegistry, engine: Engine): void {
   add('hailo_device_generation', 'How often this process has opened the device', device => device.generation)
 }
 
-function addRings(registry: MetricRegistry, engine: Engine): void {
+function addRings(registry: MetricRegistry, engine: WatchedEngine): void {
   const { streams } = engine
   registry.gauge('hailo_queue_depth', 'Windows in flight', [], gauge =>
     gauge.set(sumOf(streams, ({ ring }) => ring.inFlight)),
@@ -112,7 +118,7 @@ function addRings(registry: MetricRegistry, engine: Engine): void {
   )
 }
 
-function addWorkers(registry: MetricRegistry, { streams }: Engine, { config }: EngineFacts): void {
+function addWorkers(registry: MetricRegistry, { streams }: WatchedEngine, { config }: EngineFacts): void {
   registry.gauge(
     'hailo_worker_heartbeat_age_seconds',
     'Since the worker last came round',

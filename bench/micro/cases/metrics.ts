@@ -1,9 +1,10 @@
 import { loadConfig } from '../../../src/config.ts'
-import { Ring } from '../../../src/core/ring.ts'
+import { InFlight, Stream } from '../../../src/engine/stream.ts'
 import { createLogger } from '../../../src/log.ts'
 import { Metrics } from '../../../src/metrics.ts'
 import { loadModel } from '../../../src/model.ts'
-import { repeated } from '../case.ts'
+import { type Case, repeated } from '../case.ts'
+import { UNDISTURBED } from '../undisturbed.ts'
 
 const config = loadConfig({ INFER_MODE: 'stub' })
 const metrics = new Metrics(
@@ -18,14 +19,22 @@ const metrics = new Metrics(
   },
   createLogger('fatal'),
 )
-const slot = Ring.create({ capacity: 2, motifCount: 12 }).nextSlot!
-slot.prepare(0, 0)
-slot.take(0)
-slot.finish('ok', 'stub', 0)
+const stream = new Stream({
+  capacity: 2,
+  motifCount: 12,
+  observer: { ...UNDISTURBED, windowAnswered() {}, settled() {} },
+})
+const slot = stream.ring.nextSlot!
+slot.prepare(0.1, 0)
+slot.take(0.4)
+slot.finish('ok', 'stub', 1.5)
+const window = new InFlight(stream, 0, { arrivedMs: 0, deadlineMs: 40 }, { settle() {} })
 
-export const METRICS_CASES = [
+export const METRICS_CASES: readonly Case[] = [
   repeated('metrics: a window ended', 100, () => metrics.inferenceEnded('ok', 1.5, slot)),
+  repeated('metrics: a window was answered', 100, () => metrics.windowAnswered(window, slot, 1.6, 1.62)),
   repeated('metrics: a window was refused', 100, () => metrics.refused('overloaded', 'ring_full')),
   repeated('metrics: a request was answered', 100, () => metrics.answered('POST', '/infer', 200, 0.0015)),
   repeated('metrics: a frame went by', 100, () => metrics.framed('in', 'window')),
+  { name: 'metrics: a scrape', opsPerCall: 1, call: () => metrics.scrape('') },
 ]
