@@ -83,7 +83,8 @@ function addDevice(registry: MetricRegistry, engine: WatchedEngine): void {
   add('hailo_device_generation', 'How often this process has opened the device', device => device.generation)
 }
 
-function addRings(registry: MetricRegistry, engine: WatchedEngine): void {
+/** How full the rings are, and have been. */
+export function addRings(registry: MetricRegistry, engine: Pick<WatchedEngine, 'streams' | 'level'>): void {
   const { streams } = engine
   registry.gauge('hailo_queue_depth', 'Windows in flight', [], gauge =>
     gauge.set(sumOf(streams, ({ ring }) => ring.inFlight)),
