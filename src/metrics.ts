@@ -59,11 +59,11 @@ export interface MetricFacts {
 export class Metrics implements Observer, Witness {
   /** Mean time of the last answers, ms; null before the first. */
   recentLatencyMs: number | null = null
-  /** Unix time, ms; 0 before the first. */
-  lastInferenceMs = 0
   /** For those who count something of their own. */
   readonly registry = new MetricRegistry()
   readonly #log: Logger
+  /** Monotonic; 0 before the first. */
+  #lastAnsweredMs = 0
   /** Of windows with a result. */
   readonly #resultRows: Readonly<Record<BackendKind, { inferences: CounterRow; durations: HistogramRow }>>
   #smallestCosine = 1
@@ -160,6 +160,13 @@ export class Metrics implements Observer, Witness {
     return (fallback?.plan.kind === backend ? fallback : model).name
   }
 
+  /** Unix time, ms; 0 before the first. */
+  get lastInferenceMs(): number {
+    // Date.now() for each window would take as long as to count it.
+    const ageMs = monotonicMs() - this.#lastAnsweredMs
+    return this.#lastAnsweredMs === 0 ? 0 : Math.round(Date.now() - ageMs)
+  }
+
   /** Adds what only the engine knows. */
   watch(engine: WatchedEngine): void {
     const { config } = this.#facts
@@ -183,7 +190,6 @@ export class Metrics implements Observer, Witness {
     rows.durations.observe(durationMs / 1000)
     const recentMs = this.recentLatencyMs ?? durationMs
     this.recentLatencyMs = recentMs + LATENCY_WEIGHT * (durationMs - recentMs)
-    this.lastInferenceMs = Date.now()
   }
 
   refused(_code: RefusalCode, reason: RefusalReason): void {
@@ -245,6 +251,7 @@ export class Metrics implements Observer, Witness {
     infer.observe(slot.inferenceMs / 1000)
     settle.observe(Math.max(0, settledMs - finishedMs) / 1000)
     encode.observe((answeredMs - settledMs) / 1000)
+    this.#lastAnsweredMs = answeredMs
   }
 
   windowFailed(code: string): void {

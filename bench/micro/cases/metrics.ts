@@ -24,14 +24,23 @@ const stream = new Stream({
   motifCount: 12,
   observer: { ...UNDISTURBED, windowAnswered() {}, settled() {} },
 })
+metrics.watch({
+  streams: [stream],
+  backends: { answering: ['stub'], fallback: null, fault: null, device: null },
+  level: 0,
+  available: true,
+})
 const slot = stream.ring.nextSlot!
 slot.prepare(0.1, 0)
 slot.take(0.4)
 slot.finish('ok', 'stub', 1.5)
 const window = new InFlight(stream, 0, { arrivedMs: 0, deadlineMs: 40 }, { settle() {} })
 
+/** So that values move between buckets as they do under load. */
+const DURATIONS_MS = Float64Array.from({ length: 64 }, (_, n) => 2 * Math.exp(Math.sin(n * n) / 2))
+
 export const METRICS_CASES: readonly Case[] = [
-  repeated('metrics: a window ended', 100, () => metrics.inferenceEnded('ok', 1.5, slot)),
+  repeated('metrics: a window ended', 100, n => metrics.inferenceEnded('ok', DURATIONS_MS[n % 64]!, slot)),
   repeated('metrics: a window was answered', 100, () => metrics.windowAnswered(window, slot, 1.6, 1.62)),
   repeated('metrics: a window was refused', 100, () => metrics.refused('overloaded', 'ring_full')),
   repeated('metrics: a request was answered', 100, () => metrics.answered('POST', '/infer', 200, 0.0015)),
