@@ -6,6 +6,7 @@ import { Engine, NoResult } from './engine/engine.ts'
 import type { CommonTask } from './engine/pool.ts'
 import type { Threads } from './engine/threads.ts'
 import { goldenParity, warmUp } from './engine/warm-up.ts'
+import { FailureLog } from './failure-log.ts'
 import { codec } from './http/codec.ts'
 import { FRAMES_IN, FRAMES_OUT } from './http/frame.ts'
 import { assertFree } from './http/free-port.ts'
@@ -70,7 +71,9 @@ export async function assemble({ config, threads, startedMs }: Beginning): Promi
     },
     log,
   )
-  const witness = new Witnesses([metrics])
+  const failures = new FailureLog(log)
+  process.once('exit', () => failures.close())
+  const witness = new Witnesses([metrics, failures])
   const engine = new Engine({
     threads,
     ringSlots: config.ringSlots,

@@ -1,20 +1,9 @@
-import { type IntervalHistogram, monitorEventLoopDelay } from 'node:perf_hooks'
-import { Counter, Gauge, type Metric, Registry } from 'prom-client'
 import { monotonicMs } from './clock.ts'
 import type { Config } from './config.ts'
-import {
-  BACKEND_FAILURES,
-  BACKENDS,
-  type BackendKind,
-  type DeviceReport,
-  perBackend,
-} from './core/backend.ts'
-import { BATCH_SIZE_EDGES } from './core/counters.ts'
+import { BACKEND_FAILURES, type BackendKind, type DeviceReport, perBackend } from './core/backend.ts'
 import type { Outcome } from './core/outcome.ts'
 import type { Slot } from './core/slot.ts'
-import { LATENT_DIMS, SENSORS, TIMESTEPS } from './core/window.ts'
-import { deviceName, type Fallback } from './engine/backend-status.ts'
-import type { Engine } from './engine/engine.ts'
+import type { Fallback } from './engine/backend-status.ts'
 import {
   type DeviceChange,
   LOSS_CAUSES,
@@ -27,8 +16,11 @@ import {
 } from './engine/observer.ts'
 import type { InFlight } from './engine/stream.ts'
 import type { Logger } from './log.ts'
+import { type WatchedEngine, watchEngine } from './metrics/engine.ts'
+import { addProcessMetrics } from './metrics/process.ts'
+import { MetricRegistry } from './metrics/registry.ts'
 import type { Model } from './model.ts'
-import { CounterRow, HistogramRow, histogramOf, RowTable } from './tally.ts'
+import { CounterRow, HistogramRow, RowTable } from './tally.ts'
 
 /** Seconds. 0.045 is where EdgeInfer hangs up. */
 const DURATION_EDGES = [
@@ -45,8 +37,6 @@ const STAGES = ['admit', 'queue', 'infer', 'settle', 'encode'] as const
 const OPERATION = 'tcn_vae_inference'
 /** The second key of rows that have one label. */
 const ONLY = ''
-const LAG_RESOLUTION_MS = 20
-const LAG_INTERVAL_MS = 10_000
 /** How much one answer moves the recent latency. */
 const LATENCY_WEIGHT = 0.05
 
@@ -69,13 +59,11 @@ export interface MetricFacts {
 export class Metrics implements Observer, Witness {
   /** Mean time of the last answers, ms; null before the first. */
   recentLatencyMs: number | null = null
-  /** Unix time, ms; 0 before the first. */
-  lastInferenceMs = 0
+  /** For those who count something of their own. */
+  readonly registry = new MetricRegistry()
   readonly #log: Logger
-  readonly #text = new Registry()
-  readonly #openMetrics = new Registry<typeof Registry.OPENMETRICS_CONTENT_TYPE>()
-  readonly #lag: IntervalHistogram = monitorEventLoopDelay({ resolution: LAG_RESOLUTION_MS })
-  #lagSeconds = 0
+  /** Monotonic; 0 before the first. */
+  #lastAnsweredMs = 0
   /** Of windows with a result. */
   readonly #resultRows: Readonly<Record<BackendKind, { inferences: CounterRow; durations: HistogramRow }>>
   #smallestCosine = 1
@@ -95,27 +83,28 @@ export class Metrics implements Observer, Witness {
   readonly #rejected = new RowTable((reason, _) => new CounterRow({ reason }))
   readonly #answers = new RowTable((method, endpoint) => new AnswerRows(method, endpoint))
   readonly #frames = new RowTable((direction, type) => new CounterRow({ direction, type }))
-  readonly #cancelled = this.#counter(
+  readonly #cancelled = this.registry.counter(
     'hailo_cancelled_total',
     'Windows given up before they ended: their client went away, or another window of their request failed',
-    [],
   )
-  readonly #restarts = this.#counter('hailo_worker_restarts_total', 'Workers replaced, by cause', [
+  readonly #restarts = this.registry.counter('hailo_worker_restarts_total', 'Workers replaced, by cause', [
     'worker',
     'cause',
   ])
-  readonly #fallbacks = this.#counter(
+  readonly #fallbacks = this.registry.counter(
     'hailo_fallback_total',
     'How often a worker began to answer with the fallback, by what had kept the primary from it',
     ['from', 'to', 'cause'],
   )
-  readonly #streaming = this.#gauge('hailo_ws_connections', 'Clients of /stream that are connected')
-  readonly #healthChecks = this.#counter('hailo_health_checks_total', 'Answers of /healthz', ['status'])
-  readonly #goldenCosine = this.#gauge(
+  readonly #streaming = this.registry.gauge('hailo_ws_connections', 'Clients of /stream that are connected')
+  readonly #healthChecks = this.registry.counter('hailo_health_checks_total', 'Answers of /healthz', [
+    'status',
+  ])
+  readonly #goldenCosine = this.registry.gauge(
     'hailo_golden_cosine',
     'Smallest cosine between the latents of this backend and those of the trained model, at start',
   )
-  readonly #warmUp = this.#gauge('hailo_warmup_duration_seconds', 'Time from start to ready')
+  readonly #warmUp = this.registry.gauge('hailo_warmup_duration_seconds', 'Time from start to ready')
   readonly #facts: MetricFacts
   /** What each worker was last lost with, in words. */
   readonly #lastLosses = new Map<number, string>()
@@ -123,23 +112,14 @@ export class Metrics implements Observer, Witness {
   constructor(facts: MetricFacts, log: Logger) {
     this.#facts = facts
     this.#log = log
-    this.#openMetrics.setContentType(Registry.OPENMETRICS_CONTENT_TYPE)
-    this.#lag.enable()
-    setInterval(() => {
-      this.#lagSeconds = Math.max(0, this.#lag.percentile(99) / 1e9 - LAG_RESOLUTION_MS / 1000)
-      this.#lag.reset()
-    }, LAG_INTERVAL_MS).unref()
-
     const { config, model, fallback, version, configOk } = facts
-    this.#gauge('hailo_sidecar_start_time_seconds', 'Unix time of the start').set(Date.now() / 1000)
-    this.#gauge('hailo_build_info', 'The build', ['version', 'hef_sha', 'config']).set(
-      { version, hef_sha: model.sha256, config: config.configVersion },
-      1,
-    )
-    this.#gauge('hailo_config_ok', '1 when the model is the expected one', ['expected', 'actual']).set(
-      { expected: config.expectedSha256 ?? '', actual: model.sha256 },
-      configOk ? 1 : 0,
-    )
+    this.registry.gauge('hailo_sidecar_start_time_seconds', 'Unix time of the start').set(Date.now() / 1000)
+    this.registry
+      .gauge('hailo_build_info', 'The build', ['version', 'hef_sha', 'config'])
+      .set({ version, hef_sha: model.sha256, config: config.configVersion }, 1)
+    this.registry
+      .gauge('hailo_config_ok', '1 when the model is the expected one', ['expected', 'actual'])
+      .set({ expected: config.expectedSha256 ?? '', actual: model.sha256 }, configOk ? 1 : 0)
     // Rows that a rate() needs from the start, not from the first failure on.
     for (const { name } of this.#models) {
       for (const status of ['success', 'error', 'rejected']) {
@@ -161,6 +141,7 @@ export class Metrics implements Observer, Witness {
       for (const cause of LOSS_CAUSES) this.#restarts.inc({ worker, cause }, 0)
     }
     this.#registerRows()
+    addProcessMetrics(this.registry)
     this.#resultRows = perBackend(backend => ({
       inferences: this.#inferences.at('success', this.#nameOf(backend)),
       durations: this.#durations.at(OPERATION, this.#nameOf(backend)),
@@ -179,120 +160,23 @@ export class Metrics implements Observer, Witness {
     return (fallback?.plan.kind === backend ? fallback : model).name
   }
 
-  /** Adds what is read from the engine at scrape time: cursors and the workers' own counters. */
-  watch(engine: Engine): void {
-    const { streams } = engine
-    const sum = (read: (stream: (typeof streams)[number]) => number) =>
-      streams.reduce((total, stream) => total + read(stream), 0)
+  /** Unix time, ms; 0 before the first. */
+  get lastInferenceMs(): number {
+    // Date.now() for each window would take as long as to count it.
+    const ageMs = monotonicMs() - this.#lastAnsweredMs
+    return this.#lastAnsweredMs === 0 ? 0 : Math.round(Date.now() - ageMs)
+  }
 
-    this.#gauge('hailo_model_loaded', '1 while a worker has the model', ['model', 'version'], gauge => {
-      const { answering } = engine.backends
-      const loaded = new Set(engine.available ? answering.map(backend => this.#nameOf(backend)) : [])
-      for (const { name, version } of this.#models)
-        gauge.set({ model: name, version }, loaded.has(name) ? 1 : 0)
-    })
-    this.#gauge('hailo_model_info', 'The model', ['model', 'hef_path', 'motifs', 'device'], gauge => {
-      const { config, model } = this.#facts
-      const labels = { model: model.name, hef_path: model.path ?? '', motifs: config.motifCount }
-      gauge.reset()
-      // Without the reason when there is none: it may hold any words.
-      gauge.set({ ...labels, device: deviceName(config.mode, { ...engine.backends, fault: null }) }, 1)
-    })
-    this.#gauge('hailo_inference_mode', '1 for each backend that answers now', ['mode'], gauge => {
-      const { answering } = engine.backends
-      for (const mode of BACKENDS) gauge.set({ mode }, answering.includes(mode) ? 1 : 0)
-    })
-    this.#deviceGauge(
-      engine,
-      'hailo_device_temperature_celsius',
-      'Of the chip',
-      device => device.temperatureCelsius,
-    )
-    this.#deviceGauge(
-      engine,
-      'hailo_device_utilization_percent',
-      'Time that the device was busy',
-      device => device.utilisationPercent,
-    )
-    this.#deviceGauge(
-      engine,
-      'hailo_device_clock_hertz',
-      'Of the neural network core; it is lowered when the chip is hot',
-      ({ clockMhz }) => clockMhz && clockMhz * 1e6,
-    )
-    this.#deviceGauge(
-      engine,
-      'hailo_device_generation',
-      'How often this process has opened the device',
-      device => device.generation,
-    )
-    this.#gauge('hailo_queue_depth', 'Windows in flight', [], gauge =>
-      gauge.set(sum(({ ring }) => ring.inFlight)),
-    )
-    this.#gauge('hailo_queue_capacity', 'Slots in all rings', [], gauge =>
-      gauge.set(sum(({ ring }) => ring.capacity)),
-    )
-    this.#gauge(
-      'hailo_backpressure_level',
-      '0 there is room, 1 a ring is more than half full, 2 windows were shed within the last second',
-      [],
-      gauge => gauge.set(engine.level),
-    )
-    this.#gauge(
-      'hailo_worker_heartbeat_age_seconds',
-      'Since the worker last came round',
-      ['worker'],
-      gauge => {
-        const nowMs = monotonicMs()
-        streams.forEach(({ counters }, worker) => {
-          if (counters.heartbeatMs > 0) gauge.set({ worker }, (nowMs - counters.heartbeatMs) / 1000)
-        })
-      },
-    )
-    this.#gauge('hailo_event_loop_lag_seconds', 'Main thread, 99th percentile of 10 s', [], gauge =>
-      gauge.set(this.#lagSeconds),
-    )
-    this.#derived(
-      'hailo_samples_processed_total',
-      'What the workers have processed, in several units',
-      ['metric'],
-      counter => {
-        const windows = sum(({ counters }) => counters.inferred)
-        counter.inc({ metric: 'samples_processed' }, windows * TIMESTEPS)
-        counter.inc({ metric: 'latent_vectors' }, windows)
-        counter.inc({ metric: 'motif_predictions' }, windows)
-        counter.inc({ metric: 'latent_dimensions' }, windows * LATENT_DIMS)
-        counter.inc({ metric: 'motif_classes' }, windows * this.#facts.config.motifCount)
-      },
-    )
-    this.#derived(
-      'hailo_input_suspect_units_total',
-      'Windows whose mean is more than 6 sigma off, by sensor: mostly degrees sent for radians',
-      ['sensor'],
-      counter => {
-        SENSORS.forEach(({ name }, sensor) => {
-          counter.inc(
-            { sensor: name },
-            sum(({ counters }) => counters.suspect(sensor)),
-          )
-        })
-      },
-    )
-    this.#derived(
-      'hailo_windows_passed_over_total',
-      'Windows that expired or lost their client while they waited, at no cost to the model',
-      [],
-      counter => counter.inc(sum(({ counters }) => counters.passedOver)),
-    )
-    this.#register(
-      histogramOf('hailo_batch_size', 'Windows that one run of the model took', BATCH_SIZE_EDGES, () => {
-        const perBucket = (bucket: number) => sum(({ counters }) => counters.batches[bucket]!)
-        const counts = Float64Array.from({ length: BATCH_SIZE_EDGES.length + 1 }, (_, bucket) =>
-          perBucket(bucket),
-        )
-        return [{ labels: {}, counts, sum: sum(({ counters }) => counters.batched) }]
-      }),
-    )
+  /** Adds what only the engine knows. */
+  watch(engine: WatchedEngine): void {
+    const { config } = this.#facts
+    const nameOf = (backend: BackendKind) => this.#nameOf(backend)
+    watchEngine(this.registry, engine, { config, models: this.#models, nameOf })
+  }
+
+  /** @param accept decides between OpenMetrics and the older text format */
+  scrape(accept: string): Promise<{ contentType: string; text: string }> {
+    return this.registry.scrape(accept)
   }
 
   inferenceEnded(outcome: Outcome, durationMs: number, slot: Slot | null): void {
@@ -306,7 +190,6 @@ export class Metrics implements Observer, Witness {
     rows.durations.observe(durationMs / 1000)
     const recentMs = this.recentLatencyMs ?? durationMs
     this.recentLatencyMs = recentMs + LATENCY_WEIGHT * (durationMs - recentMs)
-    this.lastInferenceMs = Date.now()
   }
 
   refused(_code: RefusalCode, reason: RefusalReason): void {
@@ -368,6 +251,7 @@ export class Metrics implements Observer, Witness {
     infer.observe(slot.inferenceMs / 1000)
     settle.observe(Math.max(0, settledMs - finishedMs) / 1000)
     encode.observe((answeredMs - settledMs) / 1000)
+    this.#lastAnsweredMs = answeredMs
   }
 
   windowFailed(code: string): void {
@@ -401,147 +285,60 @@ export class Metrics implements Observer, Witness {
     this.#warmUp.set(seconds)
   }
 
-  /** @param accept decides between OpenMetrics and the older text format */
-  async scrape(accept: string): Promise<{ contentType: string; text: string }> {
-    const registry = accept.includes('application/openmetrics-text') ? this.#openMetrics : this.#text
-    return { contentType: registry.contentType, text: await registry.metrics() }
-  }
-
-  /** A gauge that has a row while there is a device that tells the value. */
-  #deviceGauge(
-    engine: Engine,
-    name: string,
-    help: string,
-    read: (device: DeviceReport) => number | null,
-  ): void {
-    this.#gauge(name, help, ['device_id'], gauge => {
-      gauge.reset()
-      const { device } = engine.backends
-      const value = device && read(device)
-      if (value !== null) gauge.set({ device_id: device!.id }, value)
-    })
-  }
-
-  #counter<Label extends string>(name: string, help: string, labelNames: Label[]): Counter<Label> {
-    const counter = new Counter({ name, help, labelNames, registers: [] })
-    this.#register(counter)
-    return counter
-  }
-
   /** Names what is counted in rows. */
   #registerRows(): void {
-    this.#counted(
+    this.registry.counted(
       'hailo_inference_requests_total',
       'Windows by how they ended: success, error (admitted, no result) or rejected (not admitted). Bad windows are not among them',
       ['operation', 'status', 'model'],
       () => this.#inferences.all(),
     )
-    this.#counted(
+    this.registry.counted(
       'hailo_inference_errors_total',
       'Inference requests answered with an error, by its code; bad windows are invalid_window',
       ['error_type'],
       () => this.#errors.all(),
     )
-    this.#counted('hailo_rejected_total', 'Windows not admitted, by reason', ['reason'], () =>
+    this.registry.counted('hailo_rejected_total', 'Windows not admitted, by reason', ['reason'], () =>
       this.#rejected.all(),
     )
-    this.#counted(
+    this.registry.counted(
       'hailo_http_requests_total',
       'HTTP requests answered',
       ['method', 'endpoint', 'status_code'],
       () => this.#answers.all().flatMap(({ byStatus }) => byStatus.all()),
     )
-    this.#counted(
+    this.registry.counted(
       'hailo_ws_frames_total',
       'Frames of /stream, in from clients and out to them',
       ['direction', 'type'],
       () => this.#frames.all(),
     )
-    this.#histogram(
+    this.registry.histogram(
       'hailo_inference_duration_seconds',
       'From the first byte of a request to its result, for windows that got one',
+      DURATION_EDGES,
       () => this.#durations.all(),
     )
-    this.#register(
-      histogramOf(
-        'hailo_stage_duration_seconds',
-        'Of answered windows: admit until published, queue until taken, infer until finished, settle until the main thread came to it, encode until the answer was made',
-        STAGE_EDGES,
-        () => Object.values(this.#stages),
-      ),
+    this.registry.histogram(
+      'hailo_stage_duration_seconds',
+      'Of answered windows: admit until published, queue until taken, infer until finished, settle until the main thread came to it, encode until the answer was made',
+      STAGE_EDGES,
+      () => Object.values(this.#stages),
     )
-    this.#histogram('hailo_queue_wait_seconds', 'From published to taken by the worker', () => [
-      this.#queueWait,
-    ])
-    this.#histogram('hailo_http_request_duration_seconds', 'From first byte to answer', () =>
-      this.#answers.all().map(({ duration }) => duration),
+    this.registry.histogram(
+      'hailo_queue_wait_seconds',
+      'From published to taken by the worker',
+      DURATION_EDGES,
+      () => [this.#queueWait],
+    )
+    this.registry.histogram(
+      'hailo_http_request_duration_seconds',
+      'From first byte to answer',
+      DURATION_EDGES,
+      () => this.#answers.all().map(({ duration }) => duration),
     )
   }
-
-  #counted(name: string, help: string, labelNames: string[], rows: () => CounterRow[]): void {
-    this.#derived(name, help, labelNames, counter => {
-      for (const { labels, count } of rows()) counter.inc({ ...labels }, count)
-    })
-  }
-
-  /** A counter whose values are counted elsewhere and copied at scrape time. */
-  #derived<Label extends string>(
-    name: string,
-    help: string,
-    labelNames: Label[],
-    copy: (counter: Counter<Label>) => void,
-  ): void {
-    const counter = new Counter<Label>({
-      name,
-      help,
-      labelNames,
-      registers: [],
-      collect() {
-        this.reset()
-        copy(this)
-      },
-    })
-    this.#register(counter)
-  }
-
-  #gauge<Label extends string>(
-    name: string,
-    help: string,
-    labelNames: Label[] = [],
-    read?: (gauge: Gauge<Label>) => void,
-  ): Gauge<Label> {
-    const gauge = new Gauge<Label>({
-      name,
-      help,
-      labelNames,
-      registers: [],
-      collect() {
-        read?.(this)
-      },
-    })
-    this.#register(gauge)
-    return gauge
-  }
-
-  #histogram(name: string, help: string, rows: () => HistogramRow[]): void {
-    this.#register(histogramOf(name, help, DURATION_EDGES, rows))
-  }
-
-  #register(metric: Metric): void {
-    this.#text.registerMetric(metric)
-    this.#openMetrics.registerMetric(forOpenMetrics(metric))
-  }
-}
-
-/**
- * OpenMetrics names a counter without `_total`. prom-client renames the metric itself when it prints
- * that format, and the text format would lose the suffix too: so it is given an object of its own.
- */
-function forOpenMetrics(metric: Metric): Metric {
-  const { name, type } = metric as unknown as { name: string; type: string }
-  const familyName = type === 'counter' ? name.replace(/_total$/, '') : name
-  const get = async () => ({ ...(await metric.get()), name: familyName })
-  return { name: familyName, type, get } as unknown as Metric
 }
 
 /** What is counted of the answers of one method and route. */

@@ -20,17 +20,23 @@ export class HistogramRow {
   sum = 0
   /** Per bucket, not cumulative; the last one is open. */
   readonly counts: Float64Array
-  readonly #edges: readonly number[]
+  /** Bucket n is from above bound n up to bound n + 1. */
+  readonly #bounds: Float64Array
+  /** Where the last value was: the next is mostly there or beside it. */
+  #bucket = 0
 
   constructor(labels: Labels, edges: readonly number[]) {
     this.labels = labels
-    this.#edges = edges
+    this.#bounds = Float64Array.of(Number.NEGATIVE_INFINITY, ...edges, Number.POSITIVE_INFINITY)
     this.counts = new Float64Array(edges.length + 1)
   }
 
+  /** @param value finite */
   observe(value: number): void {
-    let bucket = 0
-    while (bucket < this.#edges.length && value > this.#edges[bucket]!) bucket++
+    let bucket = this.#bucket
+    while (value <= this.#bounds[bucket]!) bucket--
+    while (value > this.#bounds[bucket + 1]!) bucket++
+    this.#bucket = bucket
     this.counts[bucket]!++
     this.sum += value
   }

@@ -13,6 +13,7 @@ import { StreamClient } from '../client/index.ts'
 import { CHANNELS } from '../src/core/window.ts'
 import { PROJECT_FOLDER } from '../src/project.ts'
 import { ask, JSON_TYPE, jsonOf, OCTET_STREAM, postWindow, resultOf } from './http-client.ts'
+import { metric } from './load.ts'
 import { GOLDEN, windowOf } from './windows.ts'
 
 /** What the trained model gives for the golden window n. */
@@ -60,6 +61,16 @@ test('the engine can be had with a backend that does nothing, and then answers w
   const engine = await started(startContender('engine', { backend: 'noop' }))
   expect(resultOf(await postWindow(engine, windowOf(3)))).toEqual(noopResult(windowOf(3)))
   expect(resultOf(await postWindow(engine, windowOf(4), BINARY))).toEqual(noopResult(windowOf(4)))
+})
+
+test('the engine can be had without its counts, and then answers the same', async () => {
+  const uncounted = await started(startContender('uncounted', { backend: 'noop' }))
+  expect(resultOf(await postWindow(uncounted, windowOf(3)))).toEqual(noopResult(windowOf(3)))
+  expect((await ask(uncounted, 'POST /infer', { body: '{}' })).status).toBe(400)
+  for (const name of ['requests_total', 'errors_total', 'duration_seconds_count']) {
+    expect(await metric(uncounted.port, `hailo_inference_${name}`), name).toBe(0)
+  }
+  expect(await metric(uncounted.port, 'hailo_stage_duration_seconds_count')).toBe(0)
 })
 
 test('the echo answers HTTP and /stream with a reply of the right size, whatever it is sent', async () => {

@@ -7,6 +7,7 @@ import { FAULTS } from './faults/faults.ts'
 import { hefFolder } from './hef-file.ts'
 import { ask, JSON_TYPE, OCTET_STREAM, postWindow, resultOf, rowsOf } from './http-client.ts'
 import { distinctWindow, metric, post, startServerForTest, until } from './load.ts'
+import { complaintsAbout, HAS_PROMTOOL } from './promtool.ts'
 import { type StartOptions, startServer, type TestServer } from './server.ts'
 import { GOLDEN, windowOf } from './windows.ts'
 
@@ -81,6 +82,8 @@ test('FALLBACK=onnx answers while the device is lost, every answer says so, and 
   expect(await metric(server.port, 'hailo_device_utilization_percent')).toBe(12.5)
   expect(await metric(server.port, 'hailo_device_clock_hertz')).toBe(400e6)
   expect(await metric(server.port, 'hailo_device_generation')).toBe(1)
+  expect(await metric(server.port, 'hailo_device_throttled')).toBe(0)
+  if (HAS_PROMTOOL) expect(complaintsAbout(String((await ask(server, 'GET /metrics')).body))).toEqual([])
 
   device(LOST)
   expect((await postWindow(server, windowOf(0), PATIENT)).status).toBe(503)

@@ -125,6 +125,7 @@ describe.skipIf(COMPILER === null)('INFER_MODE=hailo on the software device', { 
     await until(async () => (await metric(server.port, 'hailo_device_clock_hertz')) < 400e6)
     await until(async () => (await metric(server.port, 'hailo_device_temperature_celsius')) === 106.5)
     expect((await ask(server, 'GET /status')).json.device).toMatchObject({ throttled: true })
+    expect(await metric(server.port, 'hailo_device_throttled')).toBe(1)
     await untilSound(server) // slower, and still right
 
     await device('temperature=50')

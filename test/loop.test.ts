@@ -1,4 +1,5 @@
 import { readFileSync } from 'node:fs'
+import { setTimeout as sleep } from 'node:timers/promises'
 import { expect, test, vi } from 'vitest'
 import { monotonicMs } from '../src/clock.ts'
 import { WorkerCounters } from '../src/core/counters.ts'
@@ -115,6 +116,28 @@ test('serve() passes over dropped and expired windows: the model never sees them
     expect(ring.slot(n).output).toEqual(resultOf(n))
   }
   expect([counters.inferred, counters.passedOver, ring.completed]).toEqual([4, 4, 8])
+})
+
+test('serve() counts the time in which it has windows in hand, and none in which it waits for them', async () => {
+  const ring = ringOf(4)
+  for (let n = 0; n < 3; n++) publish(ring, windowOf(n), { nowMs: monotonicMs() })
+  const counters = new WorkerCounters()
+  const backend = backendOf({
+    depth: 1,
+    async collect(output, window) {
+      await sleep(5)
+      return answer(output, window)
+    },
+  })
+  let over = false
+  const served = serve({ ring, backend, kind: 'stub', counters, normalisation: null, until: () => over })
+  while (ring.completed < 3) await sleep(1)
+  await sleep(1) // it waits for windows, 50 ms each time
+  over = true
+  expect(await served).toBe('relieved')
+  const inferenceMs = [0, 1, 2].reduce((sum, n) => sum + ring.slot(n).inferenceMs, 0)
+  expect(inferenceMs).toBeGreaterThan(10)
+  expect(counters.busyMs).toBeCloseTo(inferenceMs, 3)
 })
 
 test('serve() goes on where a lost stream ended: no window is lost, none is run twice', async () => {

@@ -1,5 +1,11 @@
-import { afterAll, beforeAll, expect, test } from 'vitest'
+import { readdirSync, readFileSync } from 'node:fs'
+import { afterAll, beforeAll, expect, onTestFinished, test, vi } from 'vitest'
+import { Stream } from '../src/engine/stream.ts'
+import { addRings } from '../src/metrics/engine.ts'
+import { MetricRegistry } from '../src/metrics/registry.ts'
 import { ask, bytesOf, OCTET_STREAM, postWindow } from './http-client.ts'
+import { expectIdle, metric, post, startFaultyServer, untilInFlight } from './load.ts'
+import { complaintsAbout, HAS_PROMTOOL } from './promtool.ts'
 import { startServer, type TestServer } from './server.ts'
 import { windowOf } from './windows.ts'
 
@@ -29,8 +35,9 @@ test('after the start all counts are zero, whatever the start has inferred for i
     const family = name.replace(/_(bucket|sum|count)$/, '')
     return types.get(name) === 'counter' || types.get(family) === 'histogram'
   })
-  expect(counts.length).toBeGreaterThan(40)
-  expect(counts.filter(({ value }) => value !== 0)).toEqual([])
+  const ours = counts.filter(({ name }) => name.startsWith('hailo_'))
+  expect(ours.length).toBeGreaterThan(40)
+  expect(ours.filter(({ value }) => value !== 0)).toEqual([])
   // And yet it has inferred.
   expect(sumOf(atStart, 'hailo_golden_cosine')).toBeGreaterThanOrEqual(0.9999)
 })
@@ -62,6 +69,25 @@ test.each([
   ['hailo_event_loop_lag_seconds', 'gauge', ''],
   ['hailo_input_suspect_units_total', 'counter', 'sensor'],
   ['hailo_warmup_duration_seconds', 'gauge', ''],
+  ['hailo_device_temperature_celsius', 'gauge', 'device_id'],
+  ['hailo_device_utilization_percent', 'gauge', 'device_id'],
+  ['hailo_device_throttled', 'gauge', 'device_id'],
+  ['hailo_fallback_total', 'counter', 'from to cause'],
+  ['hailo_stage_duration_seconds', 'histogram', 'stage'],
+  ['hailo_worker_busy_seconds_total', 'counter', 'worker'],
+  ['hailo_ring_in_flight', 'gauge', 'worker'],
+  ['hailo_ring_capacity', 'gauge', 'worker'],
+  ['hailo_ring_saturation_ratio', 'gauge', 'worker'],
+  ['hailo_configured_mode', 'gauge', 'mode'],
+  ['process_cpu_seconds_total', 'counter', ''],
+  ['process_resident_memory_bytes', 'gauge', ''],
+  ['process_open_fds', 'gauge', ''],
+  ['process_max_fds', 'gauge', ''],
+  ['process_start_time_seconds', 'gauge', ''],
+  ['nodejs_heap_size_used_bytes', 'gauge', ''],
+  ['nodejs_heap_size_total_bytes', 'gauge', ''],
+  ['nodejs_external_memory_bytes', 'gauge', ''],
+  ['nodejs_version_info', 'gauge', 'version major minor patch'],
 ])('GET /metrics has %s, a %s with the labels [%s]', async (name, type, labels) => {
   await ask(server, 'POST /infer')
   await ask(server, 'GET /healthz')
@@ -69,8 +95,8 @@ test.each([
   expect(typesOf(text).get(name)).toBe(type)
   expect(text).toMatch(new RegExp(`^# HELP ${name} .`, 'm'))
   const samples = samplesOf(text).filter(sample => sample.name.replace(/_(bucket|sum|count)$/, '') === name)
-  const rowsFollowTheFirstFailure = /rejected|restarts/.test(name)
-  if (!rowsFollowTheFirstFailure) expect(samples).not.toEqual([])
+  const isOfWhatThisServerHasNot = /device_|fallback/.test(name)
+  if (!isOfWhatThisServerHasNot) expect(samples).not.toEqual([])
   for (const sample of samples) {
     const names = Object.keys(sample.labels).filter(label => label !== 'le')
     expect(names.sort()).toEqual(labels.split(' ').filter(Boolean).sort())
@@ -105,6 +131,9 @@ test('every counter moves by what was sent, and by nothing else', async () => {
     [good, 'hailo_inference_duration_seconds_count', inference],
     [good, 'hailo_inference_duration_seconds_bucket', { ...inference, le: '+Inf' }],
     [good, 'hailo_queue_wait_seconds_count'],
+    [good * 5, 'hailo_stage_duration_seconds_count'],
+    [good, 'hailo_stage_duration_seconds_count', { stage: 'admit' }],
+    [good, 'hailo_stage_duration_seconds_count', { stage: 'encode' }],
     [bad, 'hailo_inference_errors_total', { error_type: 'invalid_window' }],
     [bad, 'hailo_inference_errors_total'], // an unknown path is no failed inference
     [good, 'hailo_http_requests_total', { ...infer, status_code: '200' }],
@@ -129,6 +158,58 @@ test('every counter moves by what was sent, and by nothing else', async () => {
   for (const [count, name, labels] of expected) {
     expect(moved(name, labels), `${name} ${JSON.stringify(labels)}`).toBe(count)
   }
+})
+
+test('each process metric is what the system says of the server', async () => {
+  const text = await scrape()
+  const { pid } = server.process
+  const residentKb = Number(/^VmRSS:\s+(\d+)/m.exec(readFileSync(`/proc/${pid}/status`, 'utf8'))![1])
+  const resident = sumOf(text, 'process_resident_memory_bytes')
+  expect(resident / (residentKb * 1024)).toBeGreaterThan(0.9)
+  expect(resident / (residentKb * 1024)).toBeLessThan(1.1)
+  expect(sumOf(text, 'process_open_fds')).toBe(readdirSync(`/proc/${pid}/fd`).length)
+  const limit = /^Max open files +(\d+)/m.exec(readFileSync(`/proc/${pid}/limits`, 'utf8'))![1]
+  expect(sumOf(text, 'process_max_fds')).toBe(Number(limit))
+  expect(sumOf(text, 'process_cpu_seconds_total')).toBeGreaterThan(0.05)
+  const startedSeconds = sumOf(text, 'process_start_time_seconds')
+  expect(startedSeconds).toBeLessThan(sumOf(text, 'hailo_sidecar_start_time_seconds'))
+  expect(startedSeconds).toBeGreaterThan(Date.now() / 1000 - 120)
+  expect(sumOf(text, 'nodejs_version_info', { version: process.version })).toBe(1)
+})
+
+test('a scrape needs no worker: while one is stuck it tells how full its ring is, and the fill is remembered', async () => {
+  const faulty = await startFaultyServer({ RING_SLOTS: '8' })
+  const { answer } = await faulty.hold()
+  const waiting = [1, 2].map(n => post(faulty.port, windowOf(n)))
+  await untilInFlight(faulty.port, 3)
+  const ring = async () => {
+    const names = ['hailo_ring_in_flight', 'hailo_ring_capacity', 'hailo_ring_saturation_ratio']
+    return Promise.all(names.map(name => metric(faulty.port, name, 'worker="0"')))
+  }
+  expect(await ring()).toEqual([3, 8, 3 / 8])
+  expect(await metric(faulty.port, 'hailo_worker_busy_seconds_total')).toBe(0)
+  faulty.release()
+  await Promise.all([answer, ...waiting])
+  await expectIdle(faulty.port)
+  expect(await ring()).toEqual([0, 8, 3 / 8])
+  expect(await metric(faulty.port, 'hailo_worker_busy_seconds_total')).toBeGreaterThan(0)
+})
+
+test('a peak is told for ten seconds and more, then the next one', async () => {
+  vi.useFakeTimers()
+  onTestFinished(() => void vi.useRealTimers())
+  const observer = { inferenceEnded() {}, windowAnswered() {}, cancelled() {}, settled() {} }
+  const stream = new Stream({ capacity: 8, motifCount: 12, observer })
+  const registry = new MetricRegistry()
+  addRings(registry, { streams: [stream], level: 0 })
+  const told = async () => sumOf((await registry.scrape('')).text, 'hailo_ring_saturation_ratio')
+  for (let n = 0; n < 6; n++) stream.publish({ arrivedMs: 0, deadlineMs: 0 }, { settle() {} })
+  stream.ring.release(5) // all but one
+  expect(await told()).toBe(6 / 8)
+  vi.advanceTimersByTime(19_999)
+  expect(await told()).toBe(6 / 8)
+  vi.advanceTimersByTime(1)
+  expect(await told()).toBe(1 / 8)
 })
 
 test('a window that comes after its deadline is an error and no inference', async () => {
@@ -193,7 +274,12 @@ test('GET /metrics is text of version 0.0.4, or OpenMetrics for those who ask, w
   expect(samplesOf(String(again.body)).map(({ name }) => name)).toContain('hailo_http_requests_total')
 })
 
-test('the OpenMetrics text is well formed: families in one piece, suffixes by type, no series twice', async () => {
+test.skipIf(!HAS_PROMTOOL)('promtool has nothing against the text (skipped without promtool)', async () => {
+  await postWindow(server, windowOf(0))
+  expect(complaintsAbout(await scrape())).toEqual([])
+})
+
+test('the OpenMetrics text is well formed: families in one piece, suffixes by type, buckets that add up, no series twice', async () => {
   const text = await scrape(PROMETHEUS)
   expect(text).toMatch(/\n# EOF\n$/)
   const lines = text.slice(0, -'# EOF\n'.length).trimEnd().split('\n')
@@ -206,8 +292,10 @@ test('the OpenMetrics text is well formed: families in one piece, suffixes by ty
   let family = ''
   for (const line of lines) {
     const [, keyword, name, rest] = /^# (HELP|TYPE) (\S+) (.+)$/.exec(line) ?? []
-    if (keyword === 'HELP') family = name!
-    else if (keyword === 'TYPE') {
+    if (keyword === 'HELP') {
+      expect(families.has(name!), `${name} comes twice`).toBe(false)
+      family = name!
+    } else if (keyword === 'TYPE') {
       expect(name).toBe(family)
       expect(families.has(family), `${family} comes twice`).toBe(false)
       families.set(family, rest!)
@@ -217,10 +305,27 @@ test('the OpenMetrics text is well formed: families in one piece, suffixes by ty
       expect(sample!.name.slice(family.length), line).toMatch(suffixes[families.get(family)!]!)
     }
   }
+  for (const [name, type] of families) if (type === 'histogram') expectBucketsToAddUp(text, name)
   // Both formats tell the same series.
   const names = (text: string) => new Set(samplesOf(text).map(({ name }) => name))
   expect(names(text)).toEqual(names(await scrape()))
 })
+
+/** In each row of the histogram the buckets only grow, and the open one has the count. */
+function expectBucketsToAddUp(text: string, histogram: string): void {
+  const samples = samplesOf(text)
+  for (const count of samples.filter(({ name }) => name === `${histogram}_count`)) {
+    const ofRow = ({ labels }: Sample) =>
+      Object.entries(count.labels).every(([key, value]) => labels[key] === value)
+    const buckets = samples.filter(sample => sample.name === `${histogram}_bucket` && ofRow(sample))
+    const edges = buckets.map(({ labels: { le } }) => (le === '+Inf' ? Infinity : Number(le)))
+    for (const values of [edges, buckets.map(({ value }) => value)]) {
+      expect(values).toEqual(values.toSorted((a, b) => a - b))
+    }
+    expect(edges.at(-1)).toBe(Infinity)
+    expect(buckets.at(-1)!.value).toBe(count.value)
+  }
+}
 
 async function scrape(accept = ''): Promise<string> {
   return String((await ask(server, 'GET /metrics', { headers: { Accept: accept } })).body)

@@ -52,6 +52,12 @@ export async function serve({
   let nowMs = monotonicMs()
   let reportedMs = nowMs
   let turnedMs = nowMs
+  /** What has passed since the last look at the clock counts as busy with windows in hand. */
+  const look = () => {
+    const lastMs = nowMs
+    nowMs = monotonicMs()
+    if (submitted !== collected) counters.countBusy(nowMs - lastMs)
+  }
   while (true) {
     if (ring.superseded) return 'superseded'
     counters.beat(nowMs)
@@ -61,7 +67,8 @@ export async function serve({
     }
     if (until && nowMs - turnedMs >= LONGEST_TURN_MS) {
       await nextTurn()
-      turnedMs = nowMs = monotonicMs()
+      look()
+      turnedMs = nowMs
     }
 
     // Read before the look for windows: what was published before the stop is found by that look.
@@ -72,7 +79,7 @@ export async function serve({
     if (relieved && idle) return 'relieved'
     const room = relieved ? 0 : backend.depth - distance(collected, submitted)
     const waiting = Math.min(room, ring.waitForWindows(submitted, idle && !stopping ? longestWaitMs : 0))
-    if (idle || waiting > 0) nowMs = monotonicMs()
+    if (idle || waiting > 0) look()
     for (let looked = 0; looked < waiting; looked++) {
       const slot = ring.slot(submitted)
       if (slot.take(nowMs)) {
@@ -95,7 +102,7 @@ export async function serve({
         const ending = backend.collect(output)
         ended = typeof ending === 'string' ? ending : await ending
         if (ring.superseded) return 'superseded'
-        if (mayWait) nowMs = monotonicMs()
+        if (mayWait) look()
         if (backend.batchSize > 0) counters.countBatch(backend.batchSize)
         // A result that cannot be told in JSON is none; the stream and its other windows are sound.
         const outcome = ended === 'ok' && !areFinite(output) ? 'model_unavailable' : ended

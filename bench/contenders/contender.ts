@@ -9,6 +9,8 @@ export interface ContenderOptions {
   readonly echo: { readonly reply: 'binary' | 'json' }
   /** Our own server. `hailo` is the software device. */
   readonly engine: { readonly backend: 'onnx' | 'noop' | 'stub' | 'hailo' }
+  /** Our own server, which counts and tells nothing of what it does. */
+  readonly uncounted: ContenderOptions['engine']
   /** hyper-express, JSON.parse() and ONNX Runtime on the main thread. */
   readonly naive: { readonly backend: ContenderBackend }
   /** uWebSockets.js, and Piscina's run() for each window. */
@@ -40,7 +42,9 @@ export async function startContender<Name extends ContenderName>(
 ): Promise<Contender> {
   const program = join(PROJECT_FOLDER, 'dist', 'bench', 'contenders', `${name}.js`)
   const settings =
-    name === 'engine' ? { ...configuration(options as ContenderOptions['engine']), ...env } : env
+    name === 'engine' || name === 'uncounted'
+      ? { ...configuration(options as ContenderOptions['engine']), ...env }
+      : env
   const { pid, port, stop } = await launch(
     [execPath, ...nodeOptions, program, JSON.stringify(options)],
     settings,

@@ -3,7 +3,8 @@ export interface Case {
   readonly name: string
   /** Done so often in one call: a clock costs more than many of these things. */
   readonly opsPerCall: number
-  call(): void
+  /** A promise, if any, is waited for. */
+  call(): unknown
 }
 
 /** @param once does it once; `index` counts from 0 to opsPerCall - 1 */

@@ -23,7 +23,7 @@ export interface MicroRow {
 }
 
 /** What the parts of a window's way cost, each alone and on one thread. @param ms for each, and half of it to warm up */
-export function benchMicro({ ms = 500 }: { ms?: number } = {}): MicroRow[] {
+export async function benchMicro({ ms = 500 }: { ms?: number } = {}): Promise<MicroRow[]> {
   const bench = new Bench({
     time: ms,
     iterations: 1,
@@ -32,7 +32,8 @@ export function benchMicro({ ms = 500 }: { ms?: number } = {}): MicroRow[] {
     throws: true,
   })
   for (const { name, call } of CASES) bench.add(name, call)
-  return bench.runSync().map(({ name, result }, index) => {
+  const tasks = await bench.run()
+  return tasks.map(({ name, result }, index) => {
     if (result.state !== 'completed') throw new Error(`${name} was ${result.state}`)
     return { name, usPerOp: (result.latency.p50! * 1000) / CASES[index]!.opsPerCall }
   })

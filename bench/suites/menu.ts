@@ -3,6 +3,7 @@ import { contenders } from './contenders.ts'
 import { device } from './device.ts'
 import { doors } from './doors.ts'
 import { hop } from './hop.ts'
+import { instrumentation } from './instrumentation.ts'
 import { memory } from './memory.ts'
 import { micro } from './micro.ts'
 import { model } from './model.ts'
@@ -70,6 +71,12 @@ const SUITES = {
     about: 'the software network against ONNX Runtime; what the engine adds to a modelled device',
     minutes: 1.5,
     runs: 3,
+  },
+  instrumentation: {
+    run: instrumentation,
+    about: 'what metrics, log, telemetry and traces take; how long a scrape is',
+    minutes: 4,
+    runs: 5,
   },
   contenders: {
     run: contenders,

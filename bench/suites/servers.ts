@@ -35,10 +35,16 @@ export function contender<Name extends ContenderName>(
 
 export const DEADLINE_MS = 40
 
+const DEFAULTS = { WORKERS: '1', RING_SLOTS: '128', DEADLINE_MS: String(DEADLINE_MS) }
+
 /** Our own, with one worker, as it is configured for its users. */
 export function engine(backend: Mode, env: Settings = {}): Server {
-  const defaults = { WORKERS: '1', RING_SLOTS: '128', DEADLINE_MS: String(DEADLINE_MS) }
-  return contender('engine', { backend }, { ...defaults, ...env })
+  return contender('engine', { backend }, { ...DEFAULTS, ...env })
+}
+
+/** The same, but for what it counts and tells. */
+export function uncounted(backend: Mode, env: Settings = {}): Server {
+  return contender('uncounted', { backend }, { ...DEFAULTS, ...env })
 }
 
 /**

@@ -9,14 +9,16 @@ export const BATCH_SIZE_EDGES = [1, 2, 4, 8, 16, 32, 64] as const
  *   float64  0       heartbeat, ms on the monotonic clock
  *   float64  1       windows that the model gave a result for
  *   float64  2       windows passed over: expired or dropped while they waited
- *   float64  3 –  5  windows in suspect units, per sensor
- *   float64  6       windows handed to the model
- *   float64  7 – 14  batches per bucket of BATCH_SIZE_EDGES
+ *   float64  3       ms with windows in hand
+ *   float64  4 –  6  windows in suspect units, per sensor
+ *   float64  7       windows handed to the model
+ *   float64  8 – 15  batches per bucket of BATCH_SIZE_EDGES
  */
 const HEARTBEAT_MS = 0
 const INFERRED = 1
 const PASSED_OVER = 2
-const SUSPECT = 3
+const BUSY_MS = 3
+const SUSPECT = 4
 const BATCHED = SUSPECT + SENSORS.length
 const BATCHES = BATCHED + 1
 const LENGTH = BATCHES + BATCH_SIZE_EDGES.length + 1
@@ -48,6 +50,10 @@ export class WorkerCounters {
     this.#cells[PASSED_OVER]!++
   }
 
+  countBusy(milliseconds: number): void {
+    this.#cells[BUSY_MS]! += milliseconds
+  }
+
   countBatch(size: number): void {
     const bucket = BATCH_SIZE_EDGES.findIndex(edge => size <= edge)
     this.#cells[BATCHES + (bucket === -1 ? BATCH_SIZE_EDGES.length : bucket)]!++
@@ -69,6 +75,10 @@ export class WorkerCounters {
 
   get passedOver(): number {
     return this.#cells[PASSED_OVER]!
+  }
+
+  get busyMs(): number {
+    return this.#cells[BUSY_MS]!
   }
 
   suspect(sensor: number): number {

@@ -106,7 +106,10 @@ export class Engine {
 
   /** Lets clients in. What the engine inferred for itself before this is not counted anywhere. */
   open(): void {
-    for (const { counters } of this.streams) counters.reset()
+    for (const stream of this.streams) {
+      stream.counters.reset()
+      stream.takePeak()
+    }
     this.#open = true
     this.#pool.started()
   }

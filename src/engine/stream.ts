@@ -50,6 +50,8 @@ export class Stream {
   readonly counters = new WorkerCounters()
   /** Windows admitted whose waiter has not been told an outcome. */
   unsettled = 0
+  /** The most that were in flight at once since takePeak(). */
+  peakInFlight = 0
   readonly #waiting: (InFlight | null)[]
   /** Each slot's window: its place among those that the worker had not completed when it was published. */
   readonly #positions: Int32Array
@@ -89,8 +91,16 @@ export class Stream {
     const inFlight = new InFlight(this, sequence, times, waiter)
     this.#waiting[index] = inFlight
     this.#positions[index] = distance(this.ring.completed, this.ring.published)
+    this.peakInFlight = Math.max(this.peakInFlight, this.ring.inFlight)
     this.unsettled++
     return inFlight
+  }
+
+  /** Returns the peak, and begins a new one with what is in flight now. */
+  takePeak(): number {
+    const peak = this.peakInFlight
+    this.peakInFlight = this.ring.inFlight
+    return peak
   }
 
   /** Settles what the worker completes, until closed. */

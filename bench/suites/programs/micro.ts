@@ -3,5 +3,5 @@ import { endWithParent, readOptions } from '../../contenders/protocol.ts'
 import { benchMicro } from '../../micro/micro.ts'
 
 endWithParent()
-process.stdout.write(`${JSON.stringify(benchMicro(readOptions<{ ms: number }>()))}\n`)
+process.stdout.write(`${JSON.stringify(await benchMicro(readOptions<{ ms: number }>()))}\n`)
 process.exit()
