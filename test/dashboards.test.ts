@@ -1,7 +1,9 @@
-import { existsSync, readdirSync } from 'node:fs'
+import { existsSync, mkdirSync, readdirSync, readFileSync, rmSync } from 'node:fs'
+import { tmpdir } from 'node:os'
 import { join } from 'node:path'
 import { setTimeout as sleep } from 'node:timers/promises'
 import { afterAll, beforeAll, describe, expect, test } from 'vitest'
+import { parse } from 'yaml'
 import { type PanelJson, panelsOf, queriesOf, readDashboard, resolve, substitute } from './grafana.ts'
 import { softDevice } from './hailo.ts'
 import { buildNative, COMPILER } from './native.ts'
@@ -42,12 +44,20 @@ const PATIENCE_MS = 12_000
 /** For a query that begins when that time is up, ms. */
 const LAST_PATIENCE_MS = 1000
 
-/** Slow enough to be overrun at times, so that there is something to see in every panel. */
-const SERVER = { LOG_LEVEL: 'fatal', WORKERS: '2', RING_SLOTS: '8' }
-const DEVICE = { ...softDevice().env, SOFTHAILORT_TIMING: 'fps=500,depth=2' }
+/** All is on that has a panel; of traces it is enough that nobody takes them. */
+const SERVER = {
+  LOG_LEVEL: 'fatal',
+  OTEL_EXPORTER_OTLP_ENDPOINT: 'http://127.0.0.1:9',
+  GOLDEN_INTERVAL_S: '1',
+  WORKERS: '2',
+  RING_SLOTS: '8',
+}
+/** Slow enough to be overrun at times. */
+const DEVICE_TIMING = 'fps=500,depth=2'
 
 const needs = HAS_PROMETHEUS ? '' : ', which needs the package prometheus'
 describe.skipIf(!HAS_PROMETHEUS)(`a Prometheus that scrapes a replay${needs}`, { retry: 0 }, () => {
+  const telemetryFolder = join(tmpdir(), `dashboards-${process.pid}`)
   let server: TestServer
   let prometheus: Prometheus
   let stopTraffic = async () => {}
@@ -55,7 +65,9 @@ describe.skipIf(!HAS_PROMETHEUS)(`a Prometheus that scrapes a replay${needs}`, {
 
   beforeAll(async () => {
     if (COMPILER !== null) await buildNative()
-    server = await startServer({ ...SERVER, ...(COMPILER !== null && DEVICE) })
+    mkdirSync(telemetryFolder)
+    const device = COMPILER !== null && { ...softDevice().env, SOFTHAILORT_TIMING: DEVICE_TIMING }
+    server = await startServer({ ...SERVER, TELEMETRY_DIR: telemetryFolder, ...device })
     prometheus = await Prometheus.start({ port: server.port, ruleFiles: RULE_FILES })
     stopTraffic = startTraffic(server)
     patientUntilMs = performance.now() + PATIENCE_MS
@@ -64,6 +76,7 @@ describe.skipIf(!HAS_PROMETHEUS)(`a Prometheus that scrapes a replay${needs}`, {
     await stopTraffic()
     await prometheus?.stop()
     await server?.stop()
+    rmSync(telemetryFolder, { recursive: true })
   })
 
   /** Tries again until it succeeds or there has been time enough. @throws what the last try has thrown */
@@ -143,6 +156,18 @@ function whyNot(expressions: readonly string[]): string | null {
   return null
 }
 
+test('the dashboards begin with the data source that is provisioned, and lie where Grafana is told to look', () => {
+  const { datasources } = provisioned('datasources/prometheus.yml')
+  expect(datasources).toMatchObject([{ type: 'prometheus', uid: 'prometheus' }])
+  for (const file of SHIPPED_DASHBOARDS) {
+    const variable = readDashboard(file).templating!.list.find(({ type }) => type === 'datasource')
+    expect(variable).toMatchObject({ name: 'datasource', current: { value: datasources[0].uid } })
+  }
+  const { providers } = provisioned('dashboards/hailo-inference.yml')
+  const path = providers[0].options.path
+  expect(readFileSync('compose/grafana/README.md', 'utf8')).toContain(`dashboards:${path}:ro`)
+})
+
 describe.each(SHIPPED_DASHBOARDS)('%s', file => {
   const dashboard = readDashboard(file)
   const panels = panelsOf(dashboard)
@@ -206,6 +231,10 @@ describe.each(SHIPPED_DASHBOARDS)('%s', file => {
 
 function cellsOf({ x, y, w, h }: PanelJson['gridPos']): string[] {
   return Array.from({ length: w * h }, (_, cell) => `${x + (cell % w)},${y + Math.floor(cell / w)}`)
+}
+
+function provisioned(file: string) {
+  return parse(readFileSync(join('compose/grafana/provisioning', file), 'utf8'))
 }
 
 function filesIn(folder: string, extension: string): string[] {
