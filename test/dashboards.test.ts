@@ -173,12 +173,21 @@ describe.each(SHIPPED_DASHBOARDS)('%s', file => {
   const dashboard = readDashboard(file)
   const panels = panelsOf(dashboard)
 
-  test('has a uid of its own, and panels with ids of their own', () => {
+  test('has a uid of its own, and panels with ids and titles of their own', () => {
     const uids = SHIPPED_DASHBOARDS.map(file => readDashboard(file).uid)
     expect(new Set(uids).size).toBe(uids.length)
     expect(uids).not.toContain(undefined)
     const ids = dashboard.panels!.map(({ id }) => id)
     expect(new Set(ids).size).toBe(ids.length)
+    const titles = panels.map(({ title }) => title)
+    expect(new Set(titles).size).toBe(titles.length)
+  })
+
+  test('has no panels of the types that Grafana 11 has given up', () => {
+    const types = panels.map(({ type }) => type)
+    expect(
+      types.filter(type => ['graph', 'singlestat', 'table-old', 'grafana-worldmap-panel'].includes(type)),
+    ).toEqual([])
   })
 
   test('lays its panels out on 24 columns, none over another', () => {
