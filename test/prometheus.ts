@@ -77,7 +77,10 @@ export class Prometheus {
       rmSync(folder, { recursive: true })
     })
     while (!(await prometheus.#ready())) {
-      if (child.exitCode !== null) throw new Error(`Prometheus ended with ${child.exitCode}:\n${stderr}`)
+      if (child.exitCode !== null) {
+        await prometheus.stop()
+        throw new Error(`Prometheus ended with ${child.exitCode}:\n${stderr}`)
+      }
       await sleep(20)
     }
     return prometheus
