@@ -2,6 +2,7 @@ import { monotonicMs } from './clock.ts'
 import type { Config } from './config.ts'
 import { firstOf } from './core/golden.ts'
 import { deviceName } from './engine/backend-status.ts'
+import { Canary } from './engine/canary.ts'
 import { Engine, NoResult } from './engine/engine.ts'
 import type { CommonTask } from './engine/pool.ts'
 import type { Threads } from './engine/threads.ts'
@@ -19,8 +20,8 @@ import { loadFallback, loadModel, type Model } from './model.ts'
 import { VERSION } from './project.ts'
 import { Witnesses } from './witnesses.ts'
 
-/** So many golden windows a backend must answer rightly that is opened while others serve. */
-const SELF_CHECK_WINDOWS = 8
+/** So many golden windows at most a backend must answer rightly that is opened while others serve. */
+const SELF_CHECK_WINDOWS = 64
 
 /** What kept the service from starting, in words for the operator. */
 export class StartError extends Error {
@@ -125,6 +126,10 @@ export async function assemble({ config, threads, startedMs }: Beginning): Promi
   }
   if (engine.draining) return
   engine.open()
+  if (model.golden !== null && config.goldenIntervalMs > 0) {
+    const { goldenIntervalMs: intervalMs } = config
+    new Canary({ engine, golden: model.golden, intervalMs, observer: metrics }).watch()
+  }
   readiness.phase = 'ready'
   metrics.warmedUp((monotonicMs() - startedMs) / 1000)
   process.stdout.write(banner(config, model, deviceName(config.mode, engine.backends), port))
@@ -144,11 +149,13 @@ async function answersLikeTheModel(
   }
   const { golden } = model
   const parities = await untilAnswered(engine, () => goldenParity(engine, golden), log)
-  let good = true
+  const good = [...parities.values()].every(({ holds }) => holds)
+  if (parities.size > 0) {
+    const cosines = [...parities.values()].map(({ cosine }) => cosine)
+    metrics.goldenCheckedAtStart(Math.min(...cosines), good)
+  }
   for (const [backend, parity] of parities) {
-    metrics.goldenChecked(parity.cosine)
     if (parity.holds) continue
-    good = false
     const found = { backend, cosine: parity.cosine, topMotifMisses: parity.topMotifMisses }
     log.fatal(found, `not like the trained model, so no client will be served: ${parity}`)
   }
@@ -196,7 +203,7 @@ function taskOf(config: Config, model: Model, fallback: Model | null): CommonTas
     primary: model.plan,
     fallback: fallback?.plan ?? null,
     normalisation: model.normalisation,
-    selfCheck: model.golden && firstOf(model.golden, SELF_CHECK_WINDOWS),
+    selfCheck: model.golden && firstOf(model.golden, Math.min(model.golden.count, SELF_CHECK_WINDOWS)),
   }
 }
 

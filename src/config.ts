@@ -44,6 +44,8 @@ export interface Config {
   /** Clients that may be connected to `/stream` at once. */
   readonly streamConnections: number
   readonly logLevel: (typeof LOG_LEVELS)[number]
+  /** Between two golden checks of a stream that serves. 0: none after the start. */
+  readonly goldenIntervalMs: number
   /** Printable ASCII, fit for a header, as is `modelVersion`. */
   readonly configVersion: string
   /** Replaces the version in the manifest, as `modelAccuracy`, 0 to 1, replaces the accuracy. */
@@ -91,6 +93,8 @@ const PYTHON_LOG_LEVELS = new Map([
 
 /** A drain lasts as long as the longest deadline, and containers are killed 10 s after they were asked to stop. */
 const LONGEST_DEADLINE_MS = 9000
+
+const DAY_S = 86_400
 
 /** sun_path of Linux has 108 bytes, the last of which is 0; uWebSockets would write beyond them. */
 const LONGEST_SOCKET_PATH_BYTES = 107
@@ -153,6 +157,7 @@ const KEYS = {
     .transform(level => PYTHON_LOG_LEVELS.get(level) ?? level)
     .pipe(z.enum(LOG_LEVELS))
     .describe(`one of ${LOG_LEVELS.join(' ')}`),
+  GOLDEN_INTERVAL_S: decimal.pipe(z.number().max(DAY_S)).describe(`a number of seconds from 0 to ${DAY_S}`),
   CONFIG_VERSION: headerValue,
   MODEL_VERSION: headerValue,
   MODEL_ACCURACY: decimal.pipe(z.number().max(1)).describe('a number from 0 to 1'),
@@ -270,6 +275,7 @@ export function loadConfig(env: Record<string, string | undefined>): Config {
     maxWindowsPerRequest: set.MAX_WINDOWS_PER_REQUEST ?? 10_000,
     streamConnections: set.WS_MAX_CONNECTIONS ?? 1024,
     logLevel: set.LOG_LEVEL ?? 'info',
+    goldenIntervalMs: (set.GOLDEN_INTERVAL_S ?? 60) * 1000,
     configVersion: set.CONFIG_VERSION ?? '1',
     modelVersion: set.MODEL_VERSION ?? null,
     modelAccuracy: set.MODEL_ACCURACY ?? null,

@@ -16,7 +16,10 @@ import { LATENT_DIMS, SENSORS, TIMESTEPS } from './core/window.ts'
 import { deviceName, type Fallback } from './engine/backend-status.ts'
 import type { Engine } from './engine/engine.ts'
 import {
+  type CanaryObserver,
   type DeviceChange,
+  GOLDEN_RESULTS,
+  type GoldenCheck,
   LOSS_CAUSES,
   type Observer,
   REFUSAL_REASONS,
@@ -66,7 +69,7 @@ export interface MetricFacts {
 }
 
 /** Every metric, with its unit, labels and edges. No label takes a value that a client can choose. */
-export class Metrics implements Observer, Witness {
+export class Metrics implements Observer, Witness, CanaryObserver {
   /** Mean time of the last answers, ms; null before the first. */
   recentLatencyMs: number | null = null
   /** Unix time, ms; 0 before the first. */
@@ -78,7 +81,6 @@ export class Metrics implements Observer, Witness {
   #lagSeconds = 0
   /** Of windows with a result. */
   readonly #resultRows: Readonly<Record<BackendKind, { inferences: CounterRow; durations: HistogramRow }>>
-  #smallestCosine = 1
 
   // What is counted for every window, in rows; the rest is left to prom-client.
   readonly #stages = Object.fromEntries(
@@ -111,10 +113,26 @@ export class Metrics implements Observer, Witness {
   )
   readonly #streaming = this.#gauge('hailo_ws_connections', 'Clients of /stream that are connected')
   readonly #healthChecks = this.#counter('hailo_health_checks_total', 'Answers of /healthz', ['status'])
-  readonly #goldenCosine = this.#gauge(
-    'hailo_golden_cosine',
-    'Smallest cosine between the latents of this backend and those of the trained model, at start',
+  readonly #goldenChecks = this.#counter(
+    'hailo_golden_checks_total',
+    'Golden checks of a stream that serves; skipped while clients need it',
+    ['result'],
   )
+  readonly #goldenWindows = this.#counter(
+    'hailo_golden_windows_total',
+    'Golden windows inferred between those of clients; hailo_samples_processed_total and hailo_batch_size have them too',
+    [],
+  )
+  readonly #goldenSeconds = this.#counter(
+    'hailo_golden_check_seconds_total',
+    'Time that golden windows took between those of clients, from sent to answered',
+    [],
+  )
+  /** The smallest of the last check of each worker; before the first, of all together. */
+  readonly #goldenCosines: number[] = []
+  #goldenAtStart = true
+  /** Workers whose last check failed. */
+  readonly #goldenFailed = new Set<number>()
   readonly #warmUp = this.#gauge('hailo_warmup_duration_seconds', 'Time from start to ready')
   readonly #facts: MetricFacts
   /** What each worker was last lost with, in words. */
@@ -131,6 +149,8 @@ export class Metrics implements Observer, Witness {
     }, LAG_INTERVAL_MS).unref()
 
     const { config, model, fallback, version, configOk } = facts
+    this.#goldenCosines.length = config.workers
+    this.#goldenCosines.fill(0) // not known yet
     this.#gauge('hailo_sidecar_start_time_seconds', 'Unix time of the start').set(Date.now() / 1000)
     this.#gauge('hailo_build_info', 'The build', ['version', 'hef_sha', 'config']).set(
       { version, hef_sha: model.sha256, config: config.configVersion },
@@ -156,6 +176,7 @@ export class Metrics implements Observer, Witness {
       for (const type of facts.frameTypes[direction]) this.#frames.at(direction, type)
     }
     for (const reason of REFUSAL_REASONS) this.#rejected.at(reason, ONLY)
+    for (const result of GOLDEN_RESULTS) this.#goldenChecks.inc({ result }, 0)
     for (const status of ['healthy', 'unhealthy']) this.#healthChecks.inc({ status }, 0)
     for (let worker = 0; worker < config.workers; worker++) {
       for (const cause of LOSS_CAUSES) this.#restarts.inc({ worker, cause }, 0)
@@ -202,6 +223,23 @@ export class Metrics implements Observer, Witness {
       const { answering } = engine.backends
       for (const mode of BACKENDS) gauge.set({ mode }, answering.includes(mode) ? 1 : 0)
     })
+    if (this.#facts.model.golden !== null) {
+      this.#gauge(
+        'hailo_golden_cosine',
+        'Smallest cosine between the latents of this backend and those of the trained model, in the last check',
+        [],
+        gauge => gauge.set(Math.min(...this.#goldenCosines)),
+      )
+      this.#gauge(
+        'hailo_golden_ok',
+        '0 when a backend was found not to answer like the trained model, until it does',
+        [],
+        gauge => {
+          const isWrong = !this.#goldenAtStart || engine.backends.fault?.cause === 'wrong_answers'
+          gauge.set(isWrong ? 0 : 1)
+        },
+      )
+    }
     this.#deviceGauge(
       engine,
       'hailo_device_temperature_celsius',
@@ -391,10 +429,23 @@ export class Metrics implements Observer, Witness {
     this.#healthChecks.inc({ status: healthy ? 'healthy' : 'unhealthy' })
   }
 
-  /** @param cosine the smallest of one backend; of several, the worst is told */
-  goldenChecked(cosine: number): void {
-    this.#smallestCosine = Math.min(this.#smallestCosine, cosine)
-    this.#goldenCosine.set(this.#smallestCosine)
+  /** All golden windows went through every stream, before any client's. @param cosine the smallest */
+  goldenCheckedAtStart(cosine: number, holds: boolean): void {
+    this.#goldenCosines.fill(cosine)
+    this.#goldenAtStart = holds
+  }
+
+  goldenChecked(worker: number, { result, windows, tookMs, backend, parity }: GoldenCheck): void {
+    this.#goldenChecks.inc({ result })
+    this.#goldenWindows.inc(windows)
+    this.#goldenSeconds.inc(tookMs / 1000)
+    if (result === 'skipped') return
+    this.#goldenCosines[worker] = parity!.cosine
+    const failedBefore = this.#goldenFailed.delete(worker)
+    if (result === 'failed') {
+      this.#goldenFailed.add(worker)
+      this.#log.error({ worker, backend }, `golden check failed, this backend is given up: ${parity}`)
+    } else if (failedBefore) this.#log.info({ worker, backend }, `golden check passed again: ${parity}`)
   }
 
   warmedUp(seconds: number): void {

@@ -34,6 +34,7 @@ test('loadConfig() of an empty environment runs the shipped model on the local i
     maxWindowsPerRequest: 10_000,
     streamConnections: 1024,
     logLevel: 'info',
+    goldenIntervalMs: 60_000,
     configVersion: '1',
     modelVersion: null,
     modelAccuracy: null,
@@ -92,6 +93,8 @@ test.each([
   [{ ENABLE_TEST_ENDPOINTS: 'False' }, { testEndpoints: false }],
   [{ ENABLE_TEST_ENDPOINTS: '1' }, { testEndpoints: true }],
   [{ ALLOW_MODEL_UNLOAD: 'true' }, { allowModelUnload: true }],
+  [{ GOLDEN_INTERVAL_S: '0' }, { goldenIntervalMs: 0 }],
+  [{ GOLDEN_INTERVAL_S: '0.5' }, { goldenIntervalMs: 500 }],
   [{ API_KEY: ' one, two ,,' }, { apiKeys: ['one', 'two'] }],
   [{ CORS_ORIGINS: '*' }, { corsOrigins: ['*'] }],
   [{ INFER_MODE: 'stub' }, { mode: 'stub' }],
@@ -206,6 +209,10 @@ test.each([
   [
     { CONFIG_VERSION: 'x'.repeat(65) },
     `CONFIG_VERSION: ${'x'.repeat(65)} is not valid, expected 1 to 64 characters of printable ASCII with no space at either end`,
+  ],
+  [
+    { GOLDEN_INTERVAL_S: '-1' },
+    'GOLDEN_INTERVAL_S: -1 is not valid, expected a number of seconds from 0 to 86400',
   ],
   [{ MODEL_ACCURACY: '90' }, 'MODEL_ACCURACY: 90 is not valid, expected a number from 0 to 1'],
   [{ ENABLE_TEST_ENDPOINTS: 'off' }, 'ENABLE_TEST_ENDPOINTS: off is not valid, expected true or false'],

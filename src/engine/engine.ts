@@ -200,7 +200,7 @@ export class Engine {
   infer(window: Float32Array, timeoutMs: number, stream: Stream): Promise<Inferred> {
     return new Promise((resolve, reject) => {
       const slot = stream.ring.nextSlot
-      if (slot === null) return reject(new Error('the ring is full'))
+      if (slot === null) return reject(new NoResult('the ring is full'))
       slot.input.set(window)
       const arrivedMs = monotonicMs()
       this.submit(
@@ -251,13 +251,11 @@ export class Engine {
     if (best !== null) return best
     if (refused === null) {
       const { fault } = this.#backends.status
-      const why = fault === null ? '' : `: ${fault.cause}`
-      return this.#refuse(
-        'model_unavailable',
-        'no_worker',
-        `No worker has a model at the moment${why}`,
-        REOPEN_MS,
-      )
+      const detail =
+        fault?.cause === 'wrong_answers'
+          ? 'The golden check failed: the model does not answer as it was trained to; GET /readyz says more'
+          : `No worker has a model at the moment${fault === null ? '' : `: ${fault.cause}`}`
+      return this.#refuse('model_unavailable', 'no_worker', detail, REOPEN_MS)
     }
     this.#shedAtMs = nowMs
     const { reason, retryAfterMs } = refused
