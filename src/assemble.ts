@@ -1,5 +1,6 @@
 import { monotonicMs } from './clock.ts'
 import type { Config } from './config.ts'
+import { perBackend } from './core/backend.ts'
 import { firstOf } from './core/golden.ts'
 import { deviceName } from './engine/backend-status.ts'
 import { Canary } from './engine/canary.ts'
@@ -13,15 +14,19 @@ import { assertFree } from './http/free-port.ts'
 import { CONTRACT_MOTIFS } from './http/health.ts'
 import { REPLY } from './http/reply.ts'
 import type { FrontDoor } from './http/server.ts'
-import type { Readiness } from './http/service.ts'
+import { modelOf, type Readiness } from './http/service.ts'
 import { createLogger, type Logger } from './log.ts'
 import { Metrics } from './metrics.ts'
 import { loadFallback, loadModel, type Model } from './model.ts'
 import { VERSION } from './project.ts'
+import type { Tracing } from './tracing/tracing.ts'
 import { Witnesses } from './witnesses.ts'
 
 /** So many golden windows at most a backend must answer rightly that is opened while others serve. */
 const SELF_CHECK_WINDOWS = 64
+
+/** At the end of a drain, spans that wait have so long to reach the collector. */
+const LONGEST_FLUSH_MS = 1000
 
 /** What kept the service from starting, in words for the operator. */
 export class StartError extends Error {
@@ -71,7 +76,8 @@ export async function assemble({ config, threads, startedMs }: Beginning): Promi
     },
     log,
   )
-  const witness = new Witnesses([metrics])
+  const tracing = await startTracing(config, model, fallback, metrics, log)
+  const witness = new Witnesses(tracing === null ? [metrics] : [metrics, tracing])
   const engine = new Engine({
     threads,
     ringSlots: config.ringSlots,
@@ -99,7 +105,7 @@ export async function assemble({ config, threads, startedMs }: Beginning): Promi
     engine,
     metrics,
     witness,
-    traces: false,
+    traces: tracing !== null,
     readiness,
     log,
     configOk,
@@ -112,7 +118,7 @@ export async function assemble({ config, threads, startedMs }: Beginning): Promi
       throw new StartError(`Cannot listen on ${config.socketPath}: ${reasonOf(cause)}`)
     })
   }
-  drainOnSignal(engine, frontDoor, log)
+  drainOnSignal(engine, frontDoor, tracing, log)
 
   try {
     if (!(await answersRightly)) {
@@ -179,7 +185,28 @@ async function untilAnswered<Result>(
   }
 }
 
-function drainOnSignal(engine: Engine, frontDoor: FrontDoor, log: Logger): void {
+/** Its packages are loaded only where spans have somewhere to go. */
+async function startTracing(
+  config: Config,
+  model: Model,
+  fallback: Model | null,
+  tally: Metrics,
+  log: Logger,
+): Promise<Tracing | null> {
+  if (config.tracing === null) return null
+  const { Tracing } = await import('./tracing/tracing.ts')
+  return new Tracing({
+    config: config.tracing,
+    configVersion: config.configVersion,
+    version: VERSION,
+    modelSha256: perBackend(backend => modelOf({ model, fallback }, backend).sha256.slice(0, 12)),
+    httpStatus: REPLY,
+    tally,
+    log,
+  })
+}
+
+function drainOnSignal(engine: Engine, frontDoor: FrontDoor, tracing: Tracing | null, log: Logger): void {
   let draining = false
   const drain = async (signal: string) => {
     if (draining) return
@@ -189,7 +216,7 @@ function drainOnSignal(engine: Engine, frontDoor: FrontDoor, log: Logger): void 
     frontDoor.drain()
     await drained
     await frontDoor.close()
-    await engine.close()
+    await Promise.all([engine.close(), tracing?.flush(LONGEST_FLUSH_MS)])
     log.info('drained')
     process.exit(0)
   }

@@ -97,6 +97,7 @@ export class Metrics implements Observer, Witness, CanaryObserver {
   readonly #rejected = new RowTable((reason, _) => new CounterRow({ reason }))
   readonly #answers = new RowTable((method, endpoint) => new AnswerRows(method, endpoint))
   readonly #frames = new RowTable((direction, type) => new CounterRow({ direction, type }))
+  readonly #traceSpans = new RowTable((result, _) => new CounterRow({ result }))
   readonly #cancelled = this.#counter(
     'hailo_cancelled_total',
     'Windows given up before they ended: their client went away, or another window of their request failed',
@@ -176,6 +177,7 @@ export class Metrics implements Observer, Witness, CanaryObserver {
       for (const type of facts.frameTypes[direction]) this.#frames.at(direction, type)
     }
     for (const reason of REFUSAL_REASONS) this.#rejected.at(reason, ONLY)
+    for (const result of ['exported', 'dropped']) this.#traceSpans.at(result, ONLY)
     for (const result of GOLDEN_RESULTS) this.#goldenChecks.inc({ result }, 0)
     for (const status of ['healthy', 'unhealthy']) this.#healthChecks.inc({ status }, 0)
     for (let worker = 0; worker < config.workers; worker++) {
@@ -421,6 +423,10 @@ export class Metrics implements Observer, Witness, CanaryObserver {
     return this.#frames.at(direction, type)
   }
 
+  traceSpans(result: 'exported' | 'dropped', count: number): void {
+    this.#traceSpans.at(result, ONLY).count += count
+  }
+
   streaming(connections: number): void {
     this.#streaming.set(connections)
   }
@@ -507,6 +513,12 @@ export class Metrics implements Observer, Witness, CanaryObserver {
       'Frames of /stream, in from clients and out to them',
       ['direction', 'type'],
       () => this.#frames.all(),
+    )
+    this.#counted(
+      'hailo_trace_spans_total',
+      'Spans of sampled requests: dropped where there were too many, or the collector did not take them',
+      ['result'],
+      () => this.#traceSpans.all(),
     )
     this.#histogram(
       'hailo_inference_duration_seconds',
