@@ -19,8 +19,8 @@ import type { Logger } from '../log.ts'
 import { SpanPipeline, type SpanTally } from './span-pipeline.ts'
 import { wallClock } from './wall-clock.ts'
 
-/** A trace takes the main thread some tens of microseconds: so many in a second, and no flood gets more. */
-const MAX_TRACES_PER_SECOND = 200
+/** A trace takes the main thread up to 0.2 ms, its export included: so many in a second, and no flood gets more. */
+const MAX_TRACES_PER_SECOND = 100
 /** The server's span, and one for each stage. */
 const SPANS_PER_WINDOW = 6
 
