@@ -8,6 +8,7 @@ import { windowOf } from './windows.ts'
 
 const RIGHT: PretendedDevice = { fault: null }
 const WRONG: PretendedDevice = { fault: null, wrong: true }
+const NO_NUMBERS: PretendedDevice = { fault: null, nan: true }
 const PATIENT = { 'X-Deadline-Ms': '5000' }
 const WORDS =
   /^no worker: wrong_answers: latent cosines from \S+, expected 0\.995, .+ and \d+ of 64 best motifs wrong$/
@@ -53,10 +54,10 @@ test('a device that begins to answer wrongly answers nobody, and is found out; t
   expect(await metric(server.port, 'hailo_golden_cosine')).toBeGreaterThan(0.995)
 })
 
-test('a FALLBACK takes over from a device that answers wrongly, and is checked by its own limits', async () => {
+test('a FALLBACK takes over from a device that gives no numbers any more, and is checked by its own limits', async () => {
   const { server, device } = await startWithDevice({ FALLBACK: 'onnx' })
   await until(async () => (await checksOf(server)).passed > 0)
-  device(WRONG)
+  device(NO_NUMBERS)
   await until(async () => (await metric(server.port, 'hailo_fallback_total', 'cause="wrong_answers"')) === 1)
   const answer = await postWindow(server, windowOf(0), PATIENT)
   expect(answer).toMatchObject({ status: 200, headers: { 'x-inference-backend': 'onnx' } })

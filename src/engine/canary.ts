@@ -1,5 +1,6 @@
 import { monotonicMs } from '../clock.ts'
 import { type GoldenVectors, goldenWindow, Parity } from '../core/golden.ts'
+import { LATENT_DIMS } from '../core/window.ts'
 import { type Engine, type Inferred, NoResult } from './engine.ts'
 import type { CanaryObserver, GoldenCheck } from './observer.ts'
 import type { Stream } from './stream.ts'
@@ -97,7 +98,16 @@ export class Canary {
   async #ask({ stream }: StreamWatch, round: Round, index: number): Promise<void> {
     const { engine, golden } = this.#options
     const askedMs = monotonicMs()
-    const inferred = await engine.infer(goldenWindow(golden, index), TIMEOUT_MS, stream)
+    const inferred = await engine.infer(goldenWindow(golden, index), TIMEOUT_MS, stream).catch(error => {
+      const backend = stream.ring.serving
+      const isNoNumber = error instanceof NoResult && error.outcome === 'model_unavailable'
+      if (!isNoNumber || backend === null) throw error
+      // It still serves, so this was an answer that is no number. If it has just been lost, the next ones will tell.
+      return {
+        output: new Float32Array(LATENT_DIMS + golden.motifScores.length / golden.count).fill(Number.NaN),
+        backend,
+      }
+    })
     round.add(inferred, index, monotonicMs() - askedMs)
   }
 }

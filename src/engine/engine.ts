@@ -37,7 +37,15 @@ export interface Inferred {
 }
 
 /** The engine has asked itself, and got no answer. */
-export class NoResult extends Error {}
+export class NoResult extends Error {
+  /** Null: the window was not even sent. */
+  readonly outcome: Outcome | null
+
+  constructor(message: string, outcome: Outcome | null = null) {
+    super(message)
+    this.outcome = outcome
+  }
+}
 
 /** How full the rings are: 0 there is room, 1 more than half full, 2 windows were shed within the last second. */
 export type BackpressureLevel = 0 | 1 | 2
@@ -208,7 +216,9 @@ export class Engine {
         { arrivedMs, deadlineMs: arrivedMs + timeoutMs },
         {
           settle: (outcome: Outcome, { output, backend }: Slot) =>
-            outcome === 'ok' ? resolve({ output: output.slice(), backend }) : reject(new NoResult(outcome)),
+            outcome === 'ok'
+              ? resolve({ output: output.slice(), backend })
+              : reject(new NoResult(outcome, outcome)),
         },
       )
     })
