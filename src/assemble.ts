@@ -1,7 +1,9 @@
 import { monotonicMs } from './clock.ts'
 import type { Config } from './config.ts'
+import { perBackend } from './core/backend.ts'
 import { firstOf } from './core/golden.ts'
 import { deviceName } from './engine/backend-status.ts'
+import { Canary } from './engine/canary.ts'
 import { Engine, NoResult } from './engine/engine.ts'
 import type { CommonTask } from './engine/pool.ts'
 import type { Threads } from './engine/threads.ts'
@@ -13,15 +15,19 @@ import { assertFree } from './http/free-port.ts'
 import { CONTRACT_MOTIFS } from './http/health.ts'
 import { REPLY } from './http/reply.ts'
 import type { FrontDoor } from './http/server.ts'
-import type { Readiness } from './http/service.ts'
+import { modelOf, type Readiness } from './http/service.ts'
 import { createLogger, type Logger } from './log.ts'
 import { Metrics } from './metrics.ts'
 import { loadFallback, loadModel, type Model } from './model.ts'
 import { VERSION } from './project.ts'
+import type { Tracing } from './tracing/tracing.ts'
 import { Witnesses } from './witnesses.ts'
 
-/** So many golden windows a backend must answer rightly that is opened while others serve. */
-const SELF_CHECK_WINDOWS = 8
+/** So many golden windows at most a backend must answer rightly that is opened while others serve. */
+const SELF_CHECK_WINDOWS = 64
+
+/** At the end of a drain, spans that wait have so long to reach the collector. */
+const LONGEST_FLUSH_MS = 1000
 
 /** What kept the service from starting, in words for the operator. */
 export class StartError extends Error {
@@ -71,9 +77,10 @@ export async function assemble({ config, threads, startedMs }: Beginning): Promi
     },
     log,
   )
+  const tracing = await startTracing(config, model, fallback, metrics, log)
   const failures = new FailureLog(log)
   process.once('exit', () => failures.close())
-  const witness = new Witnesses([metrics, failures])
+  const witness = new Witnesses([metrics, failures, ...(tracing === null ? [] : [tracing])])
   const engine = new Engine({
     threads,
     ringSlots: config.ringSlots,
@@ -101,7 +108,7 @@ export async function assemble({ config, threads, startedMs }: Beginning): Promi
     engine,
     metrics,
     witness,
-    traces: false,
+    traces: tracing !== null,
     readiness,
     log,
     configOk,
@@ -114,7 +121,7 @@ export async function assemble({ config, threads, startedMs }: Beginning): Promi
       throw new StartError(`Cannot listen on ${config.socketPath}: ${reasonOf(cause)}`)
     })
   }
-  drainOnSignal(engine, frontDoor, log)
+  drainOnSignal(engine, frontDoor, tracing, log)
 
   try {
     if (!(await answersRightly)) {
@@ -128,6 +135,10 @@ export async function assemble({ config, threads, startedMs }: Beginning): Promi
   }
   if (engine.draining) return
   engine.open()
+  if (model.golden !== null && config.goldenIntervalMs > 0) {
+    const { goldenIntervalMs: intervalMs } = config
+    new Canary({ engine, golden: model.golden, intervalMs, observer: metrics.golden }).watch()
+  }
   readiness.phase = 'ready'
   metrics.warmedUp((monotonicMs() - startedMs) / 1000)
   process.stdout.write(banner(config, model, deviceName(config.mode, engine.backends), port))
@@ -147,11 +158,13 @@ async function answersLikeTheModel(
   }
   const { golden } = model
   const parities = await untilAnswered(engine, () => goldenParity(engine, golden), log)
-  let good = true
+  const good = [...parities.values()].every(({ holds }) => holds)
+  if (parities.size > 0) {
+    const cosines = [...parities.values()].map(({ cosine }) => cosine)
+    metrics.golden.checkedAtStart(Math.min(...cosines), good)
+  }
   for (const [backend, parity] of parities) {
-    metrics.goldenChecked(parity.cosine)
     if (parity.holds) continue
-    good = false
     const found = { backend, cosine: parity.cosine, topMotifMisses: parity.topMotifMisses }
     log.fatal(found, `not like the trained model, so no client will be served: ${parity}`)
   }
@@ -175,7 +188,28 @@ async function untilAnswered<Result>(
   }
 }
 
-function drainOnSignal(engine: Engine, frontDoor: FrontDoor, log: Logger): void {
+/** Its packages are loaded only where spans have somewhere to go. */
+async function startTracing(
+  config: Config,
+  model: Model,
+  fallback: Model | null,
+  tally: Metrics,
+  log: Logger,
+): Promise<Tracing | null> {
+  if (config.tracing === null) return null
+  const { Tracing } = await import('./tracing/tracing.ts')
+  return new Tracing({
+    config: config.tracing,
+    configVersion: config.configVersion,
+    version: VERSION,
+    modelSha256: perBackend(backend => modelOf({ model, fallback }, backend).sha256.slice(0, 12)),
+    httpStatus: REPLY,
+    tally,
+    log,
+  })
+}
+
+function drainOnSignal(engine: Engine, frontDoor: FrontDoor, tracing: Tracing | null, log: Logger): void {
   let draining = false
   const drain = async (signal: string) => {
     if (draining) return
@@ -185,7 +219,7 @@ function drainOnSignal(engine: Engine, frontDoor: FrontDoor, log: Logger): void 
     frontDoor.drain()
     await drained
     await frontDoor.close()
-    await engine.close()
+    await Promise.all([engine.close(), tracing?.flush(LONGEST_FLUSH_MS)])
     log.info('drained')
     process.exit(0)
   }
@@ -199,7 +233,7 @@ function taskOf(config: Config, model: Model, fallback: Model | null): CommonTas
     primary: model.plan,
     fallback: fallback?.plan ?? null,
     normalisation: model.normalisation,
-    selfCheck: model.golden && firstOf(model.golden, SELF_CHECK_WINDOWS),
+    selfCheck: model.golden && firstOf(model.golden, Math.min(model.golden.count, SELF_CHECK_WINDOWS)),
   }
 }
 

@@ -44,6 +44,8 @@ export interface Config {
   /** Clients that may be connected to `/stream` at once. */
   readonly streamConnections: number
   readonly logLevel: (typeof LOG_LEVELS)[number]
+  /** Between two golden checks of a stream that serves. 0: none after the start. */
+  readonly goldenIntervalMs: number
   /** Printable ASCII, fit for a header, as is `modelVersion`. */
   readonly configVersion: string
   /** Replaces the version in the manifest, as `modelAccuracy`, 0 to 1, replaces the accuracy. */
@@ -52,6 +54,8 @@ export interface Config {
   readonly testEndpoints: boolean
   /** Whether a client may close the only model to everybody. */
   readonly allowModelUnload: boolean
+  /** Where spans go. Null: nothing is traced. */
+  readonly tracing: TracingConfig | null
   /** Secrets, never to be logged. Empty: clients need no key. */
   readonly apiKeys: readonly string[]
   /** Origins whose pages may call us, or `*`. Empty: none. */
@@ -69,6 +73,17 @@ export interface HailoConfig {
   readonly library: string | null
   readonly io: 'async' | 'vstream'
   readonly scheduler: 'round_robin' | 'none'
+}
+
+/** What of OpenTelemetry's own keys is heeded. */
+export interface TracingConfig {
+  /** Of an OTLP/HTTP receiver. */
+  readonly url: string
+  /** Sent with each export. Secrets, never to be logged. */
+  readonly headers: Readonly<Record<string, string>>
+  readonly serviceName: string
+  /** Of requests whose caller does not say whether it traces: 0 none, 1 all. */
+  readonly sampleRatio: number
 }
 
 /** The configuration cannot be used. `main.ts` prints the message, one problem per line, and exits with 78. */
@@ -91,6 +106,8 @@ const PYTHON_LOG_LEVELS = new Map([
 
 /** A drain lasts as long as the longest deadline, and containers are killed 10 s after they were asked to stop. */
 const LONGEST_DEADLINE_MS = 9000
+
+const DAY_S = 86_400
 
 /** sun_path of Linux has 108 bytes, the last of which is 0; uWebSockets would write beyond them. */
 const LONGEST_SOCKET_PATH_BYTES = 107
@@ -115,6 +132,15 @@ const list = z
   .transform(items => [items].flat().flatMap(item => item.split(',')))
   .transform(items => items.map(item => item.trim()).filter(item => item !== ''))
   .describe('text separated by commas')
+const url = z.url({ protocol: /^https?$/ }).describe('a URL, as http://127.0.0.1:4318')
+/** As OpenTelemetry has them: `name=value,name=value`, percent-encoded. */
+const headers = z
+  .string()
+  .regex(/^ *[!#$%&'*+.^`|~\w-]+ *=[^,]*(, *[!#$%&'*+.^`|~\w-]+ *=[^,]*)*$/)
+  .transform(text => text.split(',').map(pair => pair.split(/=(.*)/, 2).map(part => part.trim())))
+  .refine(pairs => pairs.every(([, value]) => decoded(value!) !== null))
+  .transform(pairs => Object.fromEntries(pairs.map(([name, value]) => [name!, decoded(value!)!])))
+  .describe('name=value, … with percent-encoded values')
 const oneOf = <Word extends string>(words: readonly Word[]) =>
   z.enum(words).describe(`one of ${words.join(' ')}`)
 const headerValue = z
@@ -153,6 +179,7 @@ const KEYS = {
     .transform(level => PYTHON_LOG_LEVELS.get(level) ?? level)
     .pipe(z.enum(LOG_LEVELS))
     .describe(`one of ${LOG_LEVELS.join(' ')}`),
+  GOLDEN_INTERVAL_S: decimal.pipe(z.number().max(DAY_S)).describe(`a number of seconds from 0 to ${DAY_S}`),
   CONFIG_VERSION: headerValue,
   MODEL_VERSION: headerValue,
   MODEL_ACCURACY: decimal.pipe(z.number().max(1)).describe('a number from 0 to 1'),
@@ -166,6 +193,11 @@ const KEYS = {
   TELEMETRY_DIR: text,
   API_KEY: list,
   CORS_ORIGINS: list,
+  OTEL_EXPORTER_OTLP_ENDPOINT: url,
+  OTEL_EXPORTER_OTLP_TRACES_ENDPOINT: url,
+  OTEL_EXPORTER_OTLP_HEADERS: headers,
+  OTEL_SERVICE_NAME: text,
+  OTEL_TRACES_SAMPLER_ARG: decimal.pipe(z.number().max(1)).describe('a number from 0 to 1'),
   CONFIG_PATH: text,
 }
 export const CONFIG_KEYS = Object.keys(KEYS)
@@ -181,6 +213,12 @@ const SYNONYMS: readonly Key[][] = [
 ]
 
 const WITHOUT_EFFECT: readonly Key[] = ['SESSIONS_DIR', 'TELEMETRY_DIR']
+const SECRETS: ReadonlySet<Key> = new Set(['API_KEY', 'OTEL_EXPORTER_OTLP_HEADERS'])
+const ONLY_FOR_TRACING: readonly Key[] = [
+  'OTEL_EXPORTER_OTLP_HEADERS',
+  'OTEL_SERVICE_NAME',
+  'OTEL_TRACES_SAMPLER_ARG',
+]
 const ONLY_FOR_HAILO: readonly Key[] = [
   'FALLBACK',
   'HEF_PATH',
@@ -236,9 +274,12 @@ export function loadConfig(env: Record<string, string | undefined>): Config {
   }
   if (problems.length > 0) throw new ConfigError(problems)
 
-  const unused = [...WITHOUT_EFFECT, ...(mode === 'hailo' ? [] : ONLY_FOR_HAILO)].filter(key =>
-    key === 'FALLBACK' ? fallback !== null : set[key] !== undefined,
-  )
+  const tracing = tracingOf(set)
+  const unused = [
+    ...WITHOUT_EFFECT,
+    ...(mode === 'hailo' ? [] : ONLY_FOR_HAILO),
+    ...(tracing === null ? ONLY_FOR_TRACING : []),
+  ].filter(key => (key === 'FALLBACK' ? fallback !== null : set[key] !== undefined))
   const onnxPath = resolve(set.ONNX_PATH ?? join(PROJECT_FOLDER, 'artifacts', 'model_dynamic.onnx'))
   const hailo: HailoConfig | null =
     mode === 'hailo'
@@ -270,15 +311,40 @@ export function loadConfig(env: Record<string, string | undefined>): Config {
     maxWindowsPerRequest: set.MAX_WINDOWS_PER_REQUEST ?? 10_000,
     streamConnections: set.WS_MAX_CONNECTIONS ?? 1024,
     logLevel: set.LOG_LEVEL ?? 'info',
+    goldenIntervalMs: (set.GOLDEN_INTERVAL_S ?? 60) * 1000,
     configVersion: set.CONFIG_VERSION ?? '1',
     modelVersion: set.MODEL_VERSION ?? null,
     modelAccuracy: set.MODEL_ACCURACY ?? null,
     testEndpoints: set.ENABLE_TEST_ENDPOINTS ?? true,
     allowModelUnload: set.ALLOW_MODEL_UNLOAD ?? false,
+    tracing,
     apiKeys: Object.freeze(set.API_KEY ?? []),
     corsOrigins: Object.freeze(set.CORS_ORIGINS ?? []),
     unused: Object.freeze(unused),
   })
+}
+
+/** On where spans have somewhere to go. */
+function tracingOf(set: z.infer<typeof Settings>): TracingConfig | null {
+  const base = set.OTEL_EXPORTER_OTLP_ENDPOINT
+  const url =
+    set.OTEL_EXPORTER_OTLP_TRACES_ENDPOINT ?? (base && `${base.endsWith('/') ? base : `${base}/`}v1/traces`)
+  if (url === undefined) return null
+  return Object.freeze({
+    url,
+    headers: Object.freeze(set.OTEL_EXPORTER_OTLP_HEADERS ?? {}),
+    serviceName: set.OTEL_SERVICE_NAME ?? 'hailo-inference',
+    sampleRatio: set.OTEL_TRACES_SAMPLER_ARG ?? 1,
+  })
+}
+
+/** Null where a percent sign begins nothing. */
+function decoded(value: string): string | null {
+  try {
+    return decodeURIComponent(value)
+  } catch {
+    return null
+  }
 }
 
 function manifestBeside(modelPath: string): string {
@@ -344,7 +410,7 @@ function whatIsSet(values: Record<string, unknown>): Values {
 }
 
 function notValid(key: Key, value: unknown, expected: string): string {
-  const found = key === 'API_KEY' ? 'the value' : typeof value === 'object' ? JSON.stringify(value) : value
+  const found = SECRETS.has(key) ? 'the value' : typeof value === 'object' ? JSON.stringify(value) : value
   return `${key}: ${found} is not valid, expected ${expected}`
 }
 

@@ -17,6 +17,7 @@ import {
 import type { InFlight } from './engine/stream.ts'
 import type { Logger } from './log.ts'
 import { type WatchedEngine, watchEngine } from './metrics/engine.ts'
+import { GoldenMetrics } from './metrics/golden.ts'
 import { addProcessMetrics } from './metrics/process.ts'
 import { MetricRegistry } from './metrics/registry.ts'
 import type { Model } from './model.ts'
@@ -61,12 +62,12 @@ export class Metrics implements Observer, Witness {
   recentLatencyMs: number | null = null
   /** For those who count something of their own. */
   readonly registry = new MetricRegistry()
+  readonly golden: GoldenMetrics
   readonly #log: Logger
   /** Monotonic; 0 before the first. */
   #lastAnsweredMs = 0
   /** Of windows with a result. */
   readonly #resultRows: Readonly<Record<BackendKind, { inferences: CounterRow; durations: HistogramRow }>>
-  #smallestCosine = 1
 
   // What is counted for every window, in rows; the rest is left to prom-client.
   readonly #stages = Object.fromEntries(
@@ -83,6 +84,7 @@ export class Metrics implements Observer, Witness {
   readonly #rejected = new RowTable((reason, _) => new CounterRow({ reason }))
   readonly #answers = new RowTable((method, endpoint) => new AnswerRows(method, endpoint))
   readonly #frames = new RowTable((direction, type) => new CounterRow({ direction, type }))
+  readonly #traceSpans = new RowTable((result, _) => new CounterRow({ result }))
   readonly #cancelled = this.registry.counter(
     'hailo_cancelled_total',
     'Windows given up before they ended: their client went away, or another window of their request failed',
@@ -100,10 +102,6 @@ export class Metrics implements Observer, Witness {
   readonly #healthChecks = this.registry.counter('hailo_health_checks_total', 'Answers of /healthz', [
     'status',
   ])
-  readonly #goldenCosine = this.registry.gauge(
-    'hailo_golden_cosine',
-    'Smallest cosine between the latents of this backend and those of the trained model, at start',
-  )
   readonly #warmUp = this.registry.gauge('hailo_warmup_duration_seconds', 'Time from start to ready')
   readonly #facts: MetricFacts
   /** What each worker was last lost with, in words. */
@@ -113,6 +111,7 @@ export class Metrics implements Observer, Witness {
     this.#facts = facts
     this.#log = log
     const { config, model, fallback, version, configOk } = facts
+    this.golden = new GoldenMetrics(this.registry, config.workers, log)
     this.registry.gauge('hailo_sidecar_start_time_seconds', 'Unix time of the start').set(Date.now() / 1000)
     this.registry
       .gauge('hailo_build_info', 'The build', ['version', 'hef_sha', 'config'])
@@ -136,6 +135,7 @@ export class Metrics implements Observer, Witness {
       for (const type of facts.frameTypes[direction]) this.#frames.at(direction, type)
     }
     for (const reason of REFUSAL_REASONS) this.#rejected.at(reason, ONLY)
+    for (const result of ['exported', 'dropped']) this.#traceSpans.at(result, ONLY)
     for (const status of ['healthy', 'unhealthy']) this.#healthChecks.inc({ status }, 0)
     for (let worker = 0; worker < config.workers; worker++) {
       for (const cause of LOSS_CAUSES) this.#restarts.inc({ worker, cause }, 0)
@@ -171,6 +171,7 @@ export class Metrics implements Observer, Witness {
   watch(engine: WatchedEngine): void {
     const { config } = this.#facts
     const nameOf = (backend: BackendKind) => this.#nameOf(backend)
+    if (this.#facts.model.golden !== null) this.golden.watch(engine)
     watchEngine(this.registry, engine, { config, models: this.#models, nameOf })
   }
 
@@ -267,18 +268,16 @@ export class Metrics implements Observer, Witness {
     return this.#frames.at(direction, type)
   }
 
+  traceSpans(result: 'exported' | 'dropped', count: number): void {
+    this.#traceSpans.at(result, ONLY).count += count
+  }
+
   streaming(connections: number): void {
     this.#streaming.set(connections)
   }
 
   healthChecked(healthy: boolean): void {
     this.#healthChecks.inc({ status: healthy ? 'healthy' : 'unhealthy' })
-  }
-
-  /** @param cosine the smallest of one backend; of several, the worst is told */
-  goldenChecked(cosine: number): void {
-    this.#smallestCosine = Math.min(this.#smallestCosine, cosine)
-    this.#goldenCosine.set(this.#smallestCosine)
   }
 
   warmedUp(seconds: number): void {
@@ -313,6 +312,12 @@ export class Metrics implements Observer, Witness {
       'Frames of /stream, in from clients and out to them',
       ['direction', 'type'],
       () => this.#frames.all(),
+    )
+    this.registry.counted(
+      'hailo_trace_spans_total',
+      'Spans of sampled requests: dropped where there were too many, or the collector did not take them',
+      ['result'],
+      () => this.#traceSpans.all(),
     )
     this.registry.histogram(
       'hailo_inference_duration_seconds',

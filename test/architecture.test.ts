@@ -23,6 +23,7 @@ const ARROWS: readonly [place: string, mayImport: readonly string[]][] = [
   ['src/http/', ['src/engine/', 'src/core/', 'src/clock.ts', ...FACTS]],
   ['src/http/codec.ts', ['src/core/', 'native/codec.ts']],
   ['src/engine/', ['src/core/', 'src/clock.ts']],
+  ['src/tracing/', ['src/engine/', 'src/core/', 'src/clock.ts', ...FACTS]],
   ['src/core/', []],
   ['src/hef/', ['src/core/']],
   ['src/cli/', ['src/hef/', 'src/project.ts']],
@@ -66,6 +67,11 @@ const ARROWS: readonly [place: string, mayImport: readonly string[]][] = [
 
 /** Where each package may be imported. */
 const PACKAGES: Record<string, string | string[]> = {
+  '@opentelemetry/api': 'src/tracing/',
+  '@opentelemetry/core': 'src/tracing/',
+  '@opentelemetry/exporter-trace-otlp-http': 'src/tracing/',
+  '@opentelemetry/resources': 'src/tracing/',
+  '@opentelemetry/sdk-trace-base': 'src/tracing/',
   'hyper-express': ['src/http/', 'bench/contenders/naive.ts'],
   'uWebSockets.js': ['src/http/', 'src/doctor/probes.ts', 'bench/contenders/'],
   fastify: 'bench/contenders/fastify.ts',

@@ -34,11 +34,13 @@ test('loadConfig() of an empty environment runs the shipped model on the local i
     maxWindowsPerRequest: 10_000,
     streamConnections: 1024,
     logLevel: 'info',
+    goldenIntervalMs: 60_000,
     configVersion: '1',
     modelVersion: null,
     modelAccuracy: null,
     testEndpoints: true,
     allowModelUnload: false,
+    tracing: null,
     apiKeys: [],
     corsOrigins: [],
     unused: [],
@@ -92,6 +94,46 @@ test.each([
   [{ ENABLE_TEST_ENDPOINTS: 'False' }, { testEndpoints: false }],
   [{ ENABLE_TEST_ENDPOINTS: '1' }, { testEndpoints: true }],
   [{ ALLOW_MODEL_UNLOAD: 'true' }, { allowModelUnload: true }],
+  [{ GOLDEN_INTERVAL_S: '0' }, { goldenIntervalMs: 0 }],
+  [{ GOLDEN_INTERVAL_S: '0.5' }, { goldenIntervalMs: 500 }],
+  [
+    { OTEL_EXPORTER_OTLP_ENDPOINT: 'http://otel:4318' },
+    {
+      tracing: {
+        url: 'http://otel:4318/v1/traces',
+        headers: {},
+        serviceName: 'hailo-inference',
+        sampleRatio: 1,
+      },
+    },
+  ],
+  [
+    {
+      OTEL_EXPORTER_OTLP_ENDPOINT: 'https://otel/base/',
+      OTEL_EXPORTER_OTLP_HEADERS: 'Authorization=Bearer%20a=b, x-tenant = dogs',
+      OTEL_SERVICE_NAME: 'collar',
+      OTEL_TRACES_SAMPLER_ARG: '0.25',
+    },
+    {
+      tracing: {
+        url: 'https://otel/base/v1/traces',
+        headers: { Authorization: 'Bearer a=b', 'x-tenant': 'dogs' },
+        serviceName: 'collar',
+        sampleRatio: 0.25,
+      },
+    },
+  ],
+  [
+    {
+      OTEL_EXPORTER_OTLP_ENDPOINT: 'http://otel:4318',
+      OTEL_EXPORTER_OTLP_TRACES_ENDPOINT: 'http://tempo:4318/v1/traces',
+    },
+    { tracing: expect.objectContaining({ url: 'http://tempo:4318/v1/traces' }) },
+  ],
+  [
+    { OTEL_SERVICE_NAME: 'collar', OTEL_TRACES_SAMPLER_ARG: '1' },
+    { tracing: null, unused: ['OTEL_SERVICE_NAME', 'OTEL_TRACES_SAMPLER_ARG'] },
+  ],
   [{ API_KEY: ' one, two ,,' }, { apiKeys: ['one', 'two'] }],
   [{ CORS_ORIGINS: '*' }, { corsOrigins: ['*'] }],
   [{ INFER_MODE: 'stub' }, { mode: 'stub' }],
@@ -206,6 +248,18 @@ test.each([
   [
     { CONFIG_VERSION: 'x'.repeat(65) },
     `CONFIG_VERSION: ${'x'.repeat(65)} is not valid, expected 1 to 64 characters of printable ASCII with no space at either end`,
+  ],
+  [
+    { OTEL_EXPORTER_OTLP_ENDPOINT: 'otel:4318' },
+    'OTEL_EXPORTER_OTLP_ENDPOINT: otel:4318 is not valid, expected a URL, as http://127.0.0.1:4318',
+  ],
+  [
+    { OTEL_TRACES_SAMPLER_ARG: '1.1' },
+    'OTEL_TRACES_SAMPLER_ARG: 1.1 is not valid, expected a number from 0 to 1',
+  ],
+  [
+    { GOLDEN_INTERVAL_S: '-1' },
+    'GOLDEN_INTERVAL_S: -1 is not valid, expected a number of seconds from 0 to 86400',
   ],
   [{ MODEL_ACCURACY: '90' }, 'MODEL_ACCURACY: 90 is not valid, expected a number from 0 to 1'],
   [{ ENABLE_TEST_ENDPOINTS: 'off' }, 'ENABLE_TEST_ENDPOINTS: off is not valid, expected true or false'],
@@ -381,3 +435,12 @@ function yamlFile(content: string): string {
   writeFileSync(path, content)
   return path
 }
+
+test.each(['secret', 'a=secret,b', 'a=secret%', '=secret'])(
+  'OTEL_EXPORTER_OTLP_HEADERS: %s is refused without a word of it',
+  headers => {
+    expect(() => loadConfig({ OTEL_EXPORTER_OTLP_HEADERS: headers })).toThrow(
+      /^OTEL_EXPORTER_OTLP_HEADERS: the value is not valid, expected name=value, … with percent-encoded values$/,
+    )
+  },
+)

@@ -258,6 +258,31 @@ test('serve() is relieved once it has given out what is in flight, and takes not
   expect(ring.slot(4).taken).toBe(false)
 })
 
+test('serve() gives up a backend that is condemned, with nothing in flight; the next one of its kind is not', async () => {
+  const ring = ringOf(8)
+  for (let n = 0; n < 8; n++) publish(ring, windowOf(n))
+  const backend = backendOf({
+    depth: 3,
+    collect(output, window, n) {
+      if (n === 0) ring.condemn('onnx') // another than the one that serves
+      if (n === 1) ring.condemn('stub')
+      return answer(output, window)
+    },
+  })
+  const counters = new WorkerCounters()
+  const stream = { ring, backend, kind: 'stub', counters, normalisation: null } as const
+  ring.setServing('stub')
+  expect(await serve(stream)).toBe('condemned')
+  expect(backend.submitted).toHaveLength(4)
+  expect(ring.completed).toBe(4)
+  expect(ring.slot(4).taken).toBe(false)
+
+  ring.setServing('stub')
+  ring.stop()
+  expect(await serve({ ...stream, backend: backendOf({ depth: 3 }) })).toBe('stopped')
+  expect(ring.completed).toBe(8)
+})
+
 test.each(['idle', 'busy'])(
   'serve() with something beside it lets timers have their turns, %s',
   async load => {

@@ -27,8 +27,8 @@ export interface ServedStream {
   readonly until?: () => boolean
 }
 
-/** `superseded`: the ring has been given to another worker. */
-export type ServiceEnd = 'stopped' | 'relieved' | 'stream_lost' | 'superseded'
+/** `superseded`: the ring has been given to another worker. `condemned`: the front door has found wrong answers. */
+export type ServiceEnd = 'stopped' | 'relieved' | 'stream_lost' | 'superseded' | 'condemned'
 
 /**
  * Serves one ring with one stream until told to stop or until the stream fails. It takes whatever
@@ -75,9 +75,11 @@ export async function serve({
     const stopping = ring.stopping
     const idle = submitted === collected
     if (idle && backend.failure !== null) return 'stream_lost'
+    const condemned = ring.condemned === kind
+    if (condemned && idle) return 'condemned'
     const relieved = until?.() ?? false
     if (relieved && idle) return 'relieved'
-    const room = relieved ? 0 : backend.depth - distance(collected, submitted)
+    const room = relieved || condemned ? 0 : backend.depth - distance(collected, submitted)
     const waiting = Math.min(room, ring.waitForWindows(submitted, idle && !stopping ? longestWaitMs : 0))
     if (idle || waiting > 0) look()
     for (let looked = 0; looked < waiting; looked++) {

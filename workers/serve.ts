@@ -105,8 +105,8 @@ class StreamService {
       } else {
         const servedFromMs = monotonicMs()
         const ended = await this.#serve(this.#task.primary, primary, null)
-        if (ended !== 'stream_lost') return { ended: 'stopped' }
-        fault = faultOf(primary.failure!)
+        if (ended !== 'stream_lost' && ended !== 'condemned') return { ended: 'stopped' }
+        fault = faultOfLost(primary, ended)
         if (fallback === null) return { ended: 'stream_lost', ...fault }
         if (monotonicMs() - servedFromMs > HEALTHY_AFTER_MS) this.#backoffMs = 0
       }
@@ -134,7 +134,9 @@ class StreamService {
     })
     try {
       const ended = await this.#serve(plan, fallback, fault, () => reopened.primary !== null)
-      if (ended === 'stream_lost') throw new Error(`Lost the fallback: ${fallback.failure!.detail}`)
+      if (ended === 'stream_lost' || ended === 'condemned') {
+        throw new Error(`Lost the fallback: ${faultOfLost(fallback, ended).detail}`)
+      }
       if (ended === 'relieved') return reopened.primary
       if (reopened.primary !== null) closeInBackground(reopened.primary)
       return null
@@ -204,7 +206,7 @@ class StreamService {
     let sound = false
     try {
       const ended = await serve(until ? { ...stream, until } : stream)
-      sound = ended !== 'stream_lost'
+      sound = ended !== 'stream_lost' && ended !== 'condemned'
       return ended
     } finally {
       if (sound) await backend.close()
@@ -234,6 +236,12 @@ async function faultIn(
     parity.add(output, index)
   }
   return parity.holds ? null : new BackendError('wrong_answers', String(parity), { permanent: true })
+}
+
+/** Why a backend that has served does so no more. */
+function faultOfLost({ failure }: Backend, ended: 'stream_lost' | 'condemned'): BackendFault {
+  if (ended === 'stream_lost') return faultOf(failure!)
+  return { cause: 'wrong_answers', detail: 'golden windows got other answers than the trained model gives' }
 }
 
 function faultOf({ cause, detail }: BackendFault): BackendFault {

@@ -14,6 +14,7 @@ import { SLOT_STRIDE_BYTES, Slot } from './slot.ts'
  *   word 192   serving        worker       1 + index into BACKENDS of what is open, 0 while nothing is
  *   word 224   stop           front door   1 when the worker shall end after the last window
  *   word 256   epoch          front door   counts the workers that were given up
+ *   word 288   condemned      both         1 + index into BACKENDS of what answers wrongly, 0 while nothing does
  */
 const PUBLISHED = 0
 const COMPLETED = 32
@@ -24,7 +25,8 @@ const WORKER_PARKED = 160
 const SERVING = 192
 const STOP = 224
 const EPOCH = 256
-const HEADER_WORDS = 288
+const CONDEMNED = 288
+const HEADER_WORDS = 320
 
 /** How far `to` is ahead of `from`. Sequences are int32 and wrap. */
 export function distance(from: number, to: number): number {
@@ -166,6 +168,12 @@ export class Ring {
     Atomics.notify(this.#header, WORKER_PARKED)
   }
 
+  /** Tells the worker to give `backend` up, as if it were lost: its answers are wrong. */
+  condemn(backend: BackendKind): void {
+    Atomics.store(this.#header, CONDEMNED, 1 + BACKENDS.indexOf(backend))
+    this.wakeWorker()
+  }
+
   get epoch(): number {
     return Atomics.load(this.#header, EPOCH)
   }
@@ -193,8 +201,15 @@ export class Ring {
   /** Tells what is open, null when nothing is. */
   setServing(backend: BackendKind | null): void {
     if (this.superseded) return
+    // What was said of the last one is not said of this one.
+    Atomics.store(this.#header, CONDEMNED, 0)
     Atomics.store(this.#header, SERVING, backend === null ? 0 : 1 + BACKENDS.indexOf(backend))
     Atomics.notify(this.#header, SERVING)
+  }
+
+  /** What the front door has condemned since the last setServing(). */
+  get condemned(): BackendKind | null {
+    return BACKENDS[Atomics.load(this.#header, CONDEMNED) - 1] ?? null
   }
 
   get stopping(): boolean {

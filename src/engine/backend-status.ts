@@ -6,7 +6,7 @@ export interface BackendStatus {
   readonly answering: readonly BackendKind[]
   /** Null while every stream that is served has its primary backend. */
   readonly fallback: Fallback | null
-  /** Why a primary backend does not serve. Null while all do, and when nobody knows. */
+  /** Why a primary backend does not serve, of several reasons the gravest. Null while all do, and when nobody knows. */
   readonly fault: BackendFault | null
   /** Null when no stream has a device. */
   readonly device: DeviceReport | null

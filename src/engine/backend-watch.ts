@@ -24,11 +24,12 @@ export class BackendWatch {
 
   get status(): BackendStatus {
     const fallbacks = this.#fallbacks.filter(fallback => fallback !== null)
+    const faults = this.#reports.flatMap(report => report?.fault ?? [])
     return {
       // Read where the workers write it: a report may still be on its way.
       answering: [...new Set(this.#streams.map(({ ring }) => ring.serving))].filter(kind => kind !== null),
       fallback: fallbacks.toSorted((a, b) => a.sinceMs - b.sinceMs)[0] ?? null,
-      fault: this.#reports.find(report => report?.fault)?.fault ?? null,
+      fault: faults.find(({ cause }) => cause === 'wrong_answers') ?? faults[0] ?? null,
       device: this.#reports.findLast(report => report?.device)?.device ?? null,
     }
   }

@@ -37,7 +37,15 @@ export interface Inferred {
 }
 
 /** The engine has asked itself, and got no answer. */
-export class NoResult extends Error {}
+export class NoResult extends Error {
+  /** Null: the window was not even sent. */
+  readonly outcome: Outcome | null
+
+  constructor(message: string, outcome: Outcome | null = null) {
+    super(message)
+    this.outcome = outcome
+  }
+}
 
 /** How full the rings are: 0 there is room, 1 more than half full, 2 windows were shed within the last second. */
 export type BackpressureLevel = 0 | 1 | 2
@@ -203,7 +211,7 @@ export class Engine {
   infer(window: Float32Array, timeoutMs: number, stream: Stream): Promise<Inferred> {
     return new Promise((resolve, reject) => {
       const slot = stream.ring.nextSlot
-      if (slot === null) return reject(new Error('the ring is full'))
+      if (slot === null) return reject(new NoResult('the ring is full'))
       slot.input.set(window)
       const arrivedMs = monotonicMs()
       this.submit(
@@ -211,7 +219,9 @@ export class Engine {
         { arrivedMs, deadlineMs: arrivedMs + timeoutMs },
         {
           settle: (outcome: Outcome, { output, backend }: Slot) =>
-            outcome === 'ok' ? resolve({ output: output.slice(), backend }) : reject(new NoResult(outcome)),
+            outcome === 'ok'
+              ? resolve({ output: output.slice(), backend })
+              : reject(new NoResult(outcome, outcome)),
         },
       )
     })
@@ -254,13 +264,11 @@ export class Engine {
     if (best !== null) return best
     if (refused === null) {
       const { fault } = this.#backends.status
-      const why = fault === null ? '' : `: ${fault.cause}`
-      return this.#refuse(
-        'model_unavailable',
-        'no_worker',
-        `No worker has a model at the moment${why}`,
-        REOPEN_MS,
-      )
+      const detail =
+        fault?.cause === 'wrong_answers'
+          ? 'The golden check failed: the model does not answer as it was trained to; GET /readyz says more'
+          : `No worker has a model at the moment${fault === null ? '' : `: ${fault.cause}`}`
+      return this.#refuse('model_unavailable', 'no_worker', detail, REOPEN_MS)
     }
     this.#shedAtMs = nowMs
     const { reason, retryAfterMs } = refused

@@ -1,4 +1,5 @@
 import type { BackendFault, BackendKind, DeviceReport } from '../core/backend.ts'
+import type { Parity } from '../core/golden.ts'
 import type { Outcome } from '../core/outcome.ts'
 import type { Slot } from '../core/slot.ts'
 import type { Fallback } from './backend-status.ts'
@@ -78,6 +79,25 @@ export interface Observer extends Omit<StreamObserver, 'settled' | 'windowAnswer
   fallbackStarted(worker: number, fallback: Fallback): void
   fallbackEnded(worker: number, fallback: Fallback): void
   deviceChanged(change: DeviceChange, device: DeviceReport): void
+}
+
+/** What came of sending golden windows through the stream of a worker that serves. */
+export interface GoldenCheck {
+  /** `skipped`: clients had work for the stream, or it was lost meanwhile. */
+  readonly result: (typeof GOLDEN_RESULTS)[number]
+  /** That answered so many windows, in so long, ms. Under load that is mostly waiting. */
+  readonly windows: number
+  readonly tookMs: number
+  /** Null when there is none to tell. */
+  readonly backend: BackendKind | null
+  readonly parity: Parity | null
+}
+
+export const GOLDEN_RESULTS = ['passed', 'failed', 'skipped'] as const
+
+/** Told what the canary finds. */
+export interface CanaryObserver {
+  goldenChecked(worker: number, check: GoldenCheck): void
 }
 
 export type DeviceChange = 'found' | 'lost' | 'throttled' | 'no longer throttled'

@@ -55,9 +55,10 @@ export function readyz(service: Service): Answer {
 /** In words; none when clients should be sent here. */
 export function reasonsNotReady({ engine, readiness }: Service): string[] {
   const { answering, fault } = engine.backends
+  const isWrong = answering.length === 0 && fault?.cause === 'wrong_answers'
   const reasons: string[] = []
   if (engine.draining) reasons.push('draining')
-  if (readiness.phase === 'golden_check_failed') reasons.push('golden check failed')
+  if (readiness.phase === 'golden_check_failed' || isWrong) reasons.push('golden check failed')
   else if (readiness.phase !== 'ready') reasons.push('warming')
   if (engine.unloaded) reasons.push('unloaded')
   if (answering.length === 0) {
@@ -82,7 +83,9 @@ type Status =
 function statusOf({ engine, readiness }: Service, { answering, fallback, fault }: BackendStatus): Status {
   if (engine.draining) return 'draining'
   if (readiness.phase === 'golden_check_failed') return readiness.phase
-  if (answering.length === 0 && fault !== null) return 'model_unavailable'
+  if (answering.length === 0 && fault !== null) {
+    return fault.cause === 'wrong_answers' ? 'golden_check_failed' : 'model_unavailable'
+  }
   if (readiness.phase === 'starting') return readiness.phase
   const nowMs = monotonicMs()
   const alive = engine.streams.filter(({ counters }) => nowMs - counters.heartbeatMs < HANGING_AFTER_MS)

@@ -28,7 +28,10 @@ export interface Service {
 }
 
 /** The model that a backend of this service runs. */
-export function modelOf({ model, fallback }: Service, backend: BackendKind): Model {
+export function modelOf(
+  { model, fallback }: Pick<Service, 'model' | 'fallback'>,
+  backend: BackendKind,
+): Model {
   return fallback?.plan.kind === backend ? fallback : model
 }
 

@@ -12,6 +12,8 @@ export interface PretendedDevice {
   readonly fault: (BackendFault & { readonly permanent?: boolean }) | null
   /** It answers, but not like the model. */
   readonly wrong?: boolean
+  /** It answers with what is no number. */
+  readonly nan?: boolean
   /** Lost by itself, before any window finds out. */
   readonly idle?: boolean
   readonly throttled?: boolean
@@ -68,13 +70,14 @@ export async function openPretendedHailo(
     },
     submit: input => backend.submit(input),
     async collect(output) {
-      const { fault, wrong = false } = read()
+      const { fault, wrong = false, nan = false } = read()
       if (fault !== null) {
         failure = { cause: fault.cause, detail: fault.detail }
         return LATE.has(fault.cause) ? 'deadline_exceeded' : 'model_unavailable'
       }
       const outcome = await backend.collect(output)
       if (wrong) output.reverse()
+      if (nan) output.fill(Number.NaN)
       return outcome
     },
     reportDevice,
