@@ -1,6 +1,8 @@
 import { monotonicMs } from './clock.ts'
 import type { Config } from './config.ts'
+import { perBackend } from './core/backend.ts'
 import { firstOf } from './core/golden.ts'
+import type { OnnxModel } from './core/stream-task.ts'
 import { deviceName } from './engine/backend-status.ts'
 import { Engine, NoResult } from './engine/engine.ts'
 import type { CommonTask } from './engine/pool.ts'
@@ -15,8 +17,10 @@ import type { FrontDoor } from './http/server.ts'
 import type { Readiness } from './http/service.ts'
 import { createLogger, type Logger } from './log.ts'
 import { Metrics } from './metrics.ts'
-import { loadFallback, loadModel, type Model } from './model.ts'
+import { loadFallback, loadFloatModel, loadModel, type Model, ModelError } from './model.ts'
 import { VERSION } from './project.ts'
+import { TelemetryCounters } from './telemetry/counters.ts'
+import type { Telemetry } from './telemetry/telemetry.ts'
 import { Witnesses } from './witnesses.ts'
 
 /** So many golden windows a backend must answer rightly that is opened while others serve. */
@@ -38,7 +42,7 @@ interface Beginning {
 /**
  * Puts the service together: model, engine, front door. It is ready when this resolves, if the model
  * has shown that it answers rightly.
- * @throws ModelError, StartError
+ * @throws ConfigError, ModelError, StartError
  */
 export async function assemble({ config, threads, startedMs }: Beginning): Promise<void> {
   const cannotListen = (cause: unknown) => {
@@ -70,7 +74,10 @@ export async function assemble({ config, threads, startedMs }: Beginning): Promi
     },
     log,
   )
-  const witness = new Witnesses([metrics])
+  const telemetryCounters = new TelemetryCounters()
+  metrics.watchTelemetry(telemetryCounters)
+  const telemetry = await openTelemetry({ config, model, fallback, counters: telemetryCounters, log })
+  const witness = new Witnesses(telemetry === null ? [metrics] : [metrics, telemetry.recorder])
   const engine = new Engine({
     threads,
     ringSlots: config.ringSlots,
@@ -111,7 +118,8 @@ export async function assemble({ config, threads, startedMs }: Beginning): Promi
       throw new StartError(`Cannot listen on ${config.socketPath}: ${reasonOf(cause)}`)
     })
   }
-  drainOnSignal(engine, frontDoor, log)
+  telemetry?.start()
+  drainOnSignal({ engine, frontDoor, telemetry, log })
 
   try {
     if (!(await answersRightly)) {
@@ -121,6 +129,7 @@ export async function assemble({ config, threads, startedMs }: Beginning): Promi
   } catch (cause) {
     if (engine.draining) return
     await engine.close()
+    await closeTelemetry(telemetry, log)
     throw new StartError(`Cannot run ${model.path ?? 'the stub'}: ${reasonOf(cause)}. The log may tell more`)
   }
   if (engine.draining) return
@@ -172,7 +181,55 @@ async function untilAnswered<Result>(
   }
 }
 
-function drainOnSignal(engine: Engine, frontDoor: FrontDoor, log: Logger): void {
+/** What is kept of answers. Null: nothing is. @throws ConfigError */
+async function openTelemetry(options: {
+  config: Config
+  model: Model
+  fallback: Model | null
+  counters: TelemetryCounters
+  log: Logger
+}): Promise<Telemetry | null> {
+  const { config, model, fallback, counters, log } = options
+  if (config.telemetry === null) return null
+  // Loaded only where it is wanted.
+  const { Telemetry } = await import('./telemetry/telemetry.ts')
+  const facts = {
+    motifLabels: model.motifLabels,
+    configVersion: config.configVersion,
+    sha256: perBackend(kind => (fallback?.plan.kind === kind ? fallback : model).sha256),
+    normalisation: model.normalisation,
+    reference: referenceFor(config, model, log),
+  }
+  return new Telemetry(config.telemetry, { facts, counters, log })
+}
+
+/** The float model that a device's answers are compared with. */
+function referenceFor(config: Config, model: Model, log: Logger): OnnxModel | null {
+  if (config.mode !== 'hailo') return null
+  try {
+    const { plan } = loadFloatModel(config, model)
+    return plan.kind === 'onnx' ? plan.model : null
+  } catch (error) {
+    if (!(error instanceof ModelError)) throw error
+    log.warn({ reason: error.message }, 'telemetry cannot compare the device with the float model')
+    return null
+  }
+}
+
+async function closeTelemetry(telemetry: Telemetry | null, log: Logger): Promise<void> {
+  if (telemetry === null || (await telemetry.close())) return
+  log.error('telemetry hangs in the disk, what was not written is lost: killing this process')
+  // process.exit() would wait for the thread, and nothing else ends one that is inside a system call.
+  process.kill(process.pid, 'SIGKILL')
+}
+
+function drainOnSignal(service: {
+  engine: Engine
+  frontDoor: FrontDoor
+  telemetry: Telemetry | null
+  log: Logger
+}): void {
+  const { engine, frontDoor, telemetry, log } = service
   let draining = false
   const drain = async (signal: string) => {
     if (draining) return
@@ -183,6 +240,7 @@ function drainOnSignal(engine: Engine, frontDoor: FrontDoor, log: Logger): void 
     await drained
     await frontDoor.close()
     await engine.close()
+    await closeTelemetry(telemetry, log)
     log.info('drained')
     process.exit(0)
   }

@@ -29,6 +29,7 @@ import type { InFlight } from './engine/stream.ts'
 import type { Logger } from './log.ts'
 import type { Model } from './model.ts'
 import { CounterRow, HistogramRow, histogramOf, RowTable } from './tally.ts'
+import { DROP_REASONS, KEPT_REASONS, type TelemetryCounters } from './telemetry/counters.ts'
 
 /** Seconds. 0.045 is where EdgeInfer hangs up. */
 const DURATION_EDGES = [
@@ -292,6 +293,41 @@ export class Metrics implements Observer, Witness {
         )
         return [{ labels: {}, counts, sum: sum(({ counters }) => counters.batched) }]
       }),
+    )
+  }
+
+  /** Adds what the thread of telemetry counts. Its rows are there without telemetry too: nothing was lost then. */
+  watchTelemetry(counters: TelemetryCounters): void {
+    this.#derived('hailo_telemetry_lines_total', 'Lines of telemetry written', [], counter =>
+      counter.inc(counters.lines),
+    )
+    this.#derived(
+      'hailo_telemetry_kept_total',
+      'Windows kept with their samples, by what makes them worth a label; of several reasons each counts',
+      ['reason'],
+      counter => {
+        for (const reason of KEPT_REASONS) counter.inc({ reason }, counters.kept(reason))
+      },
+    )
+    this.#derived(
+      'hailo_telemetry_dropped_total',
+      'Lines and windows of telemetry lost: their queue was full, or the disk did not take them',
+      ['reason'],
+      counter => {
+        for (const reason of DROP_REASONS) counter.inc({ reason }, counters.dropped(reason))
+      },
+    )
+    this.#gauge('hailo_telemetry_disk_bytes', 'Of all files of telemetry', [], gauge =>
+      gauge.set(counters.diskBytes),
+    )
+    this.#gauge('hailo_telemetry_disk_budget_bytes', 'What they may have; 0 without telemetry', [], gauge =>
+      gauge.set(counters.budgetBytes),
+    )
+    this.#derived(
+      'hailo_telemetry_removed_files_total',
+      'Files of telemetry removed to stay within the budget',
+      [],
+      counter => counter.inc(counters.removedFiles),
     )
   }
 

@@ -11,7 +11,10 @@ const ARROWS: readonly [place: string, mayImport: readonly string[]][] = [
   ['src/start.ts', ['src/config.ts', 'src/engine/threads.ts', 'src/assemble.ts', 'src/clock.ts']],
   ['src/assemble.ts', ['src/']],
   ['src/witnesses.ts', ['src/engine/', 'src/core/']],
-  ['src/metrics.ts', ['src/engine/', 'src/core/', 'src/clock.ts', 'src/tally.ts', ...FACTS]],
+  [
+    'src/metrics.ts',
+    ['src/engine/', 'src/core/', 'src/clock.ts', 'src/tally.ts', 'src/telemetry/counters.ts', ...FACTS],
+  ],
   ['src/tally.ts', []],
   ['src/model.ts', ['src/core/', 'src/hef/', 'type src/config.ts']],
   ['src/config.ts', ['src/core/', 'src/project.ts']],
@@ -21,6 +24,7 @@ const ARROWS: readonly [place: string, mayImport: readonly string[]][] = [
   ['src/http/', ['src/engine/', 'src/core/', 'src/clock.ts', ...FACTS]],
   ['src/http/codec.ts', ['src/core/', 'native/codec.ts']],
   ['src/engine/', ['src/core/', 'src/clock.ts']],
+  ['src/telemetry/', ['src/engine/', 'src/core/', 'src/clock.ts', 'src/config.ts', 'type src/log.ts']],
   ['src/core/', []],
   ['src/hef/', ['src/core/']],
   ['src/cli/', ['src/hef/', 'src/project.ts']],
@@ -29,6 +33,8 @@ const ARROWS: readonly [place: string, mayImport: readonly string[]][] = [
   ['src/doctor/', ['src/config.ts', 'src/model.ts', 'src/hef/', 'src/project.ts', 'native/']],
   ['workers/', ['workers/backends/', 'src/core/', 'src/clock.ts']],
   ['workers/backends/', ['src/core/', 'src/clock.ts']],
+  // It writes what src/telemetry/ takes down on the main thread.
+  ['workers/telemetry/', ['workers/backends/', 'src/telemetry/', 'src/core/', 'src/clock.ts']],
   // Of HailoRT one backend alone knows, and what is refused before HailoRT sees it.
   [
     'workers/backends/hailo.ts',

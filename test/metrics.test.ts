@@ -62,6 +62,12 @@ test.each([
   ['hailo_event_loop_lag_seconds', 'gauge', ''],
   ['hailo_input_suspect_units_total', 'counter', 'sensor'],
   ['hailo_warmup_duration_seconds', 'gauge', ''],
+  ['hailo_telemetry_lines_total', 'counter', ''],
+  ['hailo_telemetry_kept_total', 'counter', 'reason'],
+  ['hailo_telemetry_dropped_total', 'counter', 'reason'],
+  ['hailo_telemetry_disk_bytes', 'gauge', ''],
+  ['hailo_telemetry_disk_budget_bytes', 'gauge', ''],
+  ['hailo_telemetry_removed_files_total', 'counter', ''],
 ])('GET /metrics has %s, a %s with the labels [%s]', async (name, type, labels) => {
   await ask(server, 'POST /infer')
   await ask(server, 'GET /healthz')
