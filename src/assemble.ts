@@ -1,6 +1,5 @@
 import { monotonicMs } from './clock.ts'
 import type { Config } from './config.ts'
-import { perBackend } from './core/backend.ts'
 import { firstOf } from './core/golden.ts'
 import { deviceName } from './engine/backend-status.ts'
 import { Canary } from './engine/canary.ts'
@@ -8,26 +7,21 @@ import { Engine, NoResult } from './engine/engine.ts'
 import type { CommonTask } from './engine/pool.ts'
 import type { Threads } from './engine/threads.ts'
 import { goldenParity, warmUp } from './engine/warm-up.ts'
-import { FailureLog } from './failure-log.ts'
 import { codec } from './http/codec.ts'
 import { FRAMES_IN, FRAMES_OUT } from './http/frame.ts'
 import { assertFree } from './http/free-port.ts'
 import { CONTRACT_MOTIFS } from './http/health.ts'
 import { REPLY } from './http/reply.ts'
 import type { FrontDoor } from './http/server.ts'
-import { modelOf, type Readiness } from './http/service.ts'
+import type { Readiness } from './http/service.ts'
 import { createLogger, type Logger } from './log.ts'
 import { Metrics } from './metrics.ts'
 import { loadFallback, loadModel, type Model } from './model.ts'
 import { VERSION } from './project.ts'
-import type { Tracing } from './tracing/tracing.ts'
 import { Witnesses } from './witnesses.ts'
 
 /** So many golden windows at most a backend must answer rightly that is opened while others serve. */
 const SELF_CHECK_WINDOWS = 64
-
-/** At the end of a drain, spans that wait have so long to reach the collector. */
-const LONGEST_FLUSH_MS = 1000
 
 /** What kept the service from starting, in words for the operator. */
 export class StartError extends Error {
@@ -45,7 +39,7 @@ interface Beginning {
 /**
  * Puts the service together: model, engine, front door. It is ready when this resolves, if the model
  * has shown that it answers rightly.
- * @throws ModelError, StartError
+ * @throws ConfigError, ModelError, StartError
  */
 export async function assemble({ config, threads, startedMs }: Beginning): Promise<void> {
   const cannotListen = (cause: unknown) => {
@@ -77,10 +71,7 @@ export async function assemble({ config, threads, startedMs }: Beginning): Promi
     },
     log,
   )
-  const tracing = await startTracing(config, model, fallback, metrics, log)
-  const failures = new FailureLog(log)
-  process.once('exit', () => failures.close())
-  const witness = new Witnesses([metrics, failures, ...(tracing === null ? [] : [tracing])])
+  const witness = await Witnesses.open({ config, model, fallback, metrics, log })
   const engine = new Engine({
     threads,
     ringSlots: config.ringSlots,
@@ -108,7 +99,7 @@ export async function assemble({ config, threads, startedMs }: Beginning): Promi
     engine,
     metrics,
     witness,
-    traces: tracing !== null,
+    traces: witness.traces,
     readiness,
     log,
     configOk,
@@ -121,7 +112,8 @@ export async function assemble({ config, threads, startedMs }: Beginning): Promi
       throw new StartError(`Cannot listen on ${config.socketPath}: ${reasonOf(cause)}`)
     })
   }
-  drainOnSignal(engine, frontDoor, tracing, log)
+  witness.start()
+  drainOnSignal({ engine, frontDoor, witness, log })
 
   try {
     if (!(await answersRightly)) {
@@ -131,6 +123,7 @@ export async function assemble({ config, threads, startedMs }: Beginning): Promi
   } catch (cause) {
     if (engine.draining) return
     await engine.close()
+    await witness.close()
     throw new StartError(`Cannot run ${model.path ?? 'the stub'}: ${reasonOf(cause)}. The log may tell more`)
   }
   if (engine.draining) return
@@ -188,28 +181,13 @@ async function untilAnswered<Result>(
   }
 }
 
-/** Its packages are loaded only where spans have somewhere to go. */
-async function startTracing(
-  config: Config,
-  model: Model,
-  fallback: Model | null,
-  tally: Metrics,
-  log: Logger,
-): Promise<Tracing | null> {
-  if (config.tracing === null) return null
-  const { Tracing } = await import('./tracing/tracing.ts')
-  return new Tracing({
-    config: config.tracing,
-    configVersion: config.configVersion,
-    version: VERSION,
-    modelSha256: perBackend(backend => modelOf({ model, fallback }, backend).sha256.slice(0, 12)),
-    httpStatus: REPLY,
-    tally,
-    log,
-  })
-}
-
-function drainOnSignal(engine: Engine, frontDoor: FrontDoor, tracing: Tracing | null, log: Logger): void {
+function drainOnSignal(service: {
+  engine: Engine
+  frontDoor: FrontDoor
+  witness: Witnesses
+  log: Logger
+}): void {
+  const { engine, frontDoor, witness, log } = service
   let draining = false
   const drain = async (signal: string) => {
     if (draining) return
@@ -219,7 +197,8 @@ function drainOnSignal(engine: Engine, frontDoor: FrontDoor, tracing: Tracing | 
     frontDoor.drain()
     await drained
     await frontDoor.close()
-    await Promise.all([engine.close(), tracing?.flush(LONGEST_FLUSH_MS)])
+    await engine.close()
+    await witness.close()
     log.info('drained')
     process.exit(0)
   }

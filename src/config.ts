@@ -43,6 +43,8 @@ export interface Config {
   readonly maxWindowsPerRequest: number
   /** Clients that may be connected to `/stream` at once. */
   readonly streamConnections: number
+  /** Null: none is kept. */
+  readonly telemetry: TelemetryConfig | null
   readonly logLevel: (typeof LOG_LEVELS)[number]
   /** Between two golden checks of a stream that serves. 0: none after the start. */
   readonly goldenIntervalMs: number
@@ -84,6 +86,16 @@ export interface TracingConfig {
   readonly serviceName: string
   /** Of requests whose caller does not say whether it traces: 0 none, 1 all. */
   readonly sampleRatio: number
+}
+
+/** What is kept of answers, and where. */
+export interface TelemetryConfig {
+  /** Absolute. */
+  readonly folder: string
+  /** The share of answers that get a line, 0 to 1. */
+  readonly sample: number
+  /** Of all that lies in the folder. */
+  readonly budgetBytes: number
 }
 
 /** The configuration cannot be used. `main.ts` prints the message, one problem per line, and exits with 78. */
@@ -191,6 +203,8 @@ const KEYS = {
   HAILO_SCHEDULER: oneOf(['round_robin', 'none']),
   SESSIONS_DIR: text,
   TELEMETRY_DIR: text,
+  TELEMETRY_SAMPLE: decimal.pipe(z.number().max(1)).describe('a number from 0 to 1'),
+  TELEMETRY_MAX_MB: integer(1, 1_000_000),
   API_KEY: list,
   CORS_ORIGINS: list,
   OTEL_EXPORTER_OTLP_ENDPOINT: url,
@@ -212,13 +226,14 @@ const SYNONYMS: readonly Key[][] = [
   ['SIDECAR_PORT', 'FASTAPI_PORT', 'PORT'],
 ]
 
-const WITHOUT_EFFECT: readonly Key[] = ['SESSIONS_DIR', 'TELEMETRY_DIR']
+const WITHOUT_EFFECT: readonly Key[] = ['SESSIONS_DIR']
 const SECRETS: ReadonlySet<Key> = new Set(['API_KEY', 'OTEL_EXPORTER_OTLP_HEADERS'])
 const ONLY_FOR_TRACING: readonly Key[] = [
   'OTEL_EXPORTER_OTLP_HEADERS',
   'OTEL_SERVICE_NAME',
   'OTEL_TRACES_SAMPLER_ARG',
 ]
+const ONLY_FOR_TELEMETRY: readonly Key[] = ['TELEMETRY_SAMPLE', 'TELEMETRY_MAX_MB']
 const ONLY_FOR_HAILO: readonly Key[] = [
   'FALLBACK',
   'HEF_PATH',
@@ -279,6 +294,7 @@ export function loadConfig(env: Record<string, string | undefined>): Config {
     ...WITHOUT_EFFECT,
     ...(mode === 'hailo' ? [] : ONLY_FOR_HAILO),
     ...(tracing === null ? ONLY_FOR_TRACING : []),
+    ...(set.TELEMETRY_DIR === undefined ? ONLY_FOR_TELEMETRY : []),
   ].filter(key => (key === 'FALLBACK' ? fallback !== null : set[key] !== undefined))
   const onnxPath = resolve(set.ONNX_PATH ?? join(PROJECT_FOLDER, 'artifacts', 'model_dynamic.onnx'))
   const hailo: HailoConfig | null =
@@ -291,6 +307,14 @@ export function loadConfig(env: Record<string, string | undefined>): Config {
           scheduler: set.HAILO_SCHEDULER ?? 'round_robin',
         })
       : null
+  const telemetry: TelemetryConfig | null =
+    set.TELEMETRY_DIR === undefined
+      ? null
+      : Object.freeze({
+          folder: resolve(set.TELEMETRY_DIR),
+          sample: set.TELEMETRY_SAMPLE ?? 1,
+          budgetBytes: (set.TELEMETRY_MAX_MB ?? 1024) * 1e6,
+        })
   const manifestPath = resolve(set.MODEL_MANIFEST ?? manifestBeside(hailo?.hefPath ?? onnxPath))
   return Object.freeze({
     host: set.SIDECAR_HOST ?? set.FASTAPI_HOST ?? '127.0.0.1',
@@ -310,6 +334,7 @@ export function loadConfig(env: Record<string, string | undefined>): Config {
     maxDeadlineMs,
     maxWindowsPerRequest: set.MAX_WINDOWS_PER_REQUEST ?? 10_000,
     streamConnections: set.WS_MAX_CONNECTIONS ?? 1024,
+    telemetry,
     logLevel: set.LOG_LEVEL ?? 'info',
     goldenIntervalMs: (set.GOLDEN_INTERVAL_S ?? 60) * 1000,
     configVersion: set.CONFIG_VERSION ?? '1',

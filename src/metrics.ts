@@ -20,8 +20,10 @@ import { type WatchedEngine, watchEngine } from './metrics/engine.ts'
 import { GoldenMetrics } from './metrics/golden.ts'
 import { addProcessMetrics } from './metrics/process.ts'
 import { MetricRegistry } from './metrics/registry.ts'
+import { watchTelemetry } from './metrics/telemetry.ts'
 import type { Model } from './model.ts'
 import { CounterRow, HistogramRow, RowTable } from './tally.ts'
+import type { TelemetryCounters } from './telemetry/counters.ts'
 
 /** Seconds. 0.045 is where EdgeInfer hangs up. */
 const DURATION_EDGES = [
@@ -178,6 +180,10 @@ export class Metrics implements Observer, Witness {
   /** @param accept decides between OpenMetrics and the older text format */
   scrape(accept: string): Promise<{ contentType: string; text: string }> {
     return this.registry.scrape(accept)
+  }
+
+  watchTelemetry(counters: TelemetryCounters): void {
+    watchTelemetry(this.registry, counters)
   }
 
   inferenceEnded(outcome: Outcome, durationMs: number, slot: Slot | null): void {

@@ -65,9 +65,17 @@ export async function loadModel(config: Config): Promise<Model> {
  * @throws ModelError as loadModel(), and when its motifs are others
  */
 export function loadFallback(config: Config, primary: Model): Model | null {
-  const { fallback, onnxPath, onnxManifestPath } = config
-  if (fallback === null) return null
-  if (fallback === 'stub') return stub(config)
+  if (config.fallback === null) return null
+  if (config.fallback === 'stub') return stub(config)
+  return loadFloatModel(config, primary)
+}
+
+/**
+ * The model that a compiled one was made of, in float32.
+ * @throws ModelError as loadModel(), and when its motifs are others
+ */
+export function loadFloatModel(config: Config, primary: Model): Model {
+  const { onnxPath, onnxManifestPath } = config
   const model = loadOnnx(onnxPath, onnxManifestPath, config)
   if (isDeepStrictEqual(model.motifLabels, primary.motifLabels)) return model
   throw new ModelError({

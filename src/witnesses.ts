@@ -1,13 +1,62 @@
+import type { Config } from './config.ts'
+import { perBackend } from './core/backend.ts'
 import type { Slot } from './core/slot.ts'
+import type { OnnxModel } from './core/stream-task.ts'
 import type { Origin, Witness } from './engine/observer.ts'
 import type { InFlight } from './engine/stream.ts'
+import { FailureLog } from './failure-log.ts'
+import { REPLY } from './http/reply.ts'
+import { modelOf } from './http/service.ts'
+import type { Logger } from './log.ts'
+import type { Metrics } from './metrics.ts'
+import { loadFloatModel, type Model, ModelError } from './model.ts'
+import { VERSION } from './project.ts'
+import { TelemetryCounters } from './telemetry/counters.ts'
+import type { Telemetry } from './telemetry/telemetry.ts'
+import type { Tracing } from './tracing/tracing.ts'
 
-/** Tells everybody who wants to know what each client got. */
+/** At the end of a drain, spans that wait have so long to reach the collector. */
+const LONGEST_FLUSH_MS = 1000
+
+/** What those who want to know are told of the service. */
+export interface WitnessFacts {
+  readonly config: Config
+  readonly model: Model
+  readonly fallback: Model | null
+  readonly metrics: Metrics
+  readonly log: Logger
+}
+
+/** Tells everybody who wants to know what each client got: who counts, who logs, and who keeps or traces if that is wanted. */
 export class Witnesses implements Witness {
+  readonly #log: Logger
+  readonly #failures: FailureLog
+  readonly #telemetry: Telemetry | null
+  readonly #tracing: Tracing | null
   readonly #all: readonly Witness[]
 
-  constructor(all: readonly Witness[]) {
-    this.#all = all
+  /** @throws ConfigError when what is to be kept cannot be */
+  static async open(facts: WitnessFacts): Promise<Witnesses> {
+    return new Witnesses(facts, await openTelemetry(facts), await openTracing(facts))
+  }
+
+  constructor({ metrics, log }: WitnessFacts, telemetry: Telemetry | null, tracing: Tracing | null) {
+    this.#log = log
+    this.#failures = new FailureLog(log)
+    this.#telemetry = telemetry
+    this.#tracing = tracing
+    const wanted = [telemetry?.recorder, tracing].filter(witness => witness != null)
+    this.#all = [metrics, this.#failures, ...wanted]
+  }
+
+  /** Whether anybody heeds the traceparent of requests. */
+  get traces(): boolean {
+    return this.#tracing !== null
+  }
+
+  /** Begins to write what is kept. */
+  start(): void {
+    this.#telemetry?.start()
   }
 
   windowAnswered(window: InFlight, slot: Slot, settledMs: number, answeredMs: number): void {
@@ -16,5 +65,65 @@ export class Witnesses implements Witness {
 
   windowFailed(code: string, origin: Origin): void {
     for (const witness of this.#all) witness.windowFailed(code, origin)
+  }
+
+  /** Nothing more will be told: writes and sends what waits, as far as that takes no longer than a second. */
+  async close(): Promise<void> {
+    this.#failures.close()
+    const [written] = await Promise.all([this.#telemetry?.close(), this.#tracing?.flush(LONGEST_FLUSH_MS)])
+    if (written !== false) return
+    this.#log.error('telemetry hangs in the disk, what was not written is lost: killing this process')
+    // process.exit() would wait for the thread, and nothing else ends one that is inside a system call.
+    process.kill(process.pid, 'SIGKILL')
+  }
+}
+
+/** Its packages are loaded only where spans have somewhere to go. */
+async function openTracing({ config, model, fallback, metrics, log }: WitnessFacts): Promise<Tracing | null> {
+  if (config.tracing === null) return null
+  const { Tracing } = await import('./tracing/tracing.ts')
+  return new Tracing({
+    config: config.tracing,
+    configVersion: config.configVersion,
+    version: VERSION,
+    modelSha256: perBackend(backend => modelOf({ model, fallback }, backend).sha256.slice(0, 12)),
+    httpStatus: REPLY,
+    tally: metrics,
+    log,
+  })
+}
+
+/** Loaded only where it is wanted. Its counts are there all the same. */
+async function openTelemetry({
+  config,
+  model,
+  fallback,
+  metrics,
+  log,
+}: WitnessFacts): Promise<Telemetry | null> {
+  const counters = new TelemetryCounters()
+  metrics.watchTelemetry(counters)
+  if (config.telemetry === null) return null
+  const { Telemetry } = await import('./telemetry/telemetry.ts')
+  const facts = {
+    motifLabels: model.motifLabels,
+    configVersion: config.configVersion,
+    sha256: perBackend(backend => modelOf({ model, fallback }, backend).sha256),
+    normalisation: model.normalisation,
+    reference: referenceFor(config, model, log),
+  }
+  return new Telemetry(config.telemetry, { facts, counters, log })
+}
+
+/** The float model that a device's answers are compared with. */
+function referenceFor(config: Config, model: Model, log: Logger): OnnxModel | null {
+  if (config.mode !== 'hailo') return null
+  try {
+    const { plan } = loadFloatModel(config, model)
+    return plan.kind === 'onnx' ? plan.model : null
+  } catch (error) {
+    if (!(error instanceof ModelError)) throw error
+    log.warn({ reason: error.message }, 'telemetry cannot compare the device with the float model')
+    return null
   }
 }

@@ -33,6 +33,7 @@ test('loadConfig() of an empty environment runs the shipped model on the local i
     maxDeadlineMs: 5000,
     maxWindowsPerRequest: 10_000,
     streamConnections: 1024,
+    telemetry: null,
     logLevel: 'info',
     goldenIntervalMs: 60_000,
     configVersion: '1',
@@ -81,6 +82,14 @@ test.each([
   [
     { DEADLINE_MS: '9000', MAX_DEADLINE_MS: '9000' },
     { deadlineMs: 9000, maxDeadlineMs: 9000 },
+  ],
+  [
+    { TELEMETRY_DIR: 'told' },
+    { telemetry: { folder: resolve('told'), sample: 1, budgetBytes: 1024e6 }, unused: [] },
+  ],
+  [
+    { TELEMETRY_DIR: '/told', TELEMETRY_SAMPLE: '0.25', TELEMETRY_MAX_MB: '1' },
+    { telemetry: { folder: '/told', sample: 0.25, budgetBytes: 1e6 }, unused: [] },
   ],
   [{ LOG_LEVEL: 'Warning' }, { logLevel: 'warn' }],
   [{ LOG_LEVEL: 'CRITICAL' }, { logLevel: 'fatal' }],
@@ -318,7 +327,7 @@ test('loadConfig() lists every wrong value and every contradiction at once', () 
 })
 
 test('loadConfig() names the keys that are set without effect, and no others', () => {
-  const never = { SESSIONS_DIR: '/sessions', TELEMETRY_DIR: '/telemetry' }
+  const never = { SESSIONS_DIR: '/sessions', TELEMETRY_SAMPLE: '1', TELEMETRY_MAX_MB: '1' }
   const onlyForHailo = {
     HEF_PATH: '/m.hef',
     HAILO_DEVICE_ID: '0000:01:00.0',
@@ -332,8 +341,21 @@ test('loadConfig() names the keys that are set without effect, and no others', (
 })
 
 test('loadConfig() returns a value that nobody can change', () => {
-  const config = loadConfig({ API_KEY: 'one', CORS_ORIGINS: '*', SESSIONS_DIR: '/s', HEF_PATH: 'm' })
-  for (const part of [config, config.hailo, config.apiKeys, config.corsOrigins, config.unused]) {
+  const config = loadConfig({
+    API_KEY: 'one',
+    CORS_ORIGINS: '*',
+    SESSIONS_DIR: '/s',
+    TELEMETRY_DIR: '/t',
+    HEF_PATH: 'm',
+  })
+  for (const part of [
+    config,
+    config.hailo,
+    config.telemetry,
+    config.apiKeys,
+    config.corsOrigins,
+    config.unused,
+  ]) {
     expect(Object.isFrozen(part)).toBe(true)
   }
 })

@@ -93,6 +93,12 @@ test.each([
   ['nodejs_heap_size_total_bytes', 'gauge', ''],
   ['nodejs_external_memory_bytes', 'gauge', ''],
   ['nodejs_version_info', 'gauge', 'version major minor patch'],
+  ['hailo_telemetry_lines_total', 'counter', ''],
+  ['hailo_telemetry_kept_total', 'counter', 'reason'],
+  ['hailo_telemetry_dropped_total', 'counter', 'reason'],
+  ['hailo_telemetry_disk_bytes', 'gauge', ''],
+  ['hailo_telemetry_disk_budget_bytes', 'gauge', ''],
+  ['hailo_telemetry_removed_files_total', 'counter', ''],
 ])('GET /metrics has %s, a %s with the labels [%s]', async (name, type, labels) => {
   await ask(server, 'POST /infer')
   await ask(server, 'GET /healthz')
