@@ -292,9 +292,9 @@ export function loadConfig(env: Record<string, string | undefined>): Config {
   const tracing = tracingOf(set)
   const unused = [
     ...WITHOUT_EFFECT,
+    ...(set.TELEMETRY_DIR === undefined ? ONLY_FOR_TELEMETRY : []),
     ...(mode === 'hailo' ? [] : ONLY_FOR_HAILO),
     ...(tracing === null ? ONLY_FOR_TRACING : []),
-    ...(set.TELEMETRY_DIR === undefined ? ONLY_FOR_TELEMETRY : []),
   ].filter(key => (key === 'FALLBACK' ? fallback !== null : set[key] !== undefined))
   const onnxPath = resolve(set.ONNX_PATH ?? join(PROJECT_FOLDER, 'artifacts', 'model_dynamic.onnx'))
   const hailo: HailoConfig | null =
