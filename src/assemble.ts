@@ -13,6 +13,7 @@ import { CONTRACT_MOTIFS } from './http/health.ts'
 import { REPLY } from './http/reply.ts'
 import type { FrontDoor } from './http/server.ts'
 import type { Readiness } from './http/service.ts'
+import { LiveFeed } from './live/feed.ts'
 import { createLogger, type Logger } from './log.ts'
 import { Metrics } from './metrics.ts'
 import { loadFallback, loadModel, type Model } from './model.ts'
@@ -70,7 +71,8 @@ export async function assemble({ config, threads, startedMs }: Beginning): Promi
     },
     log,
   )
-  const witness = new Witnesses([metrics])
+  const live = new LiveFeed()
+  const witness = new Witnesses([metrics, live])
   const engine = new Engine({
     threads,
     ringSlots: config.ringSlots,
@@ -79,6 +81,7 @@ export async function assemble({ config, threads, startedMs }: Beginning): Promi
     witness,
   })
   metrics.watch(engine)
+  live.watch(engine)
 
   const readiness: Readiness = { phase: 'starting' }
   // Another server may listen there, and have the device: then nobody else should open it.
@@ -98,6 +101,7 @@ export async function assemble({ config, threads, startedMs }: Beginning): Promi
     engine,
     metrics,
     witness,
+    live,
     traces: false,
     readiness,
     log,
