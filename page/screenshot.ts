@@ -30,7 +30,8 @@ try {
   try {
     const page = await browser.newPage({ viewport: SIZE, colorScheme: 'dark', reducedMotion: 'reduce' })
     await page.goto(url)
-    const replay = (...options: string[]) => run('bench/replay.js', ['--url', url, '--speed', '1', ...options])
+    const replay = (...options: string[]) =>
+      run('bench/replay.js', ['--url', url, '--speed', '1', ...options])
     children.push(replay('--stream'), replay('--stream', '--hop', '25'), replay('--binary'))
     await sleep(PLAY_MS)
     await page.selectOption('#try-speed', '2')

@@ -1,19 +1,18 @@
 import uPlot from 'uplot'
 import type { Tick } from '../../src/live/answer.ts'
 import { byId } from './elements.ts'
-import { failedOf, type Latencies, shedOf } from './history.ts'
+import { failedOf, type Latencies, LIMIT_MS, shedOf } from './history.ts'
 import { type Ink, ink } from './scheme.ts'
 
-/** Where EdgeInfer hangs up. */
-export const LIMIT_MS = 45
-
 const HEIGHT_PX = 190
+/** Room for the numbers. */
+const X_AXIS_PX = 28
+const Y_AXIS_PX = 44
 const FONT = '12px system-ui, sans-serif'
 
+/** How a line looks; index.html says what it is. */
 interface Line {
-  readonly label: string
   readonly ink: Ink
-  readonly scale?: string
   readonly dash?: number[]
 }
 
@@ -63,14 +62,11 @@ export class Charts {
   #make(): [uPlot, uPlot] {
     this.#latency = this.#makeLatency()
     this.#throughput = makeLines('throughput', [
-      { label: 'answered/s', ink: 'accent' },
-      { label: 'shed/s', ink: 'bad', dash: [6, 3] },
-      { label: 'failed/s', ink: 'second', dash: [2, 3] },
+      { ink: 'accent' },
+      { ink: 'bad', dash: [6, 3] },
+      { ink: 'second', dash: [2, 3] },
     ])
-    this.#queue = makeLines('queue', [
-      { label: 'longest wait, ms', ink: 'accent' },
-      { label: 'in flight', ink: 'second', dash: [6, 3] },
-    ])
+    this.#queue = makeLines('queue', [{ ink: 'accent' }, { ink: 'second', dash: [2, 3] }])
     return [this.#throughput, this.#queue]
   }
 
@@ -88,12 +84,13 @@ export class Charts {
       axes: [
         {
           ...axis(),
+          size: X_AXIS_PX,
           grid: { show: false },
           splits: () => edges.map((_, bucket) => bucket + 0.5),
           values: (_, splits) =>
             splits.map((_, bucket) => (LABELLED.has(edges[bucket]!) ? `${edges[bucket]}` : '')),
         },
-        { ...axis(), size: 44, values: (_, splits) => splits.map(share => `${share} %`) },
+        { ...axis(), size: Y_AXIS_PX, values: (_, splits) => splits.map(share => `${share} %`) },
       ],
       series: [
         {},
@@ -117,11 +114,6 @@ function makeLines(id: string, lines: readonly Line[]): uPlot {
   const target = byId(id, HTMLElement)
   const options: uPlot.Options = {
     ...common(target),
-    legend: {
-      show: true,
-      live: false,
-      markers: { width: 2, dash: (_, index) => (index === 1 ? 'solid' : 'dashed') },
-    },
     scales: {
       x: { time: false, range: [-119, 0] },
       y: { range: (_, __, max) => [0, Math.max(max, 1) * 1.1] },
@@ -129,15 +121,15 @@ function makeLines(id: string, lines: readonly Line[]): uPlot {
     axes: [
       {
         ...axis(),
+        size: X_AXIS_PX,
         splits: () => [-120, -90, -60, -30, 0],
         values: (_, splits) => splits.map(at => (at === 0 ? 'now' : `${at} s`)),
       },
-      { ...axis(), size: 44 },
+      { ...axis(), size: Y_AXIS_PX },
     ],
     series: [
       {},
       ...lines.map(line => ({
-        label: line.label,
         stroke: ink(line.ink),
         width: 1.75,
         dash: line.dash ?? [],
@@ -156,7 +148,7 @@ function common(
     height: HEIGHT_PX,
     cursor: { show: false },
     legend: { show: false },
-    padding: [8, 8, 0, 0],
+    padding: [8, 18, 0, 0],
   }
 }
 

@@ -9,8 +9,7 @@ const PATIENCE_MS = 4000
 interface Listener {
   /** Number of the last tick that is known. */
   lastTick(): number
-  /** @returns false to be told everything at once, from the first tick on */
-  told(answer: Live): boolean
+  told(answer: Live): void
   lost(why: string): void
   /** The server wants another API key, or one at all. */
   refused(): void
@@ -33,13 +32,12 @@ export class Feed {
     clearTimeout(this.#timer)
     if (document.hidden || this.#asking) return
     this.#asking = true
-    const again = await this.#askOnce()
+    await this.#askOnce()
     this.#asking = false
-    this.#timer = setTimeout(() => this.ask(), again ? 0 : PAUSE_MS)
+    this.#timer = setTimeout(() => this.ask(), PAUSE_MS)
   }
 
-  /** @returns whether to ask again at once */
-  async #askOnce(): Promise<boolean> {
+  async #askOnce(): Promise<void> {
     const key = apiKey()
     try {
       const response = await fetch(`live?after=${this.#listener.lastTick()}`, {
@@ -48,11 +46,10 @@ export class Feed {
       })
       if (response.status === 401) this.#listener.refused()
       else if (!response.ok) this.#listener.lost(`it answered ${response.status}`)
-      else return !this.#listener.told(await response.json())
+      else this.#listener.told(await response.json())
     } catch (error) {
       const silent = error instanceof DOMException && error.name === 'TimeoutError'
       this.#listener.lost(silent ? 'it is silent' : 'it cannot be reached')
     }
-    return false
   }
 }

@@ -1,5 +1,8 @@
 import type { Live, Tick } from '../../src/live/answer.ts'
 
+/** Where EdgeInfer hangs up. */
+export const LIMIT_MS = 45
+
 /** What the server has told so far, bounded by what it keeps itself. */
 export class History {
   #process: string | null = null
@@ -19,23 +22,12 @@ export class History {
     return this.#ticks.at(-1)?.tick ?? -1
   }
 
-  /** @returns false when it comes from another process than what was known: then all is forgotten, ask for it anew */
-  add(answer: Live): boolean {
+  /** From another process than what is known, it makes all of that forgotten, and what it brings may begin anywhere. */
+  add(answer: Live): void {
     const restarted = this.#process !== null && this.#process !== answer.process
     this.#process = answer.process
     this.#latest = answer
-    if (restarted) {
-      this.#ticks = []
-      return false
-    }
-    const known = this.lastTick
-    this.#ticks = [...this.#ticks, ...answer.ticks.filter(({ tick }) => tick > known)].slice(-answer.history)
-    return true
-  }
-
-  /** Those of the last `seconds`, oldest first. */
-  recent(seconds: number): readonly Tick[] {
-    return this.#ticks.slice(-seconds)
+    this.#ticks = restarted ? [] : [...this.#ticks, ...answer.ticks].slice(-answer.history)
   }
 }
 
@@ -80,8 +72,8 @@ export function perSecond(ticks: readonly Tick[], count: (tick: Tick) => number)
   return spanMs === 0 ? 0 : (ticks.reduce((sum, tick) => sum + count(tick), 0) * 1000) / spanMs
 }
 
-export function shedOf({ failed }: Tick): number {
-  return failed['overloaded'] ?? 0
+export function shedOf({ failed: { overloaded = 0 } }: Tick): number {
+  return overloaded
 }
 
 /** All errors but what was shed. */

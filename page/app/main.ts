@@ -23,11 +23,10 @@ const feed = new Feed({
   lastTick: () => history.lastTick,
   told(answer) {
     keyAccepted()
-    tryIt.offer()
+    history.add(answer)
+    tryIt.offer(answer.provenance.motif_labels)
     writeState(...stateOf(answer))
-    const known = history.add(answer)
     drawSoon()
-    return known
   },
   lost: why => writeState('lost', `Lost: ${why}. Trying again; what is shown below is old.`),
   refused() {

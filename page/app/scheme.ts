@@ -1,4 +1,5 @@
 import { byId } from './elements.ts'
+import { keep, recall } from './kept.ts'
 
 /** Colours of the page, as page.css has them under `--name`. */
 export type Ink = 'ink' | 'quiet' | 'accent' | 'second' | 'bad' | 'grid' | 'line' | 'panel'
@@ -13,31 +14,15 @@ export function ink(name: Ink): string {
 export function watchScheme(changed: () => void): void {
   const select = byId('scheme', HTMLSelectElement)
   const apply = () => {
-    if (select.value === '') delete document.documentElement.dataset['scheme']
-    else document.documentElement.dataset['scheme'] = select.value
+    if (select.value === '') document.documentElement.removeAttribute('data-scheme')
+    else document.documentElement.setAttribute('data-scheme', select.value)
   }
-  select.value = kept()
+  select.value = recall('localStorage', KEPT_AS) ?? ''
   apply()
   select.addEventListener('change', () => {
-    keep(select.value)
+    keep('localStorage', KEPT_AS, select.value)
     apply()
     changed()
   })
   matchMedia('(prefers-color-scheme: dark)').addEventListener('change', changed)
-}
-
-// A browser may forbid a page to keep anything: then it is chosen anew each time.
-
-function kept(): string {
-  try {
-    return localStorage.getItem(KEPT_AS) ?? ''
-  } catch {
-    return ''
-  }
-}
-
-function keep(scheme: string): void {
-  try {
-    localStorage.setItem(KEPT_AS, scheme)
-  } catch {}
 }

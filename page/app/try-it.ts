@@ -13,10 +13,12 @@ export class TryIt {
   readonly #speed = byId('try-speed', HTMLSelectElement)
   #recording: Recording | null = null
   #replay: Replay | null = null
+  #labels: readonly string[] = []
   #answers: Replayed[] = []
   #answered = 0
   #right = 0
-  #failed = 0
+  /** How the windows without a result ended. */
+  readonly #failures = new Map<string, number>()
   #drawing = false
 
   constructor() {
@@ -26,8 +28,9 @@ export class TryIt {
     })
   }
 
-  /** Shows the panel where the model has the motifs of the recording. */
-  offer(): void {
+  /** Shows the panel. @param labels of the motifs that the model knows */
+  offer(labels: readonly string[]): void {
+    this.#labels = labels
     byId('try', HTMLElement).hidden = false
   }
 
@@ -39,7 +42,7 @@ export class TryIt {
     write('try-predicted', motifInWords(motifs, last.predicted))
     write('try-true', motifInWords(motifs, last.truth))
     write('try-accuracy', (this.#right / this.#answered).toFixed(3))
-    const failed = this.#failed === 0 ? '' : `, ${this.#failed} failed`
+    const failed = [...this.#failures].map(([error, windows]) => `, ${windows} ${error}`).join('')
     write('try-count', `${this.#right} of ${this.#answered}${failed}`)
     const trips = this.#answers.map(({ roundTripMs }) => roundTripMs).toSorted((a, b) => a - b)
     write('try-round-trip', trips[Math.floor(trips.length / 2)]!.toFixed(1))
@@ -57,7 +60,8 @@ export class TryIt {
     this.#button.disabled = false
     if (this.#recording === null) return write('try-state', 'The recording is not there on this server.')
     this.#answers = []
-    this.#answered = this.#right = this.#failed = 0
+    this.#answered = this.#right = 0
+    this.#failures.clear()
     this.#restart()
   }
 
@@ -72,7 +76,9 @@ export class TryIt {
     }
     byId('try-results', HTMLElement).hidden = false
     write('try-button', 'Stop the replay')
-    write('try-state', `Replaying at ${this.#speed.value}×.`)
+    const known = this.#labels.join() === this.#recording!.motifs.join()
+    const note = known ? '' : ' The model has other motifs than the recording: the accuracy says nothing.'
+    write('try-state', `Replaying at ${this.#speed.value}×.${note}`)
   }
 
   #play(recording: Recording): Replay {
@@ -80,10 +86,7 @@ export class TryIt {
       speed: Number(this.#speed.value),
       apiKey: apiKey(),
       onAnswer: answer => this.#take(answer),
-      onFailure: failure => {
-        this.#failed++
-        write('try-state', `A window failed: ${failure.error}, ${failure.detail}`)
-      },
+      onFailure: ({ error }) => this.#failures.set(error, (this.#failures.get(error) ?? 0) + 1),
       onEnd: why => {
         if (this.#replay === replay) this.#ended(why)
       },

@@ -1,7 +1,6 @@
 import type { Live, Tick } from '../../src/live/answer.ts'
-import { LIMIT_MS } from './charts.ts'
 import { byId, withText, write, writeFacts } from './elements.ts'
-import { failedOf, Latencies, perSecond, shedOf } from './history.ts'
+import { failedOf, Latencies, LIMIT_MS, perSecond, shedOf } from './history.ts'
 
 /** What the page says in words and numbers: the state, the figures, the texts of the charts, the tables. */
 
@@ -12,7 +11,7 @@ export type State = 'connecting' | 'live' | 'pressed' | 'not ready' | 'lost'
 
 /** Says how things are. A screen reader reads what changes here, so it says nothing that changes all the time. */
 export function writeState(state: State, words: string): void {
-  byId('state', HTMLElement).dataset['state'] = state
+  byId('state', HTMLElement).setAttribute('data-state', state)
   write('state', words)
 }
 
@@ -49,10 +48,10 @@ export function writeSummaries(ticks: readonly Tick[], latencies: Latencies, { n
     `At most ${count(most)} windows in a second; ${sum(shedOf).toLocaleString('en')} shed, ${sum(failedOf).toLocaleString('en')} failed otherwise${codesOf(ticks)}.`,
   )
   const longest = Math.max(0, ...ticks.map(tick => tick.wait_ms))
-  const deepest = Math.max(0, ...ticks.map(tick => tick.depth))
+  const depth = ticks.at(-1)?.depth ?? 0
   write(
     'queue-summary',
-    `A window waited ${milliseconds(longest)} ms at most; up to ${deepest} of ${now.capacity} slots were taken.`,
+    `A window waited ${milliseconds(longest)} ms at most; ${depth} of ${now.capacity} slots are taken now.`,
   )
 }
 
