@@ -60,9 +60,9 @@ const ARROWS: readonly [place: string, mayImport: readonly string[]][] = [
       'native/',
     ],
   ],
-  // In browsers: what the server tells it, and the client.
-  ['page/app/', ['client/index.ts', 'src/live/answer.ts', 'src/core/window.ts']],
   ['page/', ['src/project.ts']],
+  // In browsers: of the server it knows what it tells, and the client.
+  ['page/app/', ['client/index.ts', 'src/live/answer.ts', 'src/core/window.ts']],
   // Runs in browsers too: of the server it knows the bytes on the wire, and nothing else.
   ['client/', ['src/http/frame.ts', 'src/http/stream-words.ts', 'src/core/window.ts', 'src/core/backend.ts']],
 ]

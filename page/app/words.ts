@@ -17,9 +17,14 @@ export function writeState(state: State, words: string): void {
 
 export function stateOf({ now, provenance }: Live): [State, string] {
   if (!now.ready) return ['not ready', `Connected, but not ready: ${now.reasons.join(', ')}`]
-  const answers = now.fallback ?? `${now.answering.join(' and ')} answers (${provenance.device})`
-  const words = `Live: ${answers}, ${LEVELS[now.level]}`
-  return [now.level === 2 || now.fallback !== null ? 'pressed' : 'live', words]
+  const who = {
+    hailo: `${provenance.device} answers`,
+    onnx: 'ONNX Runtime answers on the CPU',
+    stub: 'the stub answers, with made-up results',
+  }
+  const answers = now.fallback ?? now.answering.map(backend => who[backend]).join(' and ')
+  const asMeant = now.fallback === null && !now.answering.includes('stub') && now.level < 2
+  return [asMeant ? 'live' : 'pressed', `Live: ${answers}, ${LEVELS[now.level]}`]
 }
 
 export function writeFigures(ticks: readonly Tick[], edgesMs: readonly number[]): void {
