@@ -1,7 +1,7 @@
 import uPlot from 'uplot'
 import type { Tick } from '../../src/live/answer.ts'
 import { byId } from './elements.ts'
-import { failedOf, type Latencies, LIMIT_MS, shedOf } from './history.ts'
+import { failedOf, type Latencies, LIMIT_MS, perSecond, shedOf } from './history.ts'
 import { type Ink, ink } from './scheme.ts'
 
 const HEIGHT_PX = 190
@@ -16,95 +16,86 @@ interface Line {
   readonly dash?: number[]
 }
 
+interface Drawn {
+  readonly latency: uPlot
+  readonly throughput: uPlot
+  readonly queue: uPlot
+}
+
 /** The three charts. They are drawn once per tick, and have no cursor: an instrument, not a toy. */
 export class Charts {
-  #latency: uPlot | null = null
-  #throughput: uPlot | null = null
-  #queue: uPlot | null = null
-  #edges: readonly number[] = []
+  #drawn: Drawn | null = null
 
   constructor() {
-    const resize = () => {
-      for (const chart of this.#all) {
-        const width = chart.root.parentElement!.clientWidth
-        if (width > 0 && width !== chart.width) chart.setSize({ width, height: HEIGHT_PX })
-      }
-    }
-    new ResizeObserver(resize).observe(byId('latency', HTMLElement))
+    new ResizeObserver(() => this.#fit()).observe(byId('latency', HTMLElement))
   }
 
-  draw(ticks: readonly Tick[], latencies: Latencies, edgesMs: readonly number[]): void {
-    this.#edges = edgesMs
-    const [throughput, queue] = (
-      this.#throughput === null ? this.#make() : [this.#throughput, this.#queue!]
-    ) as [uPlot, uPlot]
-    const { total, counts } = latencies
-    const shares = counts.map(count => (total === 0 ? 0 : (100 * count) / total))
-    this.#latency!.setData([counts.map((_, bucket) => bucket), shares])
+  draw(ticks: readonly Tick[], { total, counts }: Latencies, edgesMs: readonly number[]): void {
+    this.#drawn ??= {
+      latency: makeBars('latency', edgesMs),
+      throughput: makeLines('throughput', [
+        { ink: 'accent' },
+        { ink: 'bad', dash: [6, 3] },
+        { ink: 'second', dash: [2, 3] },
+      ]),
+      queue: makeLines('queue', [{ ink: 'accent' }, { ink: 'second', dash: [2, 3] }]),
+    }
+    const { latency, throughput, queue } = this.#drawn
+    const percent = counts.map(count => (total === 0 ? 0 : (100 * count) / total))
+    latency.setData([counts.map((_, bucket) => bucket), percent])
     const end = (ticks.at(-1)?.tick ?? 0) + 1
     const seconds = ticks.map(({ tick }) => tick + 1 - end)
-    const rate = (count: (tick: Tick) => number) =>
-      ticks.map(tick => (count(tick) * 1000) / Math.max(1, tick.span_ms))
+    const rate = (count: (tick: Tick) => number) => ticks.map(tick => perSecond([tick], count))
     throughput.setData([seconds, rate(tick => tick.answered), rate(shedOf), rate(failedOf)])
     queue.setData([seconds, ticks.map(tick => tick.wait_ms), ticks.map(tick => tick.depth)])
   }
 
   /** To be drawn anew, in other colours. */
   discard(): void {
-    for (const chart of this.#all) chart.destroy()
-    this.#latency = this.#throughput = this.#queue = null
+    for (const chart of Object.values(this.#drawn ?? {})) chart.destroy()
+    this.#drawn = null
   }
 
-  get #all(): uPlot[] {
-    return [this.#latency, this.#throughput, this.#queue].filter(chart => chart !== null)
-  }
-
-  #make(): [uPlot, uPlot] {
-    this.#latency = this.#makeLatency()
-    this.#throughput = makeLines('throughput', [
-      { ink: 'accent' },
-      { ink: 'bad', dash: [6, 3] },
-      { ink: 'second', dash: [2, 3] },
-    ])
-    this.#queue = makeLines('queue', [{ ink: 'accent' }, { ink: 'second', dash: [2, 3] }])
-    return [this.#throughput, this.#queue]
-  }
-
-  /** Bars of shares per bucket; the limit lies between two of them. */
-  #makeLatency(): uPlot {
-    const edges = this.#edges
-    const limit = edges.indexOf(LIMIT_MS) + 0.5
-    const target = byId('latency', HTMLElement)
-    const options: uPlot.Options = {
-      ...common(target),
-      scales: {
-        x: { time: false, range: [-0.6, edges.length + 0.6] },
-        y: { range: (_, __, max) => [0, Math.max(max, 1) * 1.05] },
-      },
-      axes: [
-        {
-          ...axis(),
-          size: X_AXIS_PX,
-          grid: { show: false },
-          splits: () => edges.map((_, bucket) => bucket + 0.5),
-          values: (_, splits) =>
-            splits.map((_, bucket) => (LABELLED.has(edges[bucket]!) ? `${edges[bucket]}` : '')),
-        },
-        { ...axis(), size: Y_AXIS_PX, values: (_, splits) => splits.map(share => `${share} %`) },
-      ],
-      series: [
-        {},
-        {
-          fill: ink('accent'),
-          width: 0,
-          paths: uPlot.paths.bars!({ size: [0.86, 64] }),
-          points: { show: false },
-        },
-      ],
-      hooks: { draw: [chart => drawLimit(chart, limit)] },
+  #fit(): void {
+    for (const chart of Object.values(this.#drawn ?? {}) as uPlot[]) {
+      const width = chart.root.parentElement!.clientWidth
+      if (width > 0 && width !== chart.width) chart.setSize({ width, height: HEIGHT_PX })
     }
-    return new uPlot(options, [[], []], target)
   }
+}
+
+/** Bars of shares per bucket; the limit lies between two of them. */
+function makeBars(id: string, edgesMs: readonly number[]): uPlot {
+  const target = byId(id, HTMLElement)
+  const labels = edgesMs.map(edge => (LABELLED.has(edge) ? `${edge}` : ''))
+  const options: uPlot.Options = {
+    ...common(target),
+    scales: {
+      x: { time: false, range: [-0.6, edgesMs.length + 0.6] },
+      y: { range: (_, __, max) => [0, Math.max(max, 1) * 1.05] },
+    },
+    axes: [
+      {
+        ...axis(),
+        size: X_AXIS_PX,
+        grid: { show: false },
+        splits: () => edgesMs.map((_, bucket) => bucket + 0.5),
+        values: () => labels,
+      },
+      { ...axis(), size: Y_AXIS_PX, values: (_, splits) => splits.map(share => `${share} %`) },
+    ],
+    series: [
+      {},
+      {
+        fill: ink('accent'),
+        width: 0,
+        paths: uPlot.paths.bars!({ size: [0.86, 64] }),
+        points: { show: false },
+      },
+    ],
+    hooks: { draw: [chart => drawLimit(chart, edgesMs.indexOf(LIMIT_MS) + 0.5)] },
+  }
+  return new uPlot(options, [[], []], target)
 }
 
 /** Those that fit below the bars, ms. */

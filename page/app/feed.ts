@@ -32,24 +32,37 @@ export class Feed {
     clearTimeout(this.#timer)
     if (document.hidden || this.#asking) return
     this.#asking = true
-    await this.#askOnce()
+    const goOn = await this.#askOnce()
     this.#asking = false
-    this.#timer = setTimeout(() => this.ask(), PAUSE_MS)
+    if (goOn) this.#timer = setTimeout(() => this.ask(), PAUSE_MS)
   }
 
-  async #askOnce(): Promise<void> {
+  /** @returns false when there is no use in asking again before there is another key */
+  async #askOnce(): Promise<boolean> {
     const key = apiKey()
+    let answer: Live
     try {
       const response = await fetch(`live?after=${this.#listener.lastTick()}`, {
         headers: key === null ? {} : { 'X-API-Key': key },
         signal: AbortSignal.timeout(PATIENCE_MS),
       })
-      if (response.status === 401) this.#listener.refused()
-      else if (!response.ok) this.#listener.lost(`it answered ${response.status}`)
-      else this.#listener.told(await response.json())
+      if (response.status === 401) {
+        this.#listener.refused()
+        return false
+      }
+      if (!response.ok) throw new Error(`it answered ${response.status}`)
+      answer = await response.json()
     } catch (error) {
-      const silent = error instanceof DOMException && error.name === 'TimeoutError'
-      this.#listener.lost(silent ? 'it is silent' : 'it cannot be reached')
+      this.#listener.lost(reasonOf(error))
+      return true
     }
+    this.#listener.told(answer)
+    return true
   }
+}
+
+function reasonOf(error: unknown): string {
+  if (error instanceof DOMException) return 'it is silent'
+  if (error instanceof SyntaxError) return 'its answer makes no sense'
+  return error instanceof TypeError ? 'it cannot be reached' : (error as Error).message
 }

@@ -1,10 +1,13 @@
-import { StreamClient, type StreamFailure, type StreamResult } from '../../client/index.ts'
+import { InferenceError, StreamClient, type StreamFailure, type StreamResult } from '../../client/index.ts'
 import { CHANNELS, TIMESTEPS } from '../../src/core/window.ts'
 
 const HOP = 50
 const FEED_INTERVAL_MS = 50
 /** A browser may not let us run for long: what was missed by more than this is not caught up with. */
 const MOST_BEHIND_MS = 500
+
+/** Windows that are remembered until their answer, the newest. */
+const MOST_SENT = 1024
 
 export interface Recording {
   readonly sampleRateHz: number
@@ -103,7 +106,7 @@ export class Replay {
     const count = Math.min(Math.floor(this.#due), length - this.#position)
     const from = start + this.#position
     this.#note(count, from, nowMs)
-    this.#client.push(samples.subarray(from * CHANNELS, (from + count) * CHANNELS))
+    this.#push(samples.subarray(from * CHANNELS, (from + count) * CHANNELS))
     this.#due -= count
     this.#position += count
     this.#index += count
@@ -115,6 +118,15 @@ export class Replay {
     this.#nextWindow = Math.ceil(this.#index / HOP)
   }
 
+  /** A server that has no model for long makes the client's buffer full: what does not fit counts as skipped. */
+  #push(samples: Float32Array): void {
+    try {
+      this.#client.push(samples)
+    } catch (error) {
+      if (!(error instanceof InferenceError && error.code === 'queue_full')) throw error
+    }
+  }
+
   /** Remembers the windows that end within the next `count` samples, which lie at `from` in the recording. */
   #note(count: number, from: number, nowMs: number): void {
     for (;;) {
@@ -123,6 +135,8 @@ export class Replay {
       const endAt = from + end - this.#index
       const truth = mostFrequent(this.#recording.labels.subarray(endAt - TIMESTEPS, endAt))
       this.#sent.set(this.#nextWindow++, { truth, sentMs: nowMs })
+      // Windows that were lost on their way get no answer.
+      if (this.#sent.size > MOST_SENT) this.#sent.delete(this.#sent.keys().next().value!)
     }
   }
 

@@ -47,7 +47,7 @@ export function writeSummaries(ticks: readonly Tick[], latencies: Latencies, { n
       ? 'No answers in the last two minutes.'
       : `Half of ${total.toLocaleString('en')} answers within ${p50} ms, 95 % within ${p95} ms, 99 % within ${p99} ms; ${(100 * latencies.above(LIMIT_MS)).toFixed(2)} % above ${LIMIT_MS} ms.`,
   )
-  const most = Math.max(0, ...ticks.map(tick => (tick.answered * 1000) / Math.max(1, tick.span_ms)))
+  const most = Math.max(0, ...ticks.map(tick => perSecond([tick], ({ answered }) => answered)))
   write(
     'throughput-summary',
     `At most ${count(most)} windows in a second; ${sum(shedOf).toLocaleString('en')} shed, ${sum(failedOf).toLocaleString('en')} failed otherwise${codesOf(ticks)}.`,
@@ -91,7 +91,7 @@ export function writeTables({ now, provenance }: Live): void {
             device.temperature_celsius === null ? 'not told' : `${device.temperature_celsius.toFixed(1)} °C`,
           Throttled: device.throttled ? 'yes, it is slowed down' : 'no',
           Utilisation: `${device.utilization_percent.toFixed(0)} %`,
-          Opened: `${device.generation} times`,
+          Opened: device.generation === 1 ? 'once' : `${device.generation} times`,
         },
   )
   writeFacts('provenance', {
