@@ -10,7 +10,7 @@ import { PROJECT_FOLDER } from '../src/project.ts'
 import { HAS_CHROMIUM, launchChromium } from './chromium.ts'
 
 const PORT = 9471
-const SIZE = { width: 1120, height: 1200 }
+const SIZE = { width: 1120, height: 1186 }
 /** So long the clients play before the picture is taken. */
 const PLAY_MS = 75_000
 const STAGGER_MS = 7000

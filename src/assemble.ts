@@ -109,6 +109,7 @@ export async function assemble({ config, threads, startedMs }: Beginning): Promi
     version: VERSION,
     startedMs,
   })
+  if (!frontDoor.hasPage) log.warn('the live page was not built, npm run build does that')
   const port = await frontDoor.listen(config.host, config.port).catch(cannotListen)
   if (config.socketPath !== null) {
     await frontDoor.listenOnPath(config.socketPath).catch(cause => {

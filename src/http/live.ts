@@ -27,8 +27,8 @@ export function live(service: Service, asker: Asker, query: URLSearchParams): An
     provenance: provenanceOf(service),
   }
   const ticks = live.ticksAfter(after === null ? BEFORE_ALL : Number(after))
-  // The ticks are JSON already.
-  const body = `${JSON.stringify(head).slice(0, -1)},"ticks":[${ticks.join(',')}]}`
+  // The ticks are JSON already. As bytes, as these go out only as fast as the reader takes them.
+  const body = Buffer.from(`${JSON.stringify(head).slice(0, -1)},"ticks":[${ticks.join(',')}]}`)
   return { ...jsonAnswer(200, null, { 'Cache-Control': 'no-store' }), body }
 }
 

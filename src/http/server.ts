@@ -121,6 +121,11 @@ export class FrontDoor {
     this.#addRefusals(operations, pages)
   }
 
+  /** Whether browsers get the live page. */
+  get hasPage(): boolean {
+    return this.#livePage !== null
+  }
+
   /** Resolves with the port, which the system chose when `port` is 0. @throws when it is taken */
   async listen(host: string, port: number): Promise<number> {
     await assertFree(host, port)
