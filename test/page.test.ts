@@ -211,7 +211,9 @@ describe.skipIf(!HAS_CHROMIUM)(
       await row.waitFor()
       const legend = await page.locator('#legend li').nth(motif).textContent()
       expect(await row.textContent()).toContain(legend)
-      expect(await page.textContent('#lanes-summary')).toMatch(/^One client /)
+      expect(await page.textContent('#lanes-summary')).toMatch(
+        /^Answers of the last two minutes to \d streams?\.$/,
+      )
       expect(await page.textContent('#latency-summary')).toMatch(/^Half of 2 answers within [\d.]+ ms/)
       expect(await page.locator('#provenance').textContent()).toMatch(/[0-9a-f]{64}/)
       expect(await page.locator('#workers tr').count()).toBe(1)

@@ -40,13 +40,7 @@ export class Timeline {
     axis.hidden = streams.length === 0
     axis.children[0]!.textContent = `${scale.ticks} s ago`
     axis.children[1]!.textContent = `${scale.ticks / 2} s`
-    const hidden = ticks.slice(-RATE_TICKS).some(tick => tick.hidden > 0)
-    write(
-      'lanes-summary',
-      streams.length === 0
-        ? 'No windows in the last two minutes. “Try it” below sends some.'
-        : `${streams.length === 1 ? 'One client' : `${streams.length} clients`} with answers in the last two minutes${hidden ? '; there are more, which find no place here' : ''}.`,
-    )
+    write('lanes-summary', summaryOf(streams, ticks))
   }
 
   /** Keeps the rows that stay: what a screen reader is at must not be made anew each second. */
@@ -90,6 +84,16 @@ function shownStreams(ticks: readonly Tick[]): number[] {
     .slice(0, MOST_LANES)
     .map(([stream]) => stream)
     .toSorted((a, b) => a - b)
+}
+
+/** @param streams those that are shown */
+function summaryOf(streams: readonly number[], ticks: readonly Tick[]): string {
+  if (streams.length === 0) return 'No windows in the last two minutes. “Try it” below sends some.'
+  const count = streams.filter(stream => stream !== 0).length
+  const parts = [count === 1 ? '1 stream' : `${count} streams`, 'what is posted over HTTP']
+  const who = parts.filter((_, part) => (part === 0 ? count > 0 : streams.includes(0))).join(' and ')
+  const hidden = ticks.slice(-RATE_TICKS).some(tick => tick.hidden > 0)
+  return `Answers of the last two minutes to ${who}${hidden ? '; there are more streams, which find no place here' : ''}.`
 }
 
 /** Neighbouring marks of one motif together, in shares of the width. */

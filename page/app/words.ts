@@ -114,7 +114,7 @@ function codesOf(ticks: readonly Tick[]): string {
     for (const [code, windows] of Object.entries(failed)) totals.set(code, (totals.get(code) ?? 0) + windows)
   }
   totals.delete('overloaded')
-  const words = [...totals].map(([code, windows]) => `${windows} ${code}`)
+  const words = [...totals].map(([code, windows]) => `${windows.toLocaleString('en')} ${code}`)
   return words.length === 0 ? '' : ` (${words.join(', ')})`
 }
 
