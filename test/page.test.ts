@@ -214,7 +214,7 @@ describe.skipIf(!HAS_CHROMIUM)(
       expect(await page.textContent('#lanes-summary')).toMatch(
         /^Answers of the last two minutes to \d streams?\.$/,
       )
-      expect(await page.textContent('#latency-summary')).toMatch(/^Half of 2 answers within [\d.]+ ms/)
+      expect(await page.textContent('#latency-summary')).toMatch(/^Half of \d answers within [\d.]+ ms/)
       expect(await page.locator('#provenance').textContent()).toMatch(/[0-9a-f]{64}/)
       expect(await page.locator('#workers tr').count()).toBe(1)
       for (const scheme of ['light', 'dark'] as const) {
