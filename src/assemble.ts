@@ -14,6 +14,7 @@ import { CONTRACT_MOTIFS } from './http/health.ts'
 import { REPLY } from './http/reply.ts'
 import type { FrontDoor } from './http/server.ts'
 import type { Readiness } from './http/service.ts'
+import { LiveFeed } from './live/feed.ts'
 import { createLogger, type Logger } from './log.ts'
 import { Metrics } from './metrics.ts'
 import { loadFallback, loadModel, type Model } from './model.ts'
@@ -71,7 +72,8 @@ export async function assemble({ config, threads, startedMs }: Beginning): Promi
     },
     log,
   )
-  const witness = await Witnesses.open({ config, model, fallback, metrics, log })
+  const live = new LiveFeed()
+  const witness = await Witnesses.open({ config, model, fallback, metrics, live, log })
   const engine = new Engine({
     threads,
     ringSlots: config.ringSlots,
@@ -80,6 +82,7 @@ export async function assemble({ config, threads, startedMs }: Beginning): Promi
     witness,
   })
   metrics.watch(engine)
+  live.watch(engine)
 
   const readiness: Readiness = { phase: 'starting' }
   // Another server may listen there, and have the device: then nobody else should open it.
@@ -99,6 +102,7 @@ export async function assemble({ config, threads, startedMs }: Beginning): Promi
     engine,
     metrics,
     witness,
+    live,
     traces: witness.traces,
     readiness,
     log,
@@ -106,6 +110,7 @@ export async function assemble({ config, threads, startedMs }: Beginning): Promi
     version: VERSION,
     startedMs,
   })
+  if (!frontDoor.hasPage) log.warn('the live page was not built, npm run build does that')
   const port = await frontDoor.listen(config.host, config.port).catch(cannotListen)
   if (config.socketPath !== null) {
     await frontDoor.listenOnPath(config.socketPath).catch(cause => {

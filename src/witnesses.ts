@@ -7,6 +7,7 @@ import type { InFlight } from './engine/stream.ts'
 import { FailureLog } from './failure-log.ts'
 import { REPLY } from './http/reply.ts'
 import { modelOf } from './http/service.ts'
+import type { LiveFeed } from './live/feed.ts'
 import type { Logger } from './log.ts'
 import type { Metrics } from './metrics.ts'
 import { loadFloatModel, type Model, ModelError } from './model.ts'
@@ -24,10 +25,11 @@ export interface WitnessFacts {
   readonly model: Model
   readonly fallback: Model | null
   readonly metrics: Metrics
+  readonly live: LiveFeed
   readonly log: Logger
 }
 
-/** Tells everybody who wants to know what each client got: who counts, who logs, and who keeps or traces if that is wanted. */
+/** Tells everybody who wants to know what each client got: who counts, shows or logs it, and who keeps or traces it where that is wanted. */
 export class Witnesses implements Witness {
   readonly #log: Logger
   readonly #failures: FailureLog
@@ -40,13 +42,13 @@ export class Witnesses implements Witness {
     return new Witnesses(facts, await openTelemetry(facts), await openTracing(facts))
   }
 
-  constructor({ metrics, log }: WitnessFacts, telemetry: Telemetry | null, tracing: Tracing | null) {
+  constructor({ metrics, live, log }: WitnessFacts, telemetry: Telemetry | null, tracing: Tracing | null) {
     this.#log = log
     this.#failures = new FailureLog(log)
     this.#telemetry = telemetry
     this.#tracing = tracing
     const wanted = [telemetry?.recorder, tracing].filter(witness => witness != null)
-    this.#all = [metrics, this.#failures, ...wanted]
+    this.#all = [metrics, live, this.#failures, ...wanted]
   }
 
   /** Whether anybody heeds the traceparent of requests. */

@@ -34,7 +34,9 @@ const ARROWS: readonly [place: string, mayImport: readonly string[]][] = [
   ['src/project.ts', []],
   ['src/clock.ts', []],
   ['src/log.ts', []],
-  ['src/http/', ['src/engine/', 'src/core/', 'src/clock.ts', ...FACTS]],
+  ['src/live/', ['src/engine/', 'src/core/', 'src/clock.ts', 'src/tally.ts']],
+  ['src/http/', ['src/engine/', 'src/core/', 'src/live/', 'src/clock.ts', ...FACTS]],
+  ['src/http/page.ts', ['src/http/', 'src/core/', 'src/project.ts']],
   ['src/http/codec.ts', ['src/core/', 'native/codec.ts']],
   ['src/engine/', ['src/core/', 'src/clock.ts']],
   ['src/tracing/', ['src/engine/', 'src/core/', 'src/clock.ts', ...FACTS]],
@@ -79,6 +81,9 @@ const ARROWS: readonly [place: string, mayImport: readonly string[]][] = [
       'native/',
     ],
   ],
+  ['page/', ['src/project.ts']],
+  // In browsers: of the server it knows what it tells, and the client.
+  ['page/app/', ['client/index.ts', 'src/live/answer.ts', 'src/core/window.ts']],
   // Runs in browsers too: of the server it knows the bytes on the wire, and nothing else.
   ['client/', ['src/http/frame.ts', 'src/http/stream-words.ts', 'src/core/window.ts', 'src/core/backend.ts']],
 ]
@@ -106,12 +111,15 @@ const PACKAGES: Record<string, string | string[]> = {
   'hash-wasm': 'src/hef/container.ts',
   pino: 'src/log.ts',
   tinybench: 'bench/micro/micro.ts',
+  'playwright-core': 'page/chromium.ts',
+  rolldown: 'page/build.ts',
   'typed-binary': 'src/http/frame.ts',
+  uplot: 'page/app/',
   yaml: 'src/config.ts',
   zod: 'src/',
 }
 
-const FILES = ['src', 'workers', 'native', 'bench', 'client'].flatMap(folder =>
+const FILES = ['src', 'workers', 'native', 'bench', 'client', 'page'].flatMap(folder =>
   readdirSync(folder, { recursive: true, encoding: 'utf8' })
     .filter(name => name.endsWith('.ts'))
     .map(name => join(folder, name)),

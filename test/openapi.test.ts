@@ -207,13 +207,16 @@ const ASKED: [route: string, status: number, asked?: Ask][] = [
   ['POST /test', 200],
   ['POST /test', 400, { headers: { 'X-Deadline-Ms': '0' } }],
   ['POST /test', 413, { body: ' '.repeat(300_000) }],
-  ...['/healthz', '/readyz', '/status', '/', '/metrics', '/docs', '/openapi.json'].flatMap(
+  ...['/healthz', '/readyz', '/status', '/live', '/', '/metrics', '/docs', '/openapi.json'].flatMap(
     (path): [string, number, Ask?][] => [
       [`GET ${path}`, 200],
       [`HEAD ${path}`, 200],
     ],
   ),
   ['GET /metrics', 200, { headers: { Accept: OPENMETRICS } }],
+  ['GET /', 200, { headers: { Accept: 'text/html,*/*;q=0.8' } }],
+  ['GET /live?after=0', 200],
+  ['GET /live?after=now', 400],
   ...['/stream', '/ws/v1/analysis'].flatMap((path): [string, number, Ask?][] => [
     [`GET ${path}`, 426],
     [`HEAD ${path}`, 426],
@@ -559,7 +562,8 @@ function isOfV2(route: string): boolean {
 
 /** The route as the document writes it: a path that is there word by word comes before one with parameters. */
 function templateOf(route: string, { paths }: Document): string {
-  const [method, path] = route.split(' ') as [string, string]
+  const [method, target] = route.split(' ') as [string, string]
+  const path = target.replace(/\?.*/, '')
   const fits = (template: string) => new RegExp(`^${template.replaceAll(/\{\w+\}/g, '[^/]+')}$`).test(path)
   const template = path in paths ? path : Object.keys(paths).find(fits)
   return `${method} ${template ?? path}`
@@ -629,7 +633,7 @@ async function registeredRoutes(env: Record<string, string>) {
   )
   const inDocument = [...routes]
     .map(route => route.replaceAll(/:(\w+)/g, '{$1}'))
-    .filter(route => !/^\w+ \/docs\//.test(route)) // the parts of a page
+    .filter(route => !/^\w+ \/(docs|page)\//.test(route)) // the parts of a page
   return { routes: inDocument, documented }
 }
 

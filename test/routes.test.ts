@@ -101,6 +101,7 @@ test('GET / lists the endpoints that there are and the configuration', async () 
     status: 'GET /status',
     docs: 'GET /docs',
     openapi: 'GET /openapi.json',
+    live: 'GET /live',
     stream: 'GET /stream',
     v2: 'GET /v2',
     v2_infer: 'POST /v2/models/tcn_encoder/infer',

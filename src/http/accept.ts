@@ -1,6 +1,7 @@
 import Negotiator from 'negotiator'
 
 const JSON_FIRST = ['application/json', 'application/octet-stream']
+const JSON_OR_PAGE = ['application/json', 'text/html']
 /** Clients send few different Accept headers, but a hostile one could send many. */
 const MAX_REMEMBERED = 64
 const remembered = new Map<string, boolean>()
@@ -16,4 +17,10 @@ export function prefersOctetStream(accept: string): boolean {
     remembered.set(accept, preferred)
   }
   return preferred
+}
+
+/** Whether the client would rather have a page than JSON, as browsers do. JSON when it does not care. */
+export function prefersPage(accept: string): boolean {
+  if (!accept.includes('text/html')) return false
+  return new Negotiator({ headers: { accept } }).mediaType(JSON_OR_PAGE) === 'text/html'
 }

@@ -2,6 +2,7 @@ import { perBackend } from '../core/backend.ts'
 import { CHANNELS, LATENT_DIMS, TIMESTEPS } from '../core/window.ts'
 import { codec } from './codec.ts'
 import type { Operation } from './infer.ts'
+import { VARY } from './page.ts'
 import { type Answer, jsonAnswer } from './reply.ts'
 import { modelOf, type Service } from './service.ts'
 
@@ -14,7 +15,7 @@ export const AT_REST = [0, 0, GRAVITY, 0, 0, 0, 20, 0, 40] as const
 
 /** `GET /` for programs. */
 export function root({ config, model, engine, version }: Service): Answer {
-  return jsonAnswer(200, {
+  const body = {
     service: 'hailo-inference',
     version,
     model_ready: engine.available,
@@ -28,6 +29,7 @@ export function root({ config, model, engine, version }: Service): Answer {
       status: 'GET /status',
       docs: 'GET /docs',
       openapi: 'GET /openapi.json',
+      live: 'GET /live',
       stream: 'GET /stream',
       v2: 'GET /v2',
       v2_infer: `POST /v2/models/${model.servedName}/infer`,
@@ -47,7 +49,8 @@ export function root({ config, model, engine, version }: Service): Answer {
       motif_labels: model.motifLabels,
       config_version: config.configVersion,
     },
-  })
+  }
+  return jsonAnswer(200, body, { Vary: VARY })
 }
 
 /** `GET /status` */

@@ -1,6 +1,7 @@
 import { readFileSync } from 'node:fs'
 import { createRequire } from 'node:module'
 import { dirname, join } from 'node:path'
+import { CSS, HTML, JAVASCRIPT, pagePart } from './page-part.ts'
 import type { Answer } from './reply.ts'
 
 /**
@@ -45,13 +46,11 @@ const POLICY = [
   "frame-ancestors 'none'",
 ].join('; ')
 
-const JAVASCRIPT = 'text/javascript; charset=utf-8'
-
 /** The page and its parts, each under a path of its own: nothing that a client sends becomes a file's name. */
 export const DOCS_PAGES: Readonly<Record<string, () => Answer>> = {
-  '/docs': () => part('text/html; charset=utf-8', PAGE, { 'Content-Security-Policy': POLICY }),
-  '/docs/start.js': () => part(JAVASCRIPT, START_SCRIPT),
-  '/docs/swagger-ui.css': library('text/css; charset=utf-8', 'swagger-ui.css'),
+  '/docs': () => pagePart(HTML, PAGE, { 'Content-Security-Policy': POLICY }),
+  '/docs/start.js': () => pagePart(JAVASCRIPT, START_SCRIPT),
+  '/docs/swagger-ui.css': library(CSS, 'swagger-ui.css'),
   '/docs/swagger-ui-bundle.js': library(JAVASCRIPT, 'swagger-ui-bundle.js'),
 }
 
@@ -60,20 +59,10 @@ function library(contentType: string, name: string): () => Answer {
   let content: Buffer | null = null
   return () => {
     content ??= readFileSync(join(libraryFolder(), name))
-    return part(contentType, content, { 'Cache-Control': 'max-age=86400' })
+    return pagePart(contentType, content, { 'Cache-Control': 'max-age=86400' })
   }
 }
 
 function libraryFolder(): string {
   return dirname(createRequire(import.meta.url).resolve('swagger-ui-dist/package.json'))
-}
-
-function part(contentType: string, body: string | Uint8Array, headers: Record<string, string> = {}): Answer {
-  const common = {
-    'Content-Type': contentType,
-    'X-Content-Type-Options': 'nosniff',
-    'Referrer-Policy': 'no-referrer',
-    'Cache-Control': 'no-cache',
-  }
-  return { status: 200, headers: { ...common, ...headers }, body }
 }

@@ -264,12 +264,42 @@ function healthPaths(guard: Guard): Paths {
         responses: { 200: jsonResponse('As it is now.', 'Status') },
       }),
     ),
+    '/live': page(
+      guard({
+        operationId: 'live',
+        summary: 'The last two minutes, second by second',
+        tags: ['health'],
+        description: 'What the live page shows. It asks once a second for what it does not have.',
+        parameters: [
+          {
+            name: 'after',
+            in: 'query',
+            description: 'Number of the last tick that is known. Without it, all that are kept are told.',
+            schema: { type: 'integer', minimum: -1, default: -1 },
+          },
+        ],
+        responses: {
+          200: jsonResponse('As it is now, and the ticks since.', 'Live'),
+          ...errorResponses(['invalid_request']),
+        },
+      }),
+    ),
     '/': page(
       guard({
         operationId: 'root',
-        summary: 'What there is, and how it is configured',
+        summary: 'What there is, and how it is configured; for browsers the live page',
         tags: ['health'],
-        responses: { 200: jsonResponse('Endpoints and configuration.', 'Root') },
+        description: 'The page needs no API key. It asks for one where the server wants one.',
+        responses: {
+          200: {
+            description: 'Endpoints and configuration, or a page where Accept prefers one.',
+            headers: PAGE_HEADERS,
+            content: {
+              'application/json': { schema: ref('Root') },
+              'text/html': { schema: { type: 'string' } },
+            },
+          },
+        },
       }),
     ),
   }

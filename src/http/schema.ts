@@ -176,6 +176,81 @@ const RootSchema = z.object({
   }),
 })
 
+const LiveSchema = z
+  .object({
+    process: z.string().describe('Another one after a restart: ticks count anew then.'),
+    tick_ms: z.int().positive(),
+    cell_ms: z.int().positive().describe('What one character of `marks` stands for.'),
+    history: z.int().positive().describe('Ticks that are kept.'),
+    latency_edges_ms: z.array(z.number()).describe('Upper edges of `latency`, whose last bucket is open.'),
+    now: z.object({
+      ready: z.boolean(),
+      reasons: z.array(z.string()).describe('Why not.'),
+      answering: z.array(BackendSchema),
+      fallback: z.string().nullable().describe('Why it is not what was configured.'),
+      level: LevelSchema,
+      capacity: z.int().positive().describe('Slots in all rings.'),
+      workers: z.array(
+        z.object({
+          backend: BackendSchema.nullable(),
+          in_flight: z.int().nonnegative(),
+          slots: z.int().positive(),
+          heartbeat_age_s: z.number().nonnegative().nullable(),
+          busy: z
+            .number()
+            .min(0)
+            .max(1)
+            .describe('Share of the last tick, estimated from the time per window.'),
+        }),
+      ),
+      device: DeviceSchema.omit({
+        library_version: true,
+        firmware_version: true,
+        clock_mhz: true,
+      }).nullable(),
+    }),
+    provenance: z.object({
+      version: z.string().describe('Of this software.'),
+      uptime_s: z.int().nonnegative(),
+      mode: BackendSchema,
+      device: z.string(),
+      model: z.string(),
+      model_version: z.string(),
+      model_sha256: Sha256Schema,
+      config_ok: z.boolean(),
+      config_version: z.string(),
+      golden: z.enum(['passed', 'failed', 'pending', 'not checked']),
+      deadline_ms: z.number().positive(),
+      motif_labels: z.array(z.string()),
+    }),
+    ticks: z
+      .array(
+        z.object({
+          tick: z.int().nonnegative(),
+          span_ms: z.int().nonnegative().describe('How long it really was.'),
+          answered: z.int().nonnegative(),
+          latency: z.array(z.int().nonnegative()).describe('Answered windows per bucket.'),
+          depth: z.int().nonnegative().describe('Windows in flight when it ended.'),
+          wait_ms: z.number().nonnegative().describe('The longest wait of an answered window.'),
+          level: LevelSchema,
+          failed: z.record(z.string(), z.int().positive()).describe('Errors by their code.'),
+          lanes: z.array(
+            z.object({
+              stream: z.int().nonnegative().describe('Number of the client of /stream; 0: over HTTP.'),
+              answered: z.int().positive(),
+              marks: z
+                .string()
+                .regex(/^[.A-Za-z]*$/)
+                .describe('Per cell the top motif of its first answer: A is the first label, b the 28th.'),
+            }),
+          ),
+          hidden: z.int().nonnegative().describe('Answered windows of clients that no lane was free for.'),
+        }),
+      )
+      .describe('Oldest first.'),
+  })
+  .describe('What the live page shows.')
+
 /** By the names that they have in the document. */
 export function schemasOf({ motifCount, maxWindowsPerRequest }: Config) {
   const MotifScores = z
@@ -218,6 +293,7 @@ export function schemasOf({ motifCount, maxWindowsPerRequest }: Config) {
     Readiness: ReadinessSchema,
     Status: StatusSchema,
     Root: RootSchema,
+    Live: LiveSchema,
     Error: ErrorSchema,
     Problem: ProblemSchema,
   } satisfies Record<string, z.ZodType>

@@ -6,6 +6,7 @@ import { type Request, type Response, Server } from 'hyper-express'
 import { monotonicMs } from '../clock.ts'
 import { perBackend } from '../core/backend.ts'
 import { LATENT_DIMS } from '../core/window.ts'
+import { prefersPage } from './accept.ts'
 import { Access } from './access.ts'
 import { encodeOperation, root, status, TEST } from './compat.ts'
 import { DOCS_PAGES } from './docs-page.ts'
@@ -15,7 +16,9 @@ import { AnswerGate, CORKED_BYTES } from './gate.ts'
 import { healthz, readyz } from './health.ts'
 import { INFER, InferenceExchange, type Operation } from './infer.ts'
 import { KeptConnections } from './keep-alive.ts'
+import { live } from './live.ts'
 import { methodLabel } from './methods.ts'
+import { livePage } from './page.ts'
 import { type Answer, type Asker, errorAnswer, type Failure, jsonAnswer, UNAUTHORIZED } from './reply.ts'
 import { requestIdOf } from './request-id.ts'
 import { modelOf, type Service } from './service.ts'
@@ -28,7 +31,7 @@ import { V2Routes } from './v2/routes.ts'
 type ListenSocket = Awaited<ReturnType<Server['listen']>>
 
 /** Answers a request without a body. */
-type Page = (asker: Asker) => Answer | Promise<Answer>
+type Page = (asker: Asker, query: URLSearchParams) => Answer | Promise<Answer>
 
 const PREFLIGHT = 'preflight'
 const PREFLIGHT_ANSWER: Answer = {
@@ -54,6 +57,7 @@ const WITHOUT_KEY = new Set([
   ...Object.keys(DOCS_PAGES),
   PREFLIGHT,
 ])
+const ROOT = '/'
 
 /** After the last result, so long may clients with an idle connection still ask and be told "draining". */
 const LINGER_MS = 1000
@@ -83,6 +87,8 @@ export class FrontDoor {
   #socketPath: string | null = null
   /** Made when somebody asks for it: few do. */
   #openApi: Promise<Answer> | null = null
+  /** Null: it was not built. */
+  readonly #livePage = livePage()
 
   constructor(service: Service) {
     this.#service = service
@@ -95,10 +101,12 @@ export class FrontDoor {
       ...(service.config.testEndpoints ? [TEST] : []),
     ]
     const pages: Record<string, Page> = {
-      '/': () => root(service),
+      ...this.#livePage,
+      [ROOT]: asker => (this.#isForPage(ROOT, asker.accept) ? this.#livePage![ROOT]!() : root(service)),
       '/healthz': () => healthz(service),
       '/readyz': () => readyz(service),
       '/status': () => status(service),
+      '/live': (asker, query) => live(service, asker, query),
       '/metrics': async ({ accept }) => {
         const { contentType, text } = await service.metrics.scrape(accept)
         return { status: 200, headers: { 'Content-Type': contentType }, body: text }
@@ -111,6 +119,11 @@ export class FrontDoor {
     this.#addOperations(operations)
     this.#addPages(pages)
     this.#addRefusals(operations, pages)
+  }
+
+  /** Whether browsers get the live page. */
+  get hasPage(): boolean {
+    return this.#livePage !== null
   }
 
   /** Resolves with the port, which the system chose when `port` is 0. @throws when it is taken */
@@ -257,6 +270,12 @@ export class FrontDoor {
     })
   }
 
+  /** Whether the live page or a part of it is asked for: these hold nothing that needs a key. */
+  #isForPage(endpoint: string, accept: string): boolean {
+    if (this.#livePage === null || !(endpoint in this.#livePage)) return false
+    return endpoint !== ROOT || prefersPage(accept)
+  }
+
   #handlerOf(endpoint: string, page: Page) {
     const needsKey = !WITHOUT_KEY.has(endpoint)
     return async (request: Request, response: Response): Promise<void> => {
@@ -269,12 +288,13 @@ export class FrontDoor {
         modelAvailable: engine.available,
       }
       const credentials = { apiKey: header('x-api-key'), authorization: header('authorization') }
-      const allowed = !needsKey || this.#access.allows(credentials)
-      const answer = await (allowed ? page : failing(UNAUTHORIZED))(asker)
+      const allowed = !needsKey || this.#isForPage(endpoint, asker.accept) || this.#access.allows(credentials)
+      const query = new URLSearchParams(request.path_query)
+      const answer = await (allowed ? page : failing(UNAUTHORIZED))(asker, query)
 
       const headers = {
-        ...answer.headers,
         ...this.#access.corsHeaders(header('origin')),
+        ...answer.headers,
         'X-Request-ID': asker.requestId,
       }
       response.status(answer.status)

@@ -2,6 +2,7 @@ import type { Config } from '../config.ts'
 import type { BackendKind } from '../core/backend.ts'
 import type { Engine } from '../engine/engine.ts'
 import type { RefusalCode, RefusalReason, Witness } from '../engine/observer.ts'
+import type { LiveFeed } from '../live/feed.ts'
 import type { Logger } from '../log.ts'
 import type { Model } from '../model.ts'
 import type { FrameName } from './frame.ts'
@@ -15,6 +16,7 @@ export interface Service {
   readonly engine: Engine
   readonly metrics: FrontDoorMetrics
   readonly witness: Witness
+  readonly live: LiveFeed
   /** Whether anybody heeds the traceparent of requests. */
   readonly traces: boolean
   readonly readiness: Readiness

@@ -1,0 +1,128 @@
+import { byId, write } from './elements.ts'
+import { apiKey } from './key.ts'
+import { clear, drawPiece, motifInWords } from './motifs.ts'
+import { loadRecording, type Recording, Replay, type Replayed } from './replay.ts'
+
+/** Windows side by side in the strips. */
+const STRIP_WINDOWS = 40
+const ROUND_TRIPS = 50
+
+/** The panel that plays a recording to this server from the browser. */
+export class TryIt {
+  readonly #button = byId('try-button', HTMLButtonElement)
+  readonly #speed = byId('try-speed', HTMLSelectElement)
+  #recording: Recording | null = null
+  #replay: Replay | null = null
+  #labels: readonly string[] = []
+  #answers: Replayed[] = []
+  #answered = 0
+  #right = 0
+  /** How the windows without a result ended. */
+  readonly #failures = new Map<string, number>()
+  #drawing = false
+
+  constructor() {
+    this.#button.addEventListener('click', () => (this.#replay === null ? this.#start() : this.#stop()))
+    this.#speed.addEventListener('change', () => {
+      if (this.#replay !== null) this.#restart()
+    })
+  }
+
+  /** Shows the panel. @param labels of the motifs that the model knows */
+  offer(labels: readonly string[]): void {
+    this.#labels = labels
+    byId('try', HTMLElement).hidden = false
+  }
+
+  draw(): void {
+    this.#drawing = false
+    if (document.hidden || this.#answers.length === 0) return
+    const last = this.#answers.at(-1)!
+    const { motifs } = this.#recording!
+    write('try-predicted', motifInWords(motifs, last.predicted))
+    write('try-true', motifInWords(motifs, last.truth))
+    write('try-accuracy', (this.#right / this.#answered).toFixed(3))
+    const failed = [...this.#failures].map(([error, windows]) => `, ${windows} ${error}`).join('')
+    write('try-count', `${this.#right} of ${this.#answered}${failed}`)
+    const trips = this.#answers.map(({ roundTripMs }) => roundTripMs).toSorted((a, b) => a - b)
+    write('try-round-trip', trips[Math.floor(trips.length / 2)]!.toFixed(1))
+    this.#drawStrip('try-strip-true', ({ truth }) => truth)
+    this.#drawStrip('try-strip-predicted', ({ predicted }) => predicted)
+  }
+
+  async #start(): Promise<void> {
+    this.#button.disabled = true
+    try {
+      this.#recording ??= await loadRecording()
+    } catch {
+      write('try-state', 'The recording cannot be loaded: the server cannot be reached.')
+    }
+    this.#button.disabled = false
+    if (this.#recording === null) return write('try-state', 'The recording is not there on this server.')
+    this.#answers = []
+    this.#answered = this.#right = 0
+    this.#failures.clear()
+    this.#restart()
+  }
+
+  /** Begins to play, with what was counted so far. */
+  #restart(): void {
+    this.#replay?.stop()
+    try {
+      this.#replay = this.#play(this.#recording!)
+    } catch (error) {
+      // A key that a browser cannot send over a WebSocket.
+      return write('try-state', error instanceof Error ? error.message : String(error))
+    }
+    byId('try-results', HTMLElement).hidden = false
+    write('try-button', 'Stop the replay')
+    const known = this.#labels.join() === this.#recording!.motifs.join()
+    const note = known ? '' : ' The model has other motifs than the recording: the accuracy says nothing.'
+    write('try-state', `Replaying at ${this.#speed.value}×.${note}`)
+  }
+
+  #play(recording: Recording): Replay {
+    const replay = new Replay(recording, {
+      speed: Number(this.#speed.value),
+      apiKey: apiKey(),
+      onAnswer: answer => this.#take(answer),
+      onFailure: ({ error }) => this.#failures.set(error, (this.#failures.get(error) ?? 0) + 1),
+      onEnd: why => {
+        if (this.#replay === replay) this.#ended(why)
+      },
+    })
+    return replay
+  }
+
+  #stop(): void {
+    this.#replay?.stop()
+  }
+
+  #ended(why: string | null): void {
+    this.#replay = null
+    write('try-button', 'Start the replay')
+    write('try-state', why === null ? 'Stopped.' : `Ended: ${why}`)
+  }
+
+  #take(answer: Replayed): void {
+    this.#answered++
+    if (answer.predicted === answer.truth) this.#right++
+    this.#answers.push(answer)
+    if (this.#answers.length > ROUND_TRIPS) this.#answers.shift()
+    if (this.#drawing) return
+    this.#drawing = true
+    requestAnimationFrame(() => this.draw())
+  }
+
+  /** The newest window on the right, each in its place: what is below each other is of one window. */
+  #drawStrip(id: string, motifOf: (answer: Replayed) => number): void {
+    const canvas = byId(id, HTMLCanvasElement)
+    const context = clear(canvas)
+    const shown = this.#answers.slice(-STRIP_WINDOWS)
+    const width = canvas.clientWidth / STRIP_WINDOWS
+    for (const [index, answer] of shown.entries()) {
+      const from = canvas.clientWidth - (shown.length - index) * width
+      drawPiece(context, { motif: motifOf(answer), from, to: from + width - 1 }, canvas.clientHeight)
+    }
+  }
+}

@@ -1,0 +1,37 @@
+/** What is evaluated within the page: text, as the tests are compiled without what browsers have. */
+
+/** Of each visible element with text of its own, that text and its contrast with what is behind it (WCAG 2.2). */
+export const CONTRASTS = `(() => {
+  const numbers = colour => colour.match(/[\\d.]+/g).map(Number)
+  const luminance = colour => {
+    const [red, green, blue] = numbers(colour).map(value =>
+      value / 255 <= 0.04045 ? value / 255 / 12.92 : ((value / 255 + 0.055) / 1.055) ** 2.4)
+    return 0.2126 * red + 0.7152 * green + 0.0722 * blue
+  }
+  const behind = element => {
+    for (let at = element; at; at = at.parentElement) {
+      const colour = getComputedStyle(at).backgroundColor
+      if (numbers(colour)[3] !== 0) return colour
+    }
+    throw new Error('nothing is behind the page')
+  }
+  const own = element =>
+    [...element.childNodes].filter(node => node.nodeType === 3).map(node => node.data.trim()).join(' ').trim()
+  return [...document.body.querySelectorAll('*')]
+    .filter(element => own(element) !== '' && element.checkVisibility())
+    .map(element => {
+      const [light, dark] = [getComputedStyle(element).color, behind(element)].map(luminance).sort((a, b) => b - a)
+      return { text: own(element), ratio: (light + 0.05) / (dark + 0.05) }
+    })
+})()`
+
+/** The visible controls and links that nothing names. */
+export const NAMELESS = `[...document.querySelectorAll('a, button, input, select, [tabindex], [role=region]')]
+  .filter(element => element.checkVisibility())
+  .filter(element => {
+    const labels = [...(element.labels ?? [])].map(label => label.textContent)
+    const by = element.getAttribute('aria-labelledby')?.split(' ').map(id => document.getElementById(id).textContent)
+    const own = element.matches('select, input') ? '' : element.textContent
+    return [own, element.ariaLabel, ...labels, ...(by ?? [])].every(name => (name ?? '').trim() === '')
+  })
+  .map(element => element.outerHTML)`
