@@ -11,7 +11,7 @@ const TRAFFIC_NAMES = Object.keys(TRAFFIC) as TrafficName[]
 
 const menu = NAMES.map(name => {
   const { about, minutes } = MENU[name]
-  return `  ${name.padEnd(12)}${`${minutes} min`.padEnd(9)}${about}`
+  return `  ${name.padEnd(17)}${`${minutes} min`.padEnd(9)}${about}`
 })
 const allMinutes = IN_ALL.reduce((sum, name) => sum + MENU[name].minutes, 0)
 

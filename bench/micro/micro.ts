@@ -5,6 +5,7 @@ import { FRAME_CASES } from './cases/frames.ts'
 import { METRICS_CASES } from './cases/metrics.ts'
 import { RING_CASES } from './cases/ring.ts'
 import { WINDOW_CASES } from './cases/window.ts'
+import { WITNESS_CASES } from './cases/witnesses.ts'
 
 const CASES = [
   ...RING_CASES,
@@ -13,6 +14,7 @@ const CASES = [
   ...FRAME_CASES,
   ...ADMISSION_CASES,
   ...METRICS_CASES,
+  ...WITNESS_CASES,
 ]
 
 /** What one thing costs. */
