@@ -44,6 +44,23 @@ test('status tells of every backend that answers, and of the fallback that has a
   expect(observer.fallbackEnded.mock.calls.map(([worker]) => worker)).toEqual([1, 0])
 })
 
+test('while a backend is tried again, it is told why the last one was given up', () => {
+  const { watch, worker, streams } = watchOfTwo()
+  const wrong: BackendFault = { cause: 'wrong_answers', detail: 'all of them' }
+  worker(0, { serving: 'hailo' })
+  streams[0]!.workerLost()
+  watch.lost(0, wrong)
+  worker(0, { serving: null, device: DEVICE })
+  expect(watch.status).toMatchObject({ fault: wrong, device: DEVICE })
+  worker(0, { serving: null, fault: LOST })
+  worker(0, { serving: null })
+  expect(watch.status.fault).toEqual(LOST)
+  worker(0, { serving: 'hailo', device: DEVICE })
+  expect(watch.status.fault).toBeNull()
+  worker(0, { serving: null })
+  expect(watch.status.fault).toBeNull()
+})
+
 test('a worker that was given up is not listened to any more', () => {
   const { watch, worker, streams, observer } = watchOfTwo()
   worker(0, { serving: 'hailo', device: DEVICE })

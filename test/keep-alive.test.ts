@@ -7,7 +7,7 @@ import { windowOf } from './windows.ts'
 test('clients that idle 9.5 to 11 s between posts never fail, nor does a pool that is held', {
   timeout: 60_000,
 }, async () => {
-  const { port, process } = await startServerForTest()
+  const { port, process } = await startServerForTest({ DEADLINE_MS: '5000' })
   const statuses: (number | string)[] = []
   const ask = async (connection: Connection, health: boolean) =>
     statuses.push(
@@ -56,7 +56,7 @@ test('clients that idle 9.5 to 11 s between posts never fail, nor does a pool th
 })
 
 test('more connections than are kept are served all the same', async () => {
-  const { port } = await startServerForTest({ INFER_MODE: 'stub' })
+  const { port } = await startServerForTest({ INFER_MODE: 'stub', DEADLINE_MS: '5000' })
   const connections = Array.from({ length: 700 }, () => new Connection(port))
   for (const round of [0, 1]) {
     for (const connection of connections) expect((await connection.post(windowOf(round))).status).toBe(200)

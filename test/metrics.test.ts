@@ -24,7 +24,12 @@ interface Sample {
 let server: TestServer
 let atStart: string
 beforeAll(async () => {
-  server = await startServer({ WORKERS: '1', DEADLINE_MS: '2000', MAX_DEADLINE_MS: '2000' })
+  server = await startServer({
+    WORKERS: '1',
+    DEADLINE_MS: '2000',
+    MAX_DEADLINE_MS: '2000',
+    GOLDEN_INTERVAL_S: '0', // what is counted is what is sent
+  })
   atStart = await scrape()
 })
 afterAll(() => server.stop())

@@ -1,4 +1,7 @@
 import { spawnSync } from 'node:child_process'
+import { mkdtempSync } from 'node:fs'
+import { tmpdir } from 'node:os'
+import { join } from 'node:path'
 import { beforeAll, describe, expect, test } from 'vitest'
 import { build, SHIM } from '../native/build.ts'
 import {
@@ -15,6 +18,9 @@ import {
 const HEF = 'artifacts/tcn_encoder.soft.hef'
 const WINDOWS = 'artifacts/golden_windows.f32'
 const TERMINATED_WORKERS = 'dist/test/programs/terminated-workers.js'
+
+/** A device of its own, whatever else runs on this machine. */
+const DEVICE = { SOFTHAILORT_LOCK_DIR: mkdtempSync(join(tmpdir(), 'device-')) }
 
 /** What can break while streams come and go. `wrong` is not among them: each answer is checked. */
 const FAULTS = [
@@ -59,7 +65,7 @@ for (const { name, variant, flags, env } of SANITIZERS) {
       const { code, stdout, stderr } = await runProgram(
         stress,
         [library, HEF, WINDOWS, scheduler, io, ...FAULTS],
-        { ...env, HAILORT_LOGGER_PATH: 'NONE' },
+        { ...DEVICE, ...env, HAILORT_LOGGER_PATH: 'NONE' },
       )
       expect(stderr.split('\n').filter(line => /Sanitizer|runtime error/.test(line))).toEqual([])
       expect(stdout).toMatch(/answered \d+, wrong 0, lost \d+, torn down yes/)
@@ -82,6 +88,7 @@ test.skipIf(!hasSanitizer(ASAN_FLAGS))(
       process.execPath,
       [TERMINATED_WORKERS, addon, library, HEF, '16', 'kept'],
       {
+        ...DEVICE,
         LD_PRELOAD: runtime.trim(),
         // Node.js itself ends with memory that it never gave back, and V8 has threads of its own.
         ASAN_OPTIONS: 'detect_leaks=0',
@@ -107,7 +114,7 @@ describe.skipIf(COMPILER === null)(
       const { stdout, stderr } = await runProgram(
         process.execPath,
         ['--expose-gc', TERMINATED_WORKERS, SHIM.output, SOFT_LIBRARY, HEF, String(count), mode],
-        { SOFTHAILORT_TIMING: 'latency_us=3000,depth=8' },
+        { ...DEVICE, SOFTHAILORT_TIMING: 'latency_us=3000,depth=8' },
       )
       expect(stderr).toBe('')
       const { before, after, ...rest } = JSON.parse(stdout)

@@ -57,7 +57,9 @@ export class BackendWatch {
 
   #change(worker: number, report: StreamReport): void {
     const before = this.status.device
-    this.#reports[worker] = report
+    // While it is tried again, nothing else is known than why it does not serve.
+    const fault = report.fault ?? (report.serving === null ? (this.#reports[worker]?.fault ?? null) : null)
+    this.#reports[worker] = { ...report, fault }
     const after = this.status.device
     if (before === null && after !== null) this.#observer.deviceChanged('found', after)
     if (before !== null && after === null) this.#observer.deviceChanged('lost', before)
