@@ -120,6 +120,8 @@ const PYTHON_LOG_LEVELS = new Map([
 const LONGEST_DEADLINE_MS = 9000
 
 const DAY_S = 86_400
+/** More would leave the model little time for others. */
+const SHORTEST_GOLDEN_INTERVAL_S = 0.05
 
 /** sun_path of Linux has 108 bytes, the last of which is 0; uWebSockets would write beyond them. */
 const LONGEST_SOCKET_PATH_BYTES = 107
@@ -191,7 +193,10 @@ const KEYS = {
     .transform(level => PYTHON_LOG_LEVELS.get(level) ?? level)
     .pipe(z.enum(LOG_LEVELS))
     .describe(`one of ${LOG_LEVELS.join(' ')}`),
-  GOLDEN_INTERVAL_S: decimal.pipe(z.number().max(DAY_S)).describe(`a number of seconds from 0 to ${DAY_S}`),
+  GOLDEN_INTERVAL_S: decimal
+    .pipe(z.number().max(DAY_S))
+    .refine(seconds => seconds === 0 || seconds >= SHORTEST_GOLDEN_INTERVAL_S)
+    .describe(`0, or a number of seconds from ${SHORTEST_GOLDEN_INTERVAL_S} to ${DAY_S}`),
   CONFIG_VERSION: headerValue,
   MODEL_VERSION: headerValue,
   MODEL_ACCURACY: decimal.pipe(z.number().max(1)).describe('a number from 0 to 1'),

@@ -75,8 +75,10 @@ export class Witnesses implements Witness {
     const [written] = await Promise.all([this.#telemetry?.close(), this.#tracing?.flush(LONGEST_FLUSH_MS)])
     if (written !== false) return
     this.#log.error('telemetry hangs in the disk, what was not written is lost: killing this process')
-    // process.exit() would wait for the thread, and nothing else ends one that is inside a system call.
+    // process.exit() would wait for the thread, and nothing else ends one that is inside a system call. The first
+    // process of a container cannot kill itself, but it can abort.
     process.kill(process.pid, 'SIGKILL')
+    process.abort()
   }
 }
 

@@ -267,8 +267,8 @@ test.each([
     'OTEL_TRACES_SAMPLER_ARG: 1.1 is not valid, expected a number from 0 to 1',
   ],
   [
-    { GOLDEN_INTERVAL_S: '-1' },
-    'GOLDEN_INTERVAL_S: -1 is not valid, expected a number of seconds from 0 to 86400',
+    { GOLDEN_INTERVAL_S: '0.01' },
+    'GOLDEN_INTERVAL_S: 0.01 is not valid, expected 0, or a number of seconds from 0.05 to 86400',
   ],
   [{ MODEL_ACCURACY: '90' }, 'MODEL_ACCURACY: 90 is not valid, expected a number from 0 to 1'],
   [{ ENABLE_TEST_ENDPOINTS: 'off' }, 'ENABLE_TEST_ENDPOINTS: off is not valid, expected true or false'],

@@ -1,10 +1,19 @@
+import { spawnSync } from 'node:child_process'
 import { readdirSync, readFileSync } from 'node:fs'
 import { afterAll, beforeAll, expect, onTestFinished, test, vi } from 'vitest'
 import { Stream } from '../src/engine/stream.ts'
 import { addRings } from '../src/metrics/engine.ts'
 import { MetricRegistry } from '../src/metrics/registry.ts'
 import { ask, bytesOf, OCTET_STREAM, postWindow } from './http-client.ts'
-import { expectIdle, metric, post, startFaultyServer, untilInFlight } from './load.ts'
+import {
+  Connection,
+  expectIdle,
+  metric,
+  post,
+  startFaultyServer,
+  startServerForTest,
+  untilInFlight,
+} from './load.ts'
 import { complaintsAbout, HAS_PROMTOOL } from './promtool.ts'
 import { startServer, type TestServer } from './server.ts'
 import { windowOf } from './windows.ts'
@@ -386,3 +395,19 @@ async function movedBy(action: () => Promise<void>) {
   return (name: string, labels?: Record<string, string>) =>
     sumOf(after, name, labels) - sumOf(before, name, labels)
 }
+
+test('with no file descriptor left, a scrape still tells so', async () => {
+  const { port, process } = await startServerForTest({ INFER_MODE: 'stub', WORKERS: '1' })
+  const connection = new Connection(port)
+  const files = async () =>
+    Number(/^process_open_fds (\d+)$/m.exec(String((await connection.get('/metrics')).body))![1])
+  const open = await files()
+  expect(open).toBeGreaterThan(10)
+  spawnSync('prlimit', [`--pid=${process.pid}`, `--nofile=${open}`])
+  // As many as there are: nothing more can be opened.
+  const { status, body } = await connection.get('/metrics')
+  expect(status).toBe(200)
+  expect(await files()).toBeGreaterThanOrEqual(open)
+  expect(Number(/^process_resident_memory_bytes (\d+)$/m.exec(String(body))![1])).toBeGreaterThan(1e7)
+  connection.close()
+})

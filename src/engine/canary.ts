@@ -59,7 +59,6 @@ export class Canary {
     if (!isIdle && !urgent && ++watch.skips <= MOST_SKIPS) {
       return observer.goldenChecked(watch.worker, SKIPPED)
     }
-    watch.checkedMs = nowMs
     watch.checking = true
     const check = await this.#examine(watch, isIdle ? WINDOWS_PER_CHECK : 1)
     watch.checking = false
@@ -67,6 +66,7 @@ export class Canary {
     if (check.result === 'failed') ring.condemn(check.backend!)
     observer.goldenChecked(watch.worker, check)
     if (check.result === 'skipped') return
+    watch.checkedMs = nowMs
     watch.skips = 0
     watch.condemned = check.result === 'failed'
     if (!watch.condemned) return

@@ -1,17 +1,15 @@
-import { readdirSync, readFileSync } from 'node:fs'
+import { fstatSync, openSync, readdirSync, readFileSync, readSync } from 'node:fs'
 import { monitorEventLoopDelay } from 'node:perf_hooks'
 import process from 'node:process'
+import { getHeapStatistics } from 'node:v8'
+import { monotonicMs } from '../clock.ts'
 import type { MetricRegistry } from './registry.ts'
 
 const LAG_RESOLUTION_MS = 20
 const LAG_INTERVAL_MS = 10_000
 
-const MEMORY = [
-  ['process_resident_memory_bytes', 'rss', 'Memory in use, of all threads'],
-  ['nodejs_heap_size_used_bytes', 'heapUsed', 'In use of the heap of the main thread'],
-  ['nodejs_heap_size_total_bytes', 'heapTotal', 'Heap of the main thread'],
-  ['nodejs_external_memory_bytes', 'external', 'Held by the main thread outside of its heap'],
-] as const
+/** Counting open files takes as long as there are many: so seldom, where the kernel does not know their number. */
+const COUNT_INTERVAL_MS = 10_000
 
 /**
  * What the process takes of the machine, under the names that Prometheus' client libraries give. prom-client's own
@@ -25,11 +23,23 @@ export function addProcessMetrics(registry: MetricRegistry): void {
   registry
     .gauge('process_start_time_seconds', 'Unix time at which the process began')
     .set(Date.now() / 1000 - process.uptime())
-  for (const [name, part, help] of MEMORY) {
-    registry.gauge(name, help, [], gauge => gauge.set(process.memoryUsage()[part]))
-  }
-  registry.gauge('process_open_fds', 'Open file descriptors', [], gauge => gauge.set(openFiles()))
-  registry.gauge('process_max_fds', 'File descriptors that may be open').set(maxFiles())
+  const resident = residentBytes()
+  registry.gauge('process_resident_memory_bytes', 'Memory in use, of all threads', [], gauge =>
+    gauge.set(resident()),
+  )
+  registry.gauge('nodejs_heap_size_used_bytes', 'In use of the heap of the main thread', [], gauge =>
+    gauge.set(getHeapStatistics().used_heap_size),
+  )
+  registry.gauge('nodejs_heap_size_total_bytes', 'Heap of the main thread', [], gauge =>
+    gauge.set(getHeapStatistics().total_heap_size),
+  )
+  registry.gauge('nodejs_external_memory_bytes', 'Held by the main thread outside of its heap', [], gauge =>
+    gauge.set(getHeapStatistics().external_memory),
+  )
+  const max = maxFiles()
+  const open = openFiles(max)
+  registry.gauge('process_open_fds', 'Open file descriptors', [], gauge => gauge.set(open()))
+  registry.gauge('process_max_fds', 'File descriptors that may be open').set(max)
   const [major, minor, patch] = process.versions.node.split('.')
   registry
     .gauge('nodejs_version_info', 'The Node.js that runs', ['version', 'major', 'minor', 'patch'])
@@ -50,8 +60,34 @@ function addEventLoopLag(registry: MetricRegistry): void {
   )
 }
 
-function openFiles(): number {
-  return readdirSync('/proc/self/fd').length - 1 // without the one that it is read through
+// Both through descriptors that are kept: there may be none left just when they are asked.
+
+function residentBytes(): () => number {
+  const status = openSync('/proc/self/status', 'r')
+  const text = Buffer.alloc(4096)
+  return () => {
+    const length = readSync(status, text, 0, text.length, 0)
+    return Number(/^VmRSS:\s+(\d+) kB$/m.exec(text.toString('latin1', 0, length))?.[1] ?? 0) * 1024
+  }
+}
+
+/** @param max told where they cannot be counted, as then there is no descriptor left to do it with */
+function openFiles(max: number): () => number {
+  const folder = openSync('/proc/self/fd', 'r')
+  let count = 0
+  let countedMs = Number.NEGATIVE_INFINITY
+  return () => {
+    const known = fstatSync(folder).size // since Linux 6.2; 0 before
+    if (known > 0) return known
+    if (monotonicMs() - countedMs < COUNT_INTERVAL_MS) return count
+    countedMs = monotonicMs()
+    try {
+      count = readdirSync('/proc/self/fd').length - 1 // without the one that it is read through
+    } catch {
+      count = max
+    }
+    return count
+  }
 }
 
 function maxFiles(): number {
