@@ -43,6 +43,8 @@ export interface Config {
   readonly maxWindowsPerRequest: number
   /** Clients that may be connected to `/stream` at once. */
   readonly streamConnections: number
+  /** Connections that may be open at once for all else. */
+  readonly maxConnections: number
   readonly logLevel: (typeof LOG_LEVELS)[number]
   /** Between two golden checks of a stream that serves. 0: none after the start. */
   readonly goldenIntervalMs: number
@@ -58,6 +60,9 @@ export interface Config {
   readonly tracing: TracingConfig | null
   /** Secrets, never to be logged. Empty: clients need no key. */
   readonly apiKeys: readonly string[]
+  /** Whether `/metrics` needs a key too, where clients need one. */
+  readonly metricsKey: boolean
+  readonly rateLimits: RateLimitConfig
   /** Origins whose pages may call us, or `*`. Empty: none. */
   readonly corsOrigins: readonly string[]
   /** Keys that are set but have no effect, in this release or in this mode. Each deserves a warning. */
@@ -73,6 +78,21 @@ export interface HailoConfig {
   readonly library: string | null
   readonly io: 'async' | 'vstream'
   readonly scheduler: 'round_robin' | 'none'
+}
+
+/** What one client may send. Null: as much as it likes. */
+export interface RateLimitConfig {
+  readonly perKey: Rate | null
+  readonly perAddress: Rate | null
+  /** Whether a proxy before us tells the addresses of clients. */
+  readonly trustProxy: boolean
+}
+
+/** Windows. */
+export interface Rate {
+  readonly perSecond: number
+  /** At once, after a pause; at least 1. */
+  readonly burst: number
 }
 
 /** What of OpenTelemetry's own keys is heeded. */
@@ -132,6 +152,15 @@ const list = z
   .transform(items => [items].flat().flatMap(item => item.split(',')))
   .transform(items => items.map(item => item.trim()).filter(item => item !== ''))
   .describe('text separated by commas')
+const MAX_RATE = 1_000_000
+/** `20` or `20:100`. The burst is what comes in a second, unless it is told. */
+const rate = z
+  .string()
+  .regex(/^\d+(\.\d+)?(:\d+)?$/)
+  .transform(text => text.split(':').map(Number))
+  .transform(([perSecond, burst]) => ({ perSecond: perSecond!, burst: burst ?? Math.max(1, perSecond!) }))
+  .refine(({ perSecond, burst }) => perSecond > 0 && burst >= 1 && Math.max(perSecond, burst) <= MAX_RATE)
+  .describe(`windows per second, or with a burst as 20:100, each at most ${MAX_RATE}`)
 const url = z.url({ protocol: /^https?$/ }).describe('a URL, as http://127.0.0.1:4318')
 /** As OpenTelemetry has them: `name=value,name=value`, percent-encoded. */
 const headers = z
@@ -173,6 +202,7 @@ const KEYS = {
   MAX_DEADLINE_MS: milliseconds,
   MAX_WINDOWS_PER_REQUEST: integer(1, 1_000_000),
   WS_MAX_CONNECTIONS: integer(1, 100_000),
+  MAX_CONNECTIONS: integer(1, 100_000),
   LOG_LEVEL: z
     .string()
     .toLowerCase()
@@ -192,6 +222,10 @@ const KEYS = {
   SESSIONS_DIR: text,
   TELEMETRY_DIR: text,
   API_KEY: list,
+  METRICS_KEY: toggle,
+  RATE_LIMIT_PER_KEY: rate,
+  RATE_LIMIT_PER_ADDRESS: rate,
+  TRUST_PROXY: toggle,
   CORS_ORIGINS: list,
   OTEL_EXPORTER_OTLP_ENDPOINT: url,
   OTEL_EXPORTER_OTLP_TRACES_ENDPOINT: url,
@@ -219,6 +253,7 @@ const ONLY_FOR_TRACING: readonly Key[] = [
   'OTEL_SERVICE_NAME',
   'OTEL_TRACES_SAMPLER_ARG',
 ]
+const ONLY_WITH_KEYS: readonly Key[] = ['METRICS_KEY', 'RATE_LIMIT_PER_KEY']
 const ONLY_FOR_HAILO: readonly Key[] = [
   'FALLBACK',
   'HEF_PATH',
@@ -279,6 +314,8 @@ export function loadConfig(env: Record<string, string | undefined>): Config {
     ...WITHOUT_EFFECT,
     ...(mode === 'hailo' ? [] : ONLY_FOR_HAILO),
     ...(tracing === null ? ONLY_FOR_TRACING : []),
+    ...(set.API_KEY === undefined ? ONLY_WITH_KEYS : []),
+    ...(set.RATE_LIMIT_PER_ADDRESS === undefined ? (['TRUST_PROXY'] as const) : []),
   ].filter(key => (key === 'FALLBACK' ? fallback !== null : set[key] !== undefined))
   const onnxPath = resolve(set.ONNX_PATH ?? join(PROJECT_FOLDER, 'artifacts', 'model_dynamic.onnx'))
   const hailo: HailoConfig | null =
@@ -310,6 +347,7 @@ export function loadConfig(env: Record<string, string | undefined>): Config {
     maxDeadlineMs,
     maxWindowsPerRequest: set.MAX_WINDOWS_PER_REQUEST ?? 10_000,
     streamConnections: set.WS_MAX_CONNECTIONS ?? 1024,
+    maxConnections: set.MAX_CONNECTIONS ?? 4096,
     logLevel: set.LOG_LEVEL ?? 'info',
     goldenIntervalMs: (set.GOLDEN_INTERVAL_S ?? 60) * 1000,
     configVersion: set.CONFIG_VERSION ?? '1',
@@ -319,6 +357,12 @@ export function loadConfig(env: Record<string, string | undefined>): Config {
     allowModelUnload: set.ALLOW_MODEL_UNLOAD ?? false,
     tracing,
     apiKeys: Object.freeze(set.API_KEY ?? []),
+    metricsKey: set.METRICS_KEY ?? false,
+    rateLimits: Object.freeze({
+      perKey: set.RATE_LIMIT_PER_KEY ?? null,
+      perAddress: set.RATE_LIMIT_PER_ADDRESS ?? null,
+      trustProxy: set.TRUST_PROXY ?? false,
+    }),
     corsOrigins: Object.freeze(set.CORS_ORIGINS ?? []),
     unused: Object.freeze(unused),
   })

@@ -99,6 +99,10 @@ export class Metrics implements Observer, Witness {
     ['from', 'to', 'cause'],
   )
   readonly #streaming = this.registry.gauge('hailo_ws_connections', 'Clients of /stream that are connected')
+  readonly #turnedAway = this.registry.counter(
+    'hailo_connections_refused_total',
+    'Connections closed as they came: MAX_CONNECTIONS were open',
+  )
   readonly #healthChecks = this.registry.counter('hailo_health_checks_total', 'Answers of /healthz', [
     'status',
   ])
@@ -193,9 +197,9 @@ export class Metrics implements Observer, Witness {
     this.recentLatencyMs = recentMs + LATENCY_WEIGHT * (durationMs - recentMs)
   }
 
-  refused(_code: RefusalCode, reason: RefusalReason): void {
-    this.#rejected.at(reason, ONLY).count++
-    this.#inferences.at('rejected', this.#facts.model.name).count++
+  refused(_code: RefusalCode | 'rate_limited', reason: RefusalReason, windows = 1): void {
+    this.#rejected.at(reason, ONLY).count += windows
+    this.#inferences.at('rejected', this.#facts.model.name).count += windows
   }
 
   cancelled(): void {
@@ -274,6 +278,10 @@ export class Metrics implements Observer, Witness {
 
   streaming(connections: number): void {
     this.#streaming.set(connections)
+  }
+
+  turnedAway(): void {
+    this.#turnedAway.inc()
   }
 
   healthChecked(healthy: boolean): void {

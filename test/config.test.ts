@@ -33,6 +33,7 @@ test('loadConfig() of an empty environment runs the shipped model on the local i
     maxDeadlineMs: 5000,
     maxWindowsPerRequest: 10_000,
     streamConnections: 1024,
+    maxConnections: 4096,
     logLevel: 'info',
     goldenIntervalMs: 60_000,
     configVersion: '1',
@@ -42,6 +43,8 @@ test('loadConfig() of an empty environment runs the shipped model on the local i
     allowModelUnload: false,
     tracing: null,
     apiKeys: [],
+    metricsKey: false,
+    rateLimits: { perKey: null, perAddress: null, trustProxy: false },
     corsOrigins: [],
     unused: [],
   })
@@ -135,6 +138,23 @@ test.each([
     { tracing: null, unused: ['OTEL_SERVICE_NAME', 'OTEL_TRACES_SAMPLER_ARG'] },
   ],
   [{ API_KEY: ' one, two ,,' }, { apiKeys: ['one', 'two'] }],
+  [
+    { API_KEY: 'one', METRICS_KEY: 'true' },
+    { metricsKey: true, unused: [] },
+  ],
+  [{ METRICS_KEY: 'true', TRUST_PROXY: '1' }, { unused: ['METRICS_KEY', 'TRUST_PROXY'] }],
+  [
+    { API_KEY: 'one', RATE_LIMIT_PER_KEY: '0.5', RATE_LIMIT_PER_ADDRESS: '20:100', TRUST_PROXY: 'true' },
+    {
+      rateLimits: {
+        perKey: { perSecond: 0.5, burst: 1 },
+        perAddress: { perSecond: 20, burst: 100 },
+        trustProxy: true,
+      },
+      unused: [],
+    },
+  ],
+  [{ MAX_CONNECTIONS: '8' }, { maxConnections: 8 }],
   [{ CORS_ORIGINS: '*' }, { corsOrigins: ['*'] }],
   [{ INFER_MODE: 'stub' }, { mode: 'stub' }],
   [{ USE_REAL_MODEL: 'FALSE' }, { mode: 'stub' }],

@@ -71,8 +71,6 @@ function libraryFolder(): string {
 function part(contentType: string, body: string | Uint8Array, headers: Record<string, string> = {}): Answer {
   const common = {
     'Content-Type': contentType,
-    'X-Content-Type-Options': 'nosniff',
-    'Referrer-Policy': 'no-referrer',
     'Cache-Control': 'no-cache',
   }
   return { status: 200, headers: { ...common, ...headers }, body }

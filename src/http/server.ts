@@ -16,6 +16,7 @@ import { healthz, readyz } from './health.ts'
 import { INFER, InferenceExchange, type Operation } from './infer.ts'
 import { KeptConnections } from './keep-alive.ts'
 import { methodLabel } from './methods.ts'
+import { RateLimits } from './rate-limit.ts'
 import { type Answer, type Asker, errorAnswer, type Failure, jsonAnswer, UNAUTHORIZED } from './reply.ts'
 import { requestIdOf } from './request-id.ts'
 import { modelOf, type Service } from './service.ts'
@@ -26,6 +27,13 @@ import { EventLoopTurn } from './turn.ts'
 import { V2Routes } from './v2/routes.ts'
 
 type ListenSocket = Awaited<ReturnType<Server['listen']>>
+
+/** For browsers, whatever page it is: it is what its type says, in no frame, and loads nothing but what its own policy allows. */
+const SAFETY = {
+  'X-Content-Type-Options': 'nosniff',
+  'Referrer-Policy': 'no-referrer',
+  'Content-Security-Policy': "default-src 'none'; frame-ancestors 'none'",
+}
 
 /** Answers a request without a body. */
 type Page = (asker: Asker) => Answer | Promise<Answer>
@@ -74,8 +82,9 @@ export class FrontDoor {
     auto_close: false, // signals belong to assemble.ts
     max_body_length: Number.MAX_SAFE_INTEGER, // bodies are limited where they are read, with our own answer
   })
+  readonly #limits: RateLimits | null
   readonly #gate = new AnswerGate()
-  readonly #connections = new KeptConnections(this.#server.uws_instance)
+  readonly #connections: KeptConnections
   readonly #turn = new EventLoopTurn()
   readonly #uploads: InferenceContext['uploads'] = new Set()
   readonly #sockets: StreamSockets
@@ -87,6 +96,9 @@ export class FrontDoor {
   constructor(service: Service) {
     this.#service = service
     this.#access = new Access(service.config)
+    this.#connections = new KeptConnections(service.config.maxConnections, () => service.metrics.turnedAway())
+    this.#connections.watch(this.#server.uws_instance)
+    this.#limits = RateLimits.of(service.config.rateLimits)
     const operations: Operation[] = [
       { ...INFER, endpoint: '/infer' },
       { ...INFER, endpoint: '/infer/infer' },
@@ -173,6 +185,7 @@ export class FrontDoor {
       primary: config.mode,
       configVersion: config.configVersion,
       access: this.#access,
+      limits: this.#limits,
       deadlineMs: config.deadlineMs,
       maxDeadlineMs: config.maxDeadlineMs,
       maxWindowsPerRequest: config.maxWindowsPerRequest,
@@ -197,6 +210,7 @@ export class FrontDoor {
     return new StreamSockets(this.#server.uws_instance, {
       engine,
       access: this.#access,
+      limits: this.#limits,
       metrics,
       witness,
       traces,
@@ -258,7 +272,8 @@ export class FrontDoor {
   }
 
   #handlerOf(endpoint: string, page: Page) {
-    const needsKey = !WITHOUT_KEY.has(endpoint)
+    const { metricsKey } = this.#service.config
+    const needsKey = !WITHOUT_KEY.has(endpoint) || (endpoint === '/metrics' && metricsKey)
     return async (request: Request, response: Response): Promise<void> => {
       const startedMs = monotonicMs()
       const header = (name: string) => request.headers[name] ?? ''
@@ -273,6 +288,7 @@ export class FrontDoor {
       const answer = await (allowed ? page : failing(UNAUTHORIZED))(asker)
 
       const headers = {
+        ...SAFETY,
         ...answer.headers,
         ...this.#access.corsHeaders(header('origin')),
         'X-Request-ID': asker.requestId,
