@@ -63,6 +63,8 @@ export interface Config {
   /** Whether `/metrics` needs a key too, where clients need one. */
   readonly metricsKey: boolean
   readonly rateLimits: RateLimitConfig
+  /** Null: plain HTTP. */
+  readonly tls: TlsConfig | null
   /** Origins whose pages may call us, or `*`. Empty: none. */
   readonly corsOrigins: readonly string[]
   /** Keys that are set but have no effect, in this release or in this mode. Each deserves a warning. */
@@ -93,6 +95,12 @@ export interface Rate {
   readonly perSecond: number
   /** At once, after a pause; at least 1. */
   readonly burst: number
+}
+
+/** PEM files, absolute. */
+export interface TlsConfig {
+  readonly certPath: string
+  readonly keyPath: string
 }
 
 /** What of OpenTelemetry's own keys is heeded. */
@@ -226,6 +234,8 @@ const KEYS = {
   RATE_LIMIT_PER_KEY: rate,
   RATE_LIMIT_PER_ADDRESS: rate,
   TRUST_PROXY: toggle,
+  TLS_CERT: text,
+  TLS_KEY: text,
   CORS_ORIGINS: list,
   OTEL_EXPORTER_OTLP_ENDPOINT: url,
   OTEL_EXPORTER_OTLP_TRACES_ENDPOINT: url,
@@ -307,6 +317,16 @@ export function loadConfig(env: Record<string, string | undefined>): Config {
   if (maxDeadlineMs < deadlineMs && !wrong.has('DEADLINE_MS') && !wrong.has('MAX_DEADLINE_MS')) {
     problems.push(notValid('MAX_DEADLINE_MS', maxDeadlineMs, `at least DEADLINE_MS, which is ${deadlineMs}`))
   }
+  for (const [key, other] of [
+    ['TLS_CERT', 'TLS_KEY'],
+    ['TLS_KEY', 'TLS_CERT'],
+  ] as const) {
+    if (set[key] !== undefined && set[other] === undefined) {
+      problems.push(
+        `${other}: is not set, but ${key} is: TLS needs a certificate and its key. Set both or none`,
+      )
+    }
+  }
   if (problems.length > 0) throw new ConfigError(problems)
 
   const tracing = tracingOf(set)
@@ -363,6 +383,7 @@ export function loadConfig(env: Record<string, string | undefined>): Config {
       perAddress: set.RATE_LIMIT_PER_ADDRESS ?? null,
       trustProxy: set.TRUST_PROXY ?? false,
     }),
+    tls: tlsOf(set),
     corsOrigins: Object.freeze(set.CORS_ORIGINS ?? []),
     unused: Object.freeze(unused),
   })
@@ -380,6 +401,11 @@ function tracingOf(set: z.infer<typeof Settings>): TracingConfig | null {
     serviceName: set.OTEL_SERVICE_NAME ?? 'hailo-inference',
     sampleRatio: set.OTEL_TRACES_SAMPLER_ARG ?? 1,
   })
+}
+
+function tlsOf({ TLS_CERT, TLS_KEY }: z.infer<typeof Settings>): TlsConfig | null {
+  if (TLS_CERT === undefined || TLS_KEY === undefined) return null
+  return Object.freeze({ certPath: resolve(TLS_CERT), keyPath: resolve(TLS_KEY) })
 }
 
 /** Null where a percent sign begins nothing. */

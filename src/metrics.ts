@@ -20,6 +20,7 @@ import { type WatchedEngine, watchEngine } from './metrics/engine.ts'
 import { GoldenMetrics } from './metrics/golden.ts'
 import { addProcessMetrics } from './metrics/process.ts'
 import { MetricRegistry } from './metrics/registry.ts'
+import { TlsMetrics } from './metrics/tls.ts'
 import type { Model } from './model.ts'
 import { CounterRow, HistogramRow, RowTable } from './tally.ts'
 
@@ -63,6 +64,8 @@ export class Metrics implements Observer, Witness {
   /** For those who count something of their own. */
   readonly registry = new MetricRegistry()
   readonly golden: GoldenMetrics
+  /** Null: there is no certificate. */
+  readonly tls: TlsMetrics | null
   readonly #log: Logger
   /** Monotonic; 0 before the first. */
   #lastAnsweredMs = 0
@@ -116,6 +119,7 @@ export class Metrics implements Observer, Witness {
     this.#log = log
     const { config, model, fallback, version, configOk } = facts
     this.golden = new GoldenMetrics(this.registry, config.workers, log)
+    this.tls = config.tls && new TlsMetrics(this.registry)
     this.registry.gauge('hailo_sidecar_start_time_seconds', 'Unix time of the start').set(Date.now() / 1000)
     this.registry
       .gauge('hailo_build_info', 'The build', ['version', 'hef_sha', 'config'])

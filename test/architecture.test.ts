@@ -17,10 +17,12 @@ const ARROWS: readonly [place: string, mayImport: readonly string[]][] = [
   ['src/tally.ts', []],
   ['src/model.ts', ['src/core/', 'src/hef/', 'type src/config.ts']],
   ['src/config.ts', ['src/core/', 'src/project.ts']],
+  ['src/certificate.ts', ['type src/config.ts']],
   ['src/project.ts', []],
   ['src/clock.ts', []],
   ['src/log.ts', []],
   ['src/http/', ['src/engine/', 'src/core/', 'src/clock.ts', ...FACTS]],
+  ['src/http/certificate-watch.ts', ['src/certificate.ts', ...FACTS]],
   ['src/http/codec.ts', ['src/core/', 'native/codec.ts']],
   ['src/engine/', ['src/core/', 'src/clock.ts']],
   ['src/tracing/', ['src/engine/', 'src/core/', 'src/clock.ts', ...FACTS]],
@@ -29,7 +31,10 @@ const ARROWS: readonly [place: string, mayImport: readonly string[]][] = [
   ['src/cli/', ['src/hef/', 'src/project.ts']],
   ['src/cli/doctor.ts', ['src/doctor/']],
   // It tries what a start does, the device included, each in a process of its own.
-  ['src/doctor/', ['src/config.ts', 'src/model.ts', 'src/hef/', 'src/project.ts', 'native/']],
+  [
+    'src/doctor/',
+    ['src/config.ts', 'src/certificate.ts', 'src/model.ts', 'src/hef/', 'src/project.ts', 'native/'],
+  ],
   ['workers/', ['workers/backends/', 'src/core/', 'src/clock.ts']],
   ['workers/backends/', ['src/core/', 'src/clock.ts']],
   // Of HailoRT one backend alone knows, and what is refused before HailoRT sees it.

@@ -45,6 +45,7 @@ test('loadConfig() of an empty environment runs the shipped model on the local i
     apiKeys: [],
     metricsKey: false,
     rateLimits: { perKey: null, perAddress: null, trustProxy: false },
+    tls: null,
     corsOrigins: [],
     unused: [],
   })
@@ -153,6 +154,10 @@ test.each([
       },
       unused: [],
     },
+  ],
+  [
+    { TLS_CERT: 'tls/dog.pem', TLS_KEY: '/run/dog.key' },
+    { tls: { certPath: resolve('tls/dog.pem'), keyPath: '/run/dog.key' } },
   ],
   [{ MAX_CONNECTIONS: '8' }, { maxConnections: 8 }],
   [{ CORS_ORIGINS: '*' }, { corsOrigins: ['*'] }],
@@ -297,6 +302,18 @@ test.each([
   [
     { HAILO_SCHEDULER: 'fifo', HEF_PATH: 'm' },
     'HAILO_SCHEDULER: fifo is not valid, expected one of round_robin none',
+  ],
+  [
+    { TLS_CERT: 'a.pem' },
+    'TLS_KEY: is not set, but TLS_CERT is: TLS needs a certificate and its key. Set both or none',
+  ],
+  [
+    { TLS_KEY: 'a.key' },
+    'TLS_CERT: is not set, but TLS_KEY is: TLS needs a certificate and its key. Set both or none',
+  ],
+  [
+    { RATE_LIMIT_PER_ADDRESS: '0:5' },
+    'RATE_LIMIT_PER_ADDRESS: 0:5 is not valid, expected windows per second, or with a burst as 20:100, each at most 1000000',
   ],
   [
     { INFER_MODE: 'hailo' },

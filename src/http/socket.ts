@@ -71,8 +71,11 @@ export class StreamSockets {
   /** Clients since the start. */
   #count = 0
 
-  constructor(app: TemplatedApp, context: StreamSocketsContext) {
+  constructor(context: StreamSocketsContext) {
     this.#context = context
+  }
+
+  addTo(app: TemplatedApp): void {
     for (const path of STREAM_PATHS) {
       app.ws<UserData>(path, {
         maxPayloadLength: HARD_LIMIT_BYTES,
