@@ -1,6 +1,6 @@
 import { expect, test } from 'vitest'
 import { clientOf, clientOfText, TokenBuckets } from '../src/http/rate-limit.ts'
-import { ask, bytesOf, OCTET_STREAM, postWindow } from './http-client.ts'
+import { ask, bytesOf, Connection, OCTET_STREAM, postOf, postWindow } from './http-client.ts'
 import { metric, startServerForTest } from './load.ts'
 import { windowOf } from './windows.ts'
 import { greet, IN_BINARY, IN_JSON, WebSocketClient } from './ws-client.ts'
@@ -93,12 +93,11 @@ test('RATE_LIMIT_PER_KEY refuses what one key sends too much of, over HTTP, in b
   const jsonBulk = { headers: { 'X-API-Key': 'calm' }, body: JSON.stringify(json) }
   expect(await statusesOf(2, () => ask({ port }, 'POST /infer', jsonBulk))).toEqual([200, 429])
 
-  const v2 = {
-    headers: { 'X-API-Key': 'v2', 'Inference-Header-Content-Length': '0' },
-    body: bytesOf(windowOf(0)),
-  }
+  const shape = [4, 100, 9]
+  const input = { name: 'imu_window', datatype: 'FP32', shape, data: new Array(3600).fill(0) }
+  const v2 = { headers: { 'X-API-Key': 'v2' }, body: JSON.stringify({ inputs: [input] }) }
   const inferV2 = () => ask({ port }, 'POST /v2/models/tcn_encoder/infer', v2)
-  expect(await statusesOf(4, inferV2)).toEqual([200, 200, 200, 429])
+  expect(await statusesOf(2, inferV2)).toEqual([200, 429])
 
   for (const [speech, taken] of [
     [IN_BINARY, 3],
@@ -132,13 +131,19 @@ test('RATE_LIMIT_PER_ADDRESS counts those behind one address together, keys or n
 
 test('with TRUST_PROXY the address is the one that the proxy has added, not what its client has told it', async () => {
   const { port } = await startServerForTest({ ...STUB, RATE_LIMIT_PER_ADDRESS: THREE, TRUST_PROXY: 'true' })
-  const postVia = (forwarded: string) =>
-    postWindow({ port }, windowOf(0), { 'X-Forwarded-For': forwarded }).then(({ status }) => status)
+  const connection = await Connection.open({ port })
+  const postVia = async (forwarded: string, lie: string) => {
+    const lines = { 'X-Forwarded-For': lie, 'x-forwarded-for': forwarded } // some proxies add a line of their own
+    connection.send(postOf(bytesOf(windowOf(0)), { ...lines, 'Content-Type': OCTET_STREAM }))
+    return (await connection.answer()).status
+  }
   const statuses: number[] = []
-  for (let lie = 0; lie < 4; lie++) statuses.push(await postVia(`192.0.2.${lie}, 10.0.0.1`))
+  for (let lie = 0; lie < 4; lie++) {
+    statuses.push(await postVia(`192.0.2.1, 192.0.2.${lie}, 10.0.0.1`, `192.0.2.${lie}`))
+  }
   expect(statuses).toEqual([200, 200, 200, 429])
-  expect(await postVia('10.0.0.2')).toBe(200)
-  for (let host = 0; host < 4; host++) statuses.push(await postVia(`2001:db8::${host}`))
+  expect(await postVia('192.0.2.1, 192.0.2.1, 10.0.0.2', '10.0.0.1')).toBe(200)
+  for (let host = 0; host < 4; host++) statuses.push(await postVia(`2001:db8::${host}`, ''))
   expect(statuses.slice(4)).toEqual([200, 200, 200, 429])
 })
 

@@ -69,6 +69,7 @@ test('another certificate is shown on SIGHUP, and who is connected stays: reques
     true,
   )
 
+  for (let time = 0; time < 4; time++) expect((await ask(server, 'GET /healthz')).subject).toMatch(NEW)
   const kept = await ask(server, 'GET /healthz', null, agent)
   expect([kept.status, kept.subject, kept.reused]).toEqual([200, expect.stringMatching(OLD), true])
   expect((await stream.answerTo(windowOf(2))).type).toBe('result')
