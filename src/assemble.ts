@@ -1,5 +1,6 @@
+import { type Certificate, certificateOf, readCertificateFiles } from './certificate.ts'
 import { monotonicMs } from './clock.ts'
-import type { Config } from './config.ts'
+import { type Config, ConfigError, type TlsConfig } from './config.ts'
 import { firstOf } from './core/golden.ts'
 import { deviceName } from './engine/backend-status.ts'
 import { Canary } from './engine/canary.ts'
@@ -7,6 +8,7 @@ import { Engine, NoResult } from './engine/engine.ts'
 import type { CommonTask } from './engine/pool.ts'
 import type { Threads } from './engine/threads.ts'
 import { goldenParity, warmUp } from './engine/warm-up.ts'
+import { CertificateWatch } from './http/certificate-watch.ts'
 import { codec } from './http/codec.ts'
 import { FRAMES_IN, FRAMES_OUT } from './http/frame.ts'
 import { assertFree } from './http/free-port.ts'
@@ -46,6 +48,7 @@ export async function assemble({ config, threads, startedMs }: Beginning): Promi
   const cannotListen = (cause: unknown) => {
     throw new StartError(`Cannot listen on ${config.host} port ${config.port}: ${reasonOf(cause)}`)
   }
+  const certificate = config.tls && (await certificateAtStart(config.tls))
   const model = await loadModel(config)
   const fallback = loadFallback(config, model)
   const log = createLogger(config.logLevel)
@@ -117,6 +120,7 @@ export async function assemble({ config, threads, startedMs }: Beginning): Promi
       throw new StartError(`Cannot listen on ${config.socketPath}: ${reasonOf(cause)}`)
     })
   }
+  if (certificate !== null) watchCertificate(certificate, frontDoor, metrics, log)
   witness.start()
   drainOnSignal({ engine, frontDoor, witness, log })
 
@@ -186,6 +190,36 @@ async function untilAnswered<Result>(
   }
 }
 
+interface ShownCertificate {
+  readonly tls: TlsConfig
+  readonly certificate: Certificate
+  readonly sha256: string
+}
+
+/** @throws ConfigError */
+async function certificateAtStart(tls: TlsConfig): Promise<ShownCertificate> {
+  try {
+    const files = await readCertificateFiles(tls)
+    return { tls, certificate: certificateOf(files), sha256: files.sha256 }
+  } catch (cause) {
+    throw new ConfigError([`TLS_CERT, TLS_KEY: ${reasonOf(cause)}`])
+  }
+}
+
+/** Another one may come into the files; SIGHUP says that it has. */
+function watchCertificate(
+  { tls, certificate, sha256 }: ShownCertificate,
+  frontDoor: FrontDoor,
+  metrics: Metrics,
+  log: Logger,
+): void {
+  const tally = metrics.tls!
+  tally.shown(certificate)
+  const watch = new CertificateWatch({ tls, sha256, show: () => frontDoor.renewCertificate(), tally, log })
+  watch.watch()
+  process.on('SIGHUP', () => void watch.reload())
+}
+
 function drainOnSignal(service: {
   engine: Engine
   frontDoor: FrontDoor
@@ -233,7 +267,7 @@ function banner(config: Config, model: Model, device: string, port: number): str
     'ring slots': `${config.ringSlots} per worker`,
     deadline: `${config.deadlineMs} ms`,
     codec: codec.description,
-    url: `http://${host}:${port}`,
+    url: `http${config.tls === null ? '' : 's'}://${host}:${port}`,
     ...(config.socketPath !== null && { socket: config.socketPath }),
   }
   const lines = Object.entries(rows).map(([name, value]) => `  ${name.padEnd(12)}${value}\n`)

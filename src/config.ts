@@ -45,6 +45,8 @@ export interface Config {
   readonly streamConnections: number
   /** Null: none is kept. */
   readonly telemetry: TelemetryConfig | null
+  /** Connections that may be open at once for all else. */
+  readonly maxConnections: number
   readonly logLevel: (typeof LOG_LEVELS)[number]
   /** Between two golden checks of a stream that serves. 0: none after the start. */
   readonly goldenIntervalMs: number
@@ -60,6 +62,11 @@ export interface Config {
   readonly tracing: TracingConfig | null
   /** Secrets, never to be logged. Empty: clients need no key. */
   readonly apiKeys: readonly string[]
+  /** Whether `/metrics` needs a key too, where clients need one. */
+  readonly metricsKey: boolean
+  readonly rateLimits: RateLimitConfig
+  /** Null: plain HTTP. */
+  readonly tls: TlsConfig | null
   /** Origins whose pages may call us, or `*`. Empty: none. */
   readonly corsOrigins: readonly string[]
   /** Keys that are set but have no effect, in this release or in this mode. Each deserves a warning. */
@@ -75,6 +82,27 @@ export interface HailoConfig {
   readonly library: string | null
   readonly io: 'async' | 'vstream'
   readonly scheduler: 'round_robin' | 'none'
+}
+
+/** What one client may send. Null: as much as it likes. */
+export interface RateLimitConfig {
+  readonly perKey: Rate | null
+  readonly perAddress: Rate | null
+  /** Whether a proxy before us tells the addresses of clients. */
+  readonly trustProxy: boolean
+}
+
+/** Windows. */
+export interface Rate {
+  readonly perSecond: number
+  /** At once, after a pause; at least 1. */
+  readonly burst: number
+}
+
+/** PEM files, absolute. */
+export interface TlsConfig {
+  readonly certPath: string
+  readonly keyPath: string
 }
 
 /** What of OpenTelemetry's own keys is heeded. */
@@ -146,6 +174,15 @@ const list = z
   .transform(items => [items].flat().flatMap(item => item.split(',')))
   .transform(items => items.map(item => item.trim()).filter(item => item !== ''))
   .describe('text separated by commas')
+const MAX_RATE = 1_000_000
+/** `20` or `20:100`. The burst is what comes in a second, unless it is told. */
+const rate = z
+  .string()
+  .regex(/^\d+(\.\d+)?(:\d+)?$/)
+  .transform(text => text.split(':').map(Number))
+  .transform(([perSecond, burst]) => ({ perSecond: perSecond!, burst: burst ?? Math.max(1, perSecond!) }))
+  .refine(({ perSecond, burst }) => perSecond > 0 && burst >= 1 && Math.max(perSecond, burst) <= MAX_RATE)
+  .describe(`windows per second, or with a burst as 20:100, each at most ${MAX_RATE}`)
 const url = z.url({ protocol: /^https?$/ }).describe('a URL, as http://127.0.0.1:4318')
 /** As OpenTelemetry has them: `name=value,name=value`, percent-encoded. */
 const headers = z
@@ -187,6 +224,7 @@ const KEYS = {
   MAX_DEADLINE_MS: milliseconds,
   MAX_WINDOWS_PER_REQUEST: integer(1, 1_000_000),
   WS_MAX_CONNECTIONS: integer(1, 100_000),
+  MAX_CONNECTIONS: integer(1, 100_000),
   LOG_LEVEL: z
     .string()
     .toLowerCase()
@@ -211,6 +249,12 @@ const KEYS = {
   TELEMETRY_SAMPLE: decimal.pipe(z.number().max(1)).describe('a number from 0 to 1'),
   TELEMETRY_MAX_MB: integer(1, 1_000_000),
   API_KEY: list,
+  METRICS_KEY: toggle,
+  RATE_LIMIT_PER_KEY: rate,
+  RATE_LIMIT_PER_ADDRESS: rate,
+  TRUST_PROXY: toggle,
+  TLS_CERT: text,
+  TLS_KEY: text,
   CORS_ORIGINS: list,
   OTEL_EXPORTER_OTLP_ENDPOINT: url,
   OTEL_EXPORTER_OTLP_TRACES_ENDPOINT: url,
@@ -239,6 +283,7 @@ const ONLY_FOR_TRACING: readonly Key[] = [
   'OTEL_TRACES_SAMPLER_ARG',
 ]
 const ONLY_FOR_TELEMETRY: readonly Key[] = ['TELEMETRY_SAMPLE', 'TELEMETRY_MAX_MB']
+const ONLY_WITH_KEYS: readonly Key[] = ['METRICS_KEY', 'RATE_LIMIT_PER_KEY']
 const ONLY_FOR_HAILO: readonly Key[] = [
   'FALLBACK',
   'HEF_PATH',
@@ -292,6 +337,16 @@ export function loadConfig(env: Record<string, string | undefined>): Config {
   if (maxDeadlineMs < deadlineMs && !wrong.has('DEADLINE_MS') && !wrong.has('MAX_DEADLINE_MS')) {
     problems.push(notValid('MAX_DEADLINE_MS', maxDeadlineMs, `at least DEADLINE_MS, which is ${deadlineMs}`))
   }
+  for (const [key, other] of [
+    ['TLS_CERT', 'TLS_KEY'],
+    ['TLS_KEY', 'TLS_CERT'],
+  ] as const) {
+    if (set[key] !== undefined && set[other] === undefined) {
+      problems.push(
+        `${other}: is not set, but ${key} is: TLS needs a certificate and its key. Set both or none`,
+      )
+    }
+  }
   if (problems.length > 0) throw new ConfigError(problems)
 
   const tracing = tracingOf(set)
@@ -300,6 +355,8 @@ export function loadConfig(env: Record<string, string | undefined>): Config {
     ...(set.TELEMETRY_DIR === undefined ? ONLY_FOR_TELEMETRY : []),
     ...(mode === 'hailo' ? [] : ONLY_FOR_HAILO),
     ...(tracing === null ? ONLY_FOR_TRACING : []),
+    ...(set.API_KEY === undefined ? ONLY_WITH_KEYS : []),
+    ...(set.RATE_LIMIT_PER_ADDRESS === undefined ? (['TRUST_PROXY'] as const) : []),
   ].filter(key => (key === 'FALLBACK' ? fallback !== null : set[key] !== undefined))
   const onnxPath = resolve(set.ONNX_PATH ?? join(PROJECT_FOLDER, 'artifacts', 'model_dynamic.onnx'))
   const hailo: HailoConfig | null =
@@ -340,6 +397,7 @@ export function loadConfig(env: Record<string, string | undefined>): Config {
     maxWindowsPerRequest: set.MAX_WINDOWS_PER_REQUEST ?? 10_000,
     streamConnections: set.WS_MAX_CONNECTIONS ?? 1024,
     telemetry,
+    maxConnections: set.MAX_CONNECTIONS ?? 4096,
     logLevel: set.LOG_LEVEL ?? 'info',
     goldenIntervalMs: (set.GOLDEN_INTERVAL_S ?? 60) * 1000,
     configVersion: set.CONFIG_VERSION ?? '1',
@@ -349,6 +407,13 @@ export function loadConfig(env: Record<string, string | undefined>): Config {
     allowModelUnload: set.ALLOW_MODEL_UNLOAD ?? false,
     tracing,
     apiKeys: Object.freeze(set.API_KEY ?? []),
+    metricsKey: set.METRICS_KEY ?? false,
+    rateLimits: Object.freeze({
+      perKey: set.RATE_LIMIT_PER_KEY ?? null,
+      perAddress: set.RATE_LIMIT_PER_ADDRESS ?? null,
+      trustProxy: set.TRUST_PROXY ?? false,
+    }),
+    tls: tlsOf(set),
     corsOrigins: Object.freeze(set.CORS_ORIGINS ?? []),
     unused: Object.freeze(unused),
   })
@@ -366,6 +431,11 @@ function tracingOf(set: z.infer<typeof Settings>): TracingConfig | null {
     serviceName: set.OTEL_SERVICE_NAME ?? 'hailo-inference',
     sampleRatio: set.OTEL_TRACES_SAMPLER_ARG ?? 1,
   })
+}
+
+function tlsOf({ TLS_CERT, TLS_KEY }: z.infer<typeof Settings>): TlsConfig | null {
+  if (TLS_CERT === undefined || TLS_KEY === undefined) return null
+  return Object.freeze({ certPath: resolve(TLS_CERT), keyPath: resolve(TLS_KEY) })
 }
 
 /** Null where a percent sign begins nothing. */

@@ -21,6 +21,7 @@ import { GoldenMetrics } from './metrics/golden.ts'
 import { addProcessMetrics } from './metrics/process.ts'
 import { MetricRegistry } from './metrics/registry.ts'
 import { watchTelemetry } from './metrics/telemetry.ts'
+import { TlsMetrics } from './metrics/tls.ts'
 import type { Model } from './model.ts'
 import { CounterRow, HistogramRow, RowTable } from './tally.ts'
 import type { TelemetryCounters } from './telemetry/counters.ts'
@@ -65,6 +66,8 @@ export class Metrics implements Observer, Witness {
   /** For those who count something of their own. */
   readonly registry = new MetricRegistry()
   readonly golden: GoldenMetrics
+  /** Null: there is no certificate. */
+  readonly tls: TlsMetrics | null
   readonly #log: Logger
   /** Monotonic; 0 before the first. */
   #lastAnsweredMs = 0
@@ -101,6 +104,10 @@ export class Metrics implements Observer, Witness {
     ['from', 'to', 'cause'],
   )
   readonly #streaming = this.registry.gauge('hailo_ws_connections', 'Clients of /stream that are connected')
+  readonly #turnedAway = this.registry.counter(
+    'hailo_connections_refused_total',
+    'Connections closed as they came: MAX_CONNECTIONS were open',
+  )
   readonly #healthChecks = this.registry.counter('hailo_health_checks_total', 'Answers of /healthz', [
     'status',
   ])
@@ -114,6 +121,7 @@ export class Metrics implements Observer, Witness {
     this.#log = log
     const { config, model, fallback, version, configOk } = facts
     this.golden = new GoldenMetrics(this.registry, config.workers, log)
+    this.tls = config.tls && new TlsMetrics(this.registry)
     this.registry.gauge('hailo_sidecar_start_time_seconds', 'Unix time of the start').set(Date.now() / 1000)
     this.registry
       .gauge('hailo_build_info', 'The build', ['version', 'hef_sha', 'config'])
@@ -199,9 +207,9 @@ export class Metrics implements Observer, Witness {
     this.recentLatencyMs = recentMs + LATENCY_WEIGHT * (durationMs - recentMs)
   }
 
-  refused(_code: RefusalCode, reason: RefusalReason): void {
-    this.#rejected.at(reason, ONLY).count++
-    this.#inferences.at('rejected', this.#facts.model.name).count++
+  refused(_code: RefusalCode | 'rate_limited', reason: RefusalReason, windows = 1): void {
+    this.#rejected.at(reason, ONLY).count += windows
+    this.#inferences.at('rejected', this.#facts.model.name).count += windows
   }
 
   cancelled(): void {
@@ -280,6 +288,10 @@ export class Metrics implements Observer, Witness {
 
   streaming(connections: number): void {
     this.#streaming.set(connections)
+  }
+
+  turnedAway(): void {
+    this.#turnedAway.inc()
   }
 
   healthChecked(healthy: boolean): void {

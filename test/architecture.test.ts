@@ -31,12 +31,14 @@ const ARROWS: readonly [place: string, mayImport: readonly string[]][] = [
   ['src/tally.ts', []],
   ['src/model.ts', ['src/core/', 'src/hef/', 'type src/config.ts']],
   ['src/config.ts', ['src/core/', 'src/project.ts']],
+  ['src/certificate.ts', ['type src/config.ts']],
   ['src/project.ts', []],
   ['src/clock.ts', []],
   ['src/log.ts', []],
   ['src/live/', ['src/engine/', 'src/core/', 'src/clock.ts', 'src/tally.ts']],
   ['src/http/', ['src/engine/', 'src/core/', 'src/live/', 'src/clock.ts', ...FACTS]],
   ['src/http/page.ts', ['src/http/', 'src/core/', 'src/project.ts']],
+  ['src/http/certificate-watch.ts', ['src/certificate.ts', ...FACTS]],
   ['src/http/codec.ts', ['src/core/', 'native/codec.ts']],
   ['src/engine/', ['src/core/', 'src/clock.ts']],
   ['src/tracing/', ['src/engine/', 'src/core/', 'src/clock.ts', ...FACTS]],
@@ -47,7 +49,10 @@ const ARROWS: readonly [place: string, mayImport: readonly string[]][] = [
   ['src/cli/doctor.ts', ['src/doctor/']],
   ['src/cli/al.ts', ['src/telemetry/', 'src/core/window.ts']],
   // It tries what a start does, the device included, each in a process of its own.
-  ['src/doctor/', ['src/config.ts', 'src/model.ts', 'src/hef/', 'src/project.ts', 'native/']],
+  [
+    'src/doctor/',
+    ['src/config.ts', 'src/certificate.ts', 'src/model.ts', 'src/hef/', 'src/project.ts', 'native/'],
+  ],
   ['workers/', ['workers/backends/', 'src/core/', 'src/clock.ts']],
   ['workers/backends/', ['src/core/', 'src/clock.ts']],
   // It writes what src/telemetry/ takes down on the main thread.

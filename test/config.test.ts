@@ -34,6 +34,7 @@ test('loadConfig() of an empty environment runs the shipped model on the local i
     maxWindowsPerRequest: 10_000,
     streamConnections: 1024,
     telemetry: null,
+    maxConnections: 4096,
     logLevel: 'info',
     goldenIntervalMs: 60_000,
     configVersion: '1',
@@ -43,6 +44,9 @@ test('loadConfig() of an empty environment runs the shipped model on the local i
     allowModelUnload: false,
     tracing: null,
     apiKeys: [],
+    metricsKey: false,
+    rateLimits: { perKey: null, perAddress: null, trustProxy: false },
+    tls: null,
     corsOrigins: [],
     unused: [],
   })
@@ -144,6 +148,27 @@ test.each([
     { tracing: null, unused: ['OTEL_SERVICE_NAME', 'OTEL_TRACES_SAMPLER_ARG'] },
   ],
   [{ API_KEY: ' one, two ,,' }, { apiKeys: ['one', 'two'] }],
+  [
+    { API_KEY: 'one', METRICS_KEY: 'true' },
+    { metricsKey: true, unused: [] },
+  ],
+  [{ METRICS_KEY: 'true', TRUST_PROXY: '1' }, { unused: ['METRICS_KEY', 'TRUST_PROXY'] }],
+  [
+    { API_KEY: 'one', RATE_LIMIT_PER_KEY: '0.5', RATE_LIMIT_PER_ADDRESS: '20:100', TRUST_PROXY: 'true' },
+    {
+      rateLimits: {
+        perKey: { perSecond: 0.5, burst: 1 },
+        perAddress: { perSecond: 20, burst: 100 },
+        trustProxy: true,
+      },
+      unused: [],
+    },
+  ],
+  [
+    { TLS_CERT: 'tls/dog.pem', TLS_KEY: '/run/dog.key' },
+    { tls: { certPath: resolve('tls/dog.pem'), keyPath: '/run/dog.key' } },
+  ],
+  [{ MAX_CONNECTIONS: '8' }, { maxConnections: 8 }],
   [{ CORS_ORIGINS: '*' }, { corsOrigins: ['*'] }],
   [{ INFER_MODE: 'stub' }, { mode: 'stub' }],
   [{ USE_REAL_MODEL: 'FALSE' }, { mode: 'stub' }],
@@ -286,6 +311,18 @@ test.each([
   [
     { HAILO_SCHEDULER: 'fifo', HEF_PATH: 'm' },
     'HAILO_SCHEDULER: fifo is not valid, expected one of round_robin none',
+  ],
+  [
+    { TLS_CERT: 'a.pem' },
+    'TLS_KEY: is not set, but TLS_CERT is: TLS needs a certificate and its key. Set both or none',
+  ],
+  [
+    { TLS_KEY: 'a.key' },
+    'TLS_CERT: is not set, but TLS_KEY is: TLS needs a certificate and its key. Set both or none',
+  ],
+  [
+    { RATE_LIMIT_PER_ADDRESS: '0:5' },
+    'RATE_LIMIT_PER_ADDRESS: 0:5 is not valid, expected windows per second, or with a burst as 20:100, each at most 1000000',
   ],
   [
     { INFER_MODE: 'hailo' },

@@ -5,8 +5,9 @@ import { createServer } from 'node:http'
 import { type AddressInfo, createServer as createTcpServer } from 'node:net'
 import { tmpdir } from 'node:os'
 import { join } from 'node:path'
-import { afterAll, beforeAll, describe, expect, test } from 'vitest'
+import { afterAll, beforeAll, describe, expect, onTestFinished, test, vi } from 'vitest'
 import { build } from '../native/build.ts'
+import { certificateOf } from '../src/certificate.ts'
 import type { Check, Finding } from '../src/doctor/check.ts'
 import { ok } from '../src/doctor/check.ts'
 import { CHECKS, examine, type Result } from '../src/doctor/examine.ts'
@@ -178,7 +179,7 @@ describe('configuration', () => {
       expect.stringMatching('WORKERS: 99 is not valid'),
     ])
     expect(finding.remedy).toMatch('docs/env.md')
-    const skipped = ['model', 'fallback model', 'HailoRT', 'driver', 'port', 'CPUs', 'ONNX Runtime']
+    const skipped = ['model', 'fallback model', 'HailoRT', 'driver', 'port', 'TLS', 'CPUs', 'ONNX Runtime']
     for (const name of skipped) {
       expect(await findingOf(name, {}, env)).toMatchObject({
         status: 'skip',
@@ -526,6 +527,39 @@ test('the software HailoRT needs no hardware, and onnx mode needs nothing of Hai
   }
 })
 
+describe('TLS', () => {
+  const env = { TLS_CERT: '/c.pem', TLS_KEY: '/c.key' }
+  const files = (name: string, key = name) => ({
+    '/c.pem': readFileSync(`test/fixtures/tls/${name}.pem`, 'utf8'),
+    '/c.key': readFileSync(`test/fixtures/tls/${key}.key`, 'utf8'),
+  })
+
+  test('passes with a certificate and its key, and without both', async () => {
+    const { status, found } = await findingOf('TLS', { files: files('old') }, env)
+    expect([status, found]).toEqual(['ok', expect.stringMatching(/^https .* CN=old\..*, until 2\d{3}-/)])
+    expect((await findingOf('TLS', {}, ONNX)).found).toMatch('plain HTTP')
+  })
+
+  test('warns before the certificate ends', async () => {
+    vi.useFakeTimers({
+      now:
+        certificateOf({ certPem: files('old')['/c.pem'], keyPem: files('old')['/c.key'] }).notAfterMs -
+        86_400_000,
+      toFake: ['Date'],
+    })
+    onTestFinished(() => void vi.useRealTimers())
+    const finding = await findingOf('TLS', { files: files('old') }, env)
+    expect(finding).toMatchObject({ status: 'warn', found: expect.stringMatching(/: 1 days$/) })
+  })
+
+  test('fails when the key is of another, and when a file cannot be read', async () => {
+    const mixed = await findingOf('TLS', { files: files('old', 'new') }, env)
+    expect(mixed).toMatchObject({ status: 'fail', found: expect.stringMatching(/^TLS_KEY holds no key/) })
+    const finding = await findingOf('TLS', {}, env)
+    expect(finding).toMatchObject({ status: 'fail', found: '/c.pem cannot be read' })
+  })
+})
+
 describe('port', () => {
   test('passes when it is free', async () => {
     expect(await findingOf('port', {}, ONNX)).toEqual(ok('127.0.0.1:9000 is free'))
@@ -546,6 +580,13 @@ describe('port', () => {
     expect(engine.found).toBe('0.0.0.0:9000 is taken: a hailo-inference answers there already')
     expect(engine.remedy).toBe('Stop it, or set SIDECAR_PORT to another port')
     expect(asked).toEqual(['http://127.0.0.1:9000/healthz'])
+  })
+
+  test('asks over HTTPS where that is configured', async () => {
+    const asked: string[] = []
+    const tls = { TLS_CERT: '/c.pem', TLS_KEY: '/c.key' }
+    await findingOf('port', { listen: 'EADDRINUSE', body: '', asked }, tls)
+    expect(asked).toEqual(['https://127.0.0.1:9000/healthz'])
   })
 
   test('fails when this user may not have it, and when the address is not of this machine', async () => {

@@ -1,3 +1,6 @@
+import { once } from 'node:events'
+import { Agent, get } from 'node:https'
+import { connect } from 'node:net'
 import { setTimeout as sleep } from 'node:timers/promises'
 import { expect, test } from 'vitest'
 import { Connection, metric, startServerForTest, tallyOf } from './load.ts'
@@ -8,6 +11,11 @@ test('clients that idle 9.5 to 11 s between posts never fail, nor does a pool th
   timeout: 60_000,
 }, async () => {
   const { port, process } = await startServerForTest({ DEADLINE_MS: '5000' })
+  const tls = await startServerForTest({
+    INFER_MODE: 'stub',
+    TLS_CERT: 'test/fixtures/tls/old.pem',
+    TLS_KEY: 'test/fixtures/tls/old.key',
+  })
   const statuses: (number | string)[] = []
   const ask = async (connection: Connection, health: boolean) =>
     statuses.push(
@@ -37,6 +45,7 @@ test('clients that idle 9.5 to 11 s between posts never fail, nor does a pool th
   const visitors = Array.from({ length: 4 }, async (_, visitor) => {
     for (let visit = 0; Date.now() < end; visit++) {
       const connection = new Connection(port)
+      if (visit % 4 !== 0) connection.socket.removeAllListeners('data') // what is said to them is no answer
       if (visit % 4 === 0) await connection.get('/readyz')
       else if (visit % 4 === 1)
         connection.socket.write('POST /infer HTTP/1.1\r\nHost: test\r\nContent-Length: 9\r\n\r\n')
@@ -48,7 +57,28 @@ test('clients that idle 9.5 to 11 s between posts never fail, nor does a pool th
   const silent = new Connection(port)
   const halfAsked = new Connection(port)
   halfAsked.socket.write('POST /infer HTTP/1.1\r\nHost: test\r\nContent-Le')
+  // A byte a second: enough for a socket, too little for a server.
+  const trickling = connect(port, '127.0.0.1').on('error', () => {})
+  trickling.write('POST /infer HTTP/1.1\r\nHost: test\r\nX-Slow: ')
+  const trickle = setInterval(() => trickling.write('x'), 1000)
+  const trickled = once(trickling, 'close')
+  const overTls = Array.from({ length: 8 }, async (_, client) => {
+    const agent = new Agent({ keepAlive: true, maxSockets: 1, rejectUnauthorized: false })
+    const reused: boolean[] = []
+    for (const idleMs of [9500 + 300 * client, 0]) {
+      const asked = get({ agent, port: tls.port, host: '127.0.0.1', path: '/healthz' })
+      const [answer] = await once(asked, 'response')
+      reused.push(asked.reusedSocket)
+      await once(answer.resume(), 'end')
+      await sleep(idleMs)
+    }
+    agent.destroy()
+    return reused
+  })
   await Promise.all([...idling, ...pool, ...visitors])
+  expect(await Promise.all(overTls)).toEqual(new Array(8).fill([false, true]))
+  await trickled
+  clearInterval(trickle)
   // Those who have asked nothing have no claim to that.
   expect([silent.open, halfAsked.open]).toEqual([false, false])
   expect(tallyOf(statuses)).toEqual({ 200: 40 * 2 + 8 * 2 })

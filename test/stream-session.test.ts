@@ -249,7 +249,15 @@ function sessionOn(streamCount: number) {
     witness: { windowFailed: () => {} },
     turn: { arrivedMs: () => clock.ms },
   }
-  return { session: new Session(sender, context, ORIGIN), streams, said, closes, writes, clock, sender }
+  return {
+    session: new Session(sender, context, { ...ORIGIN, allowance: null }),
+    streams,
+    said,
+    closes,
+    writes,
+    clock,
+    sender,
+  }
 }
 
 async function hear(session: Session, ...messages: ReturnType<Speech['bye']>[]): Promise<void> {

@@ -1,17 +1,20 @@
 import { isIPv6 } from 'node:net'
 import { dirname, join } from 'node:path'
+import { certificateOf } from '../certificate.ts'
 import { defaultWorkers } from '../config.ts'
 import { type Check, fail, ofConfig, ok, warn } from './check.ts'
 import type { System } from './system.ts'
 
 /** What the machine, or the container, leaves to the engine. */
 export const MACHINE_CHECKS: readonly Check[] = [
-  ofConfig('port', async ({ system }, { host, port }) => {
+  ofConfig('port', async ({ system }, { host, port, tls }) => {
     const place = `${isIPv6(host) ? `[${host}]` : host}:${port}`
     const code = await system.tryToListen(host, port)
     if (code === null) return ok(port === 0 ? 'any free one' : `${place} is free`)
     if (code === 'EADDRINUSE') {
-      const isOurs = isEngine(await system.get(`http://${reachable(host)}:${port}/healthz`))
+      const isOurs = isEngine(
+        await system.get(`http${tls === null ? '' : 's'}://${reachable(host)}:${port}/healthz`),
+      )
       return fail(
         `${place} is taken: ${isOurs ? 'a hailo-inference answers there already' : 'another program listens there'}`,
         `Stop it${isOurs ? '' : ` (\`sudo ss -ltnp 'sport = :${port}'\` names it)`}, or set SIDECAR_PORT to another port`,
@@ -24,6 +27,26 @@ export const MACHINE_CHECKS: readonly Check[] = [
       `${place} cannot be listened on: ${code}`,
       'Set SIDECAR_HOST to an address of this machine: 127.0.0.1 for itself alone, 0.0.0.0 for others too',
     )
+  }),
+  ofConfig('TLS', ({ system }, { tls }) => {
+    if (tls === null) return ok('plain HTTP: TLS_CERT and TLS_KEY are not set')
+    const certPem = system.read(tls.certPath)
+    const keyPem = system.read(tls.keyPath)
+    for (const [path, text] of [
+      [tls.certPath, certPem],
+      [tls.keyPath, keyPem],
+    ]) {
+      if (text === undefined) return fail(`${path} cannot be read`, 'Let this user read it')
+    }
+    try {
+      const { subject, notAfterMs } = certificateOf({ certPem: certPem!, keyPem: keyPem! })
+      const days = Math.floor((notAfterMs - Date.now()) / DAY_MS)
+      const found = `https with a certificate for ${subject}, until ${new Date(notAfterMs).toISOString()}`
+      if (days >= FEWEST_DAYS) return ok(found)
+      return warn(`${found}: ${days < 0 ? 'it has ended' : `${days} days`}`, 'Renew it')
+    } catch (error) {
+      return fail((error as Error).message, 'Set TLS_CERT and TLS_KEY to a certificate and its own key')
+    }
   }),
   ofConfig('CPUs', ({ system }, { workers }) => {
     const quota = limitOf(system, QUOTA)
@@ -68,6 +91,9 @@ export const MACHINE_CHECKS: readonly Check[] = [
   },
 ]
 
+const DAY_MS = 86_400_000
+/** Those who renew certificates by themselves do so earlier. */
+const FEWEST_DAYS = 14
 /** Measured: 115 MiB and 15 MiB for each worker that runs the shipped model, idle. */
 const PROCESS_MIB = 130
 const WORKER_MIB = 25

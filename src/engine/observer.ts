@@ -116,6 +116,8 @@ export const REFUSAL_REASONS = [
   'no_room',
   /** Of `/stream`: it was sent without one, and the engine has not heard of it. */
   'no_credit',
+  /** The client sends more than its rate, and the engine has not heard of it. */
+  'rate_limited',
 ] as const
 
 export type RefusalReason = (typeof REFUSAL_REASONS)[number]

@@ -30,13 +30,20 @@ export class Access {
     return this.#origins.size > 0
   }
 
-  /** True when no key is configured, or when X-API-Key or `Authorization: Bearer` carries one of them. */
-  allows({ apiKey, authorization }: Credentials): boolean {
-    if (!this.needsKey) return true
+  /** True when no key is configured, or when the credentials carry one of them. */
+  allows(credentials: Credentials): boolean {
+    return !this.needsKey || this.keyOf(credentials) !== null
+  }
+
+  /** The number of the key in X-API-Key or `Authorization: Bearer`. Null when it is none of ours. */
+  keyOf({ apiKey, authorization }: Credentials): number | null {
+    if (!this.needsKey) return null
     const bearer = /^bearer +(.+)$/i.exec(authorization)?.[1] ?? ''
     const presented = digest(apiKey || bearer)
+    let found: number | null = null
     // Digests have one length, and every key is compared in constant time: timing tells nothing.
-    return this.#keyDigests.filter(key => timingSafeEqual(key, presented)).length > 0
+    for (const [index, key] of this.#keyDigests.entries()) if (timingSafeEqual(key, presented)) found = index
+    return found
   }
 
   /**

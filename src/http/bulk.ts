@@ -38,6 +38,8 @@ export interface UploadOwner {
   pause(): void
   resume(): void
   answer(answer: Answer): void
+  /** No more windows are read. @param count that came */
+  ended(count: number): void
   /** @param counted the windows that it is about have been counted as failures already */
   fail(failure: Failure, counted: boolean): void
 }
@@ -286,6 +288,7 @@ export class BulkUpload implements BulkSource {
   }
 
   #end(): void {
+    if (!this.#over) this.#owner.ended(this.#count)
     this.#over = true
     this.#context.uploads.delete(this)
     clearTimeout(this.#deadline)

@@ -7,6 +7,7 @@ import type { Origin, Witness } from '../engine/observer.ts'
 import type { Access } from './access.ts'
 import { Body, type BodyReader } from './body.ts'
 import type { AnswerGate } from './gate.ts'
+import { type Allowance, type RateLimits, rateLimited } from './rate-limit.ts'
 import {
   type Answer,
   errorAnswer,
@@ -35,6 +36,8 @@ export interface Provenance {
 export interface InferenceContext {
   readonly engine: Engine
   readonly access: Access
+  /** Null: every client may send as much as it likes. */
+  readonly limits: RateLimits | null
   readonly provenance: Record<BackendKind, Provenance>
   readonly resultHeads: Record<BackendKind, Record<ResultType, string>>
   readonly overloadedHead: string
@@ -76,6 +79,8 @@ export abstract class Exchange implements BodyReader, Origin {
   protected deadlineMs: number
   /** The client has said when its answer stops being useful. */
   protected namesDeadline = false
+  /** Null when there is no limit. */
+  #allowance: Allowance | null = null
   #body: Body | null = null
   /** Runs while a body that comes in parts is not complete. */
   #slowBody: NodeJS.Timeout | undefined
@@ -118,15 +123,26 @@ export abstract class Exchange implements BodyReader, Origin {
     return monotonicMs() - this.arrivedMs
   }
 
-  /** What can be refused before the body is read: a missing key, a closed engine, a wrong deadline. */
-  protected checkHead(request: HttpRequest): Failure | null {
-    const { access, engine } = this.context
-    if (access.needsKey) {
+  /**
+   * What can be refused before the body is read: a missing key, too many windows, a closed engine, a wrong deadline.
+   * @param windows that the body will bring, as far as its head tells
+   */
+  protected checkHead(request: HttpRequest, windows = 1): Failure | null {
+    const { access, engine, limits } = this.context
+    if (access.needsKey || limits !== null) {
       const credentials = {
         apiKey: request.getHeader('x-api-key'),
         authorization: request.getHeader('authorization'),
       }
-      if (!access.allows(credentials)) return UNAUTHORIZED
+      const key = access.keyOf(credentials)
+      // Also of those without a key: to try one costs them a window.
+      if (limits !== null) this.#allowance = limits.allowanceOf(request, this.response, key)
+      const waitMs = this.#allowance?.take(windows) ?? 0
+      if (waitMs > 0) {
+        this.context.metrics.refused('rate_limited', 'rate_limited', windows)
+        return rateLimited(waitMs)
+      }
+      if (access.needsKey && key === null) return UNAUTHORIZED
     }
     const refused = engine.refuseAll()
     if (refused !== null) return refusedFailure(refused)
@@ -146,6 +162,11 @@ export abstract class Exchange implements BodyReader, Origin {
     this.deadlineMs = this.arrivedMs + Math.min(milliseconds, maxDeadlineMs)
     this.namesDeadline = true
     return null
+  }
+
+  /** The body brought so many windows more than its head had told: they count against the client's rate. */
+  protected spend(windows: number): void {
+    if (windows > 0) this.#allowance?.spend(windows)
   }
 
   /** Collects the body, up to `limitBytes`; one that is not complete by the deadline is answered then. */

@@ -86,7 +86,10 @@ export class InferenceExchange extends Exchange implements Waiter {
   }
 
   protected override checkHead(request: HttpRequest): Failure | null {
-    const failure = super.checkHead(request)
+    const failure = super.checkHead(
+      request,
+      Math.max(1, Math.min(this.#declaredWindows, this.context.maxWindowsPerRequest)),
+    )
     if (failure !== null) return failure
     if (!this.#operation.makeWindow && !this.#isOctetStream && !isJson(this.contentType)) {
       const accepted = `application/json${this.#operation.binary ? ' or application/octet-stream' : ''}`
@@ -152,7 +155,7 @@ export class InferenceExchange extends Exchange implements Waiter {
       })
       return () => {}
     }
-    const declared = this.#isOctetStream ? this.#declaredBytes / WINDOW_BYTES || 0 : 0
+    const declared = this.#declaredWindows
     const owner: UploadOwner = {
       origin: this,
       deadlineMs: this.namesDeadline ? this.deadlineMs : Number.POSITIVE_INFINITY,
@@ -164,6 +167,7 @@ export class InferenceExchange extends Exchange implements Waiter {
         if (!this.over) response.resume()
       },
       answer: answer => this.answer(answer),
+      ended: count => this.spend(count - Math.max(1, declared)),
       fail: (failure, counted) => this.fail(failure, counted),
     }
     const ResultsAs = prefersOctetStream(this.accept) ? BinaryResults : JsonResults
@@ -178,6 +182,11 @@ export class InferenceExchange extends Exchange implements Waiter {
   get #limitBytes(): number {
     const windowBytes = this.#isOctetStream ? WINDOW_BYTES : MAX_WINDOW_JSON_BYTES
     return Math.max(MAX_BODY_BYTES, this.context.maxWindowsPerRequest * windowBytes)
+  }
+
+  /** 0 when the head does not tell. */
+  get #declaredWindows(): number {
+    return this.#isOctetStream ? Math.ceil(this.#declaredBytes / WINDOW_BYTES) || 0 : 0
   }
 
   #mayBeSeveral(soFar: Buffer): boolean {

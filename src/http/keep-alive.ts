@@ -4,7 +4,7 @@ import type { HttpResponse, TemplatedApp } from 'uWebSockets.js'
 const TOUCH_INTERVAL_MS = 4000
 /** Nor is a connection kept whose last answer was longer: it may not have been read. */
 const LONGEST_ANSWER_BYTES = 256 * 1024
-/** Older ones go back to uWebSockets' own timeout: peers that vanished must not pile up. */
+/** Older ones go back to uWebSockets' own timeout: peers that vanished, or want to fill the house, must not pile up. */
 const MAX_KEPT = 512
 
 /**
@@ -19,17 +19,25 @@ const MAX_KEPT = 512
  * handle that was kept.
  */
 export class KeptConnections {
+  readonly #maxOpen: number
+  readonly #turnedAway: () => void
   /** Handles of sockets, in the order in which they came. Not responses: those end with their request. */
   readonly #sockets = new Set<HttpResponse>()
   readonly #timer: NodeJS.Timeout
   #open = 0
 
-  constructor(app: TemplatedApp) {
+  /** @param maxOpen more are closed as they come @param turnedAway called for each of those */
+  constructor(maxOpen: number, turnedAway: () => void) {
+    this.#maxOpen = maxOpen
+    this.#turnedAway = turnedAway
+    this.#timer = setInterval(() => this.#touch(), TOUCH_INTERVAL_MS)
+  }
+
+  watch(app: TemplatedApp): void {
     app.filter((socket, change) => {
       if (change === 1) this.#opened(socket)
       else this.#closed(socket)
     })
-    this.#timer = setInterval(() => this.#touch(), TOUCH_INTERVAL_MS)
   }
 
   /** HTTP connections open now. */
@@ -54,8 +62,13 @@ export class KeptConnections {
 
   #opened(socket: HttpResponse): void {
     this.#open++
+    if (this.#open > this.#maxOpen) {
+      this.#turnedAway()
+      socket.close() // which calls #closed()
+      return
+    }
     this.#sockets.add(socket)
-    if (this.#sockets.size > MAX_KEPT) {
+    if (this.#sockets.size > Math.min(MAX_KEPT, this.#maxOpen / 2)) {
       const [oldest] = this.#sockets
       this.#sockets.delete(oldest!)
     }

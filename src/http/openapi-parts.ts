@@ -35,10 +35,16 @@ export const MEANINGS: Record<ErrorCode, string> = {
   deadline_exceeded: 'the deadline passed before there was a result',
   forbidden: 'a page of another origin, which CORS_ORIGINS does not list, wants to connect',
   upgrade_required: 'the path is for WebSockets, and the request asks for no upgrade',
+  rate_limited: 'this client sends more windows than RATE_LIMIT_PER_KEY or RATE_LIMIT_PER_ADDRESS allows',
   unload_not_allowed: 'ALLOW_MODEL_UNLOAD is not set, and this is the only model',
 }
 
-const COMES_BACK: ReadonlySet<ErrorCode> = new Set(['overloaded', 'model_unavailable', 'draining'])
+const COMES_BACK: ReadonlySet<ErrorCode> = new Set([
+  'overloaded',
+  'rate_limited',
+  'model_unavailable',
+  'draining',
+])
 
 export const INFERENCE_ERRORS: readonly ErrorCode[] = [
   'invalid_window',
@@ -46,6 +52,7 @@ export const INFERENCE_ERRORS: readonly ErrorCode[] = [
   'body_too_large',
   'unsupported_media_type',
   'overloaded',
+  'rate_limited',
   'model_unavailable',
   'draining',
   'deadline_exceeded',

@@ -63,7 +63,10 @@ const HEADERS: Record<string, Part> = {
 
 /** The description of this very server, in OpenAPI 3.1: as it is configured, with the routes that it has. */
 export function openApiOf({ config, model, version }: Service): Part & { paths: Paths } {
-  const guard = guardOf(config.apiKeys.length > 0, errorResponses(['unauthorized']))
+  const needsKey = config.apiKeys.length > 0
+  const unauthorized = errorResponses(['unauthorized'])
+  const guard = guardOf(needsKey, unauthorized)
+  const metricsGuard = guardOf(needsKey && config.metricsKey, unauthorized)
   return {
     openapi: '3.1.1',
     info: {
@@ -86,7 +89,7 @@ export function openApiOf({ config, model, version }: Service): Part & { paths: 
     ],
     paths: mergePaths(
       inferencePaths(config, guard),
-      healthPaths(guard),
+      healthPaths(guard, metricsGuard),
       streamPaths(guard),
       documentationPaths(),
       v2Paths(config, model),
@@ -218,7 +221,7 @@ function inferencePaths(config: Service['config'], guard: Guard): Paths {
   return paths
 }
 
-function healthPaths(guard: Guard): Paths {
+function healthPaths(guard: Guard, metricsGuard: Guard): Paths {
   return {
     '/healthz': page({
       operationId: 'healthz',
@@ -240,22 +243,24 @@ function healthPaths(guard: Guard): Paths {
         503: jsonResponse('No, with the reasons.', 'Readiness'),
       },
     }),
-    '/metrics': page({
-      operationId: 'metrics',
-      summary: 'Metrics for Prometheus',
-      tags: ['health'],
-      description: 'OpenMetrics when Accept asks for it. Needs no API key.',
-      responses: {
-        200: {
-          description: 'All metrics.',
-          headers: PAGE_HEADERS,
-          content: {
-            'text/plain': { schema: { type: 'string' } },
-            'application/openmetrics-text': { schema: { type: 'string' } },
+    '/metrics': page(
+      metricsGuard({
+        operationId: 'metrics',
+        summary: 'Metrics for Prometheus',
+        tags: ['health'],
+        description: 'OpenMetrics when Accept asks for it. Needs no API key, unless METRICS_KEY is set.',
+        responses: {
+          200: {
+            description: 'All metrics.',
+            headers: PAGE_HEADERS,
+            content: {
+              'text/plain': { schema: { type: 'string' } },
+              'application/openmetrics-text': { schema: { type: 'string' } },
+            },
           },
         },
-      },
-    }),
+      }),
+    ),
     '/status': page(
       guard({
         operationId: 'status',

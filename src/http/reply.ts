@@ -20,6 +20,7 @@ export type ErrorCode =
   | 'forbidden'
   | 'upgrade_required'
   | 'unload_not_allowed'
+  | 'rate_limited'
 
 /** The one place a failure becomes a protocol answer. A missing code does not compile. */
 export const REPLY = {
@@ -34,6 +35,7 @@ export const REPLY = {
   unsupported_media_type: { http: 415 },
   upgrade_required: { http: 426 },
   overloaded: { http: 429 }, // Retry-After is computed from the wait at that moment
+  rate_limited: { http: 429 }, // and so it is from the client's bucket
   internal_error: { http: 500 },
   model_unavailable: { http: 503 },
   draining: { http: 503 },

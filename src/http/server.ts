@@ -4,6 +4,7 @@ import { Readable, Writable } from 'node:stream'
 import { setImmediate as nextTurn, setTimeout as sleep } from 'node:timers/promises'
 import { type Request, type Response, Server } from 'hyper-express'
 import { monotonicMs } from '../clock.ts'
+import type { TlsConfig } from '../config.ts'
 import { perBackend } from '../core/backend.ts'
 import { LATENT_DIMS } from '../core/window.ts'
 import { prefersPage } from './accept.ts'
@@ -19,6 +20,7 @@ import { KeptConnections } from './keep-alive.ts'
 import { live } from './live.ts'
 import { methodLabel } from './methods.ts'
 import { livePage } from './page.ts'
+import { RateLimits } from './rate-limit.ts'
 import { type Answer, type Asker, errorAnswer, type Failure, jsonAnswer, UNAUTHORIZED } from './reply.ts'
 import { requestIdOf } from './request-id.ts'
 import { modelOf, type Service } from './service.ts'
@@ -29,6 +31,28 @@ import { EventLoopTurn } from './turn.ts'
 import { V2Routes } from './v2/routes.ts'
 
 type ListenSocket = Awaited<ReturnType<Server['listen']>>
+
+/** For browsers, whatever page it is: it is what its type says, in no frame, and loads nothing but what its own policy allows. */
+const SAFETY = {
+  'X-Content-Type-Options': 'nosniff',
+  'Referrer-Policy': 'no-referrer',
+  'Content-Security-Policy': "default-src 'none'; frame-ancestors 'none'",
+}
+
+/** For a year. */
+const ONLY_TLS = { 'Strict-Transport-Security': 'max-age=31536000' }
+
+/** Of hyper-express, and not in its types: puts the routes in place, as listen() does. */
+interface Compilable {
+  _compile(): void
+}
+
+/** Of uWebSockets, and not in its types: an app may hand what it accepts to others, in turns. */
+interface SharedApp {
+  getDescriptor(): number
+  addChildAppDescriptor(descriptor: number): void
+  removeChildAppDescriptor(descriptor: number): void
+}
 
 /** Answers a request without a body. */
 type Page = (asker: Asker, query: URLSearchParams) => Answer | Promise<Answer>
@@ -74,12 +98,18 @@ const SOCKET_MODE = 0o660
 export class FrontDoor {
   readonly #service: Service
   readonly #access: Access
-  readonly #server = new Server({
-    auto_close: false, // signals belong to assemble.ts
-    max_body_length: Number.MAX_SAFE_INTEGER, // bodies are limited where they are read, with our own answer
-  })
+  readonly #safety: Readonly<Record<string, string>>
+  readonly #operations: readonly Operation[]
+  readonly #pages: Readonly<Record<string, Page>>
+  readonly #v2: V2Routes
+  readonly #context: InferenceContext
+  /** The first listens on the port. With TLS there is one for each certificate, and one for the Unix-domain socket. */
+  readonly #servers: Server[] = []
+  /** Gets who connects, in place of the one that listens. Null before the certificate was renewed. */
+  #newest: Server | null = null
+  readonly #limits: RateLimits | null
   readonly #gate = new AnswerGate()
-  readonly #connections = new KeptConnections(this.#server.uws_instance)
+  readonly #connections: KeptConnections
   readonly #turn = new EventLoopTurn()
   readonly #uploads: InferenceContext['uploads'] = new Set()
   readonly #sockets: StreamSockets
@@ -93,14 +123,17 @@ export class FrontDoor {
   constructor(service: Service) {
     this.#service = service
     this.#access = new Access(service.config)
-    const operations: Operation[] = [
+    this.#safety = service.config.tls === null ? SAFETY : { ...SAFETY, ...ONLY_TLS }
+    this.#connections = new KeptConnections(service.config.maxConnections, () => service.metrics.turnedAway())
+    this.#limits = RateLimits.of(service.config.rateLimits)
+    this.#operations = [
       { ...INFER, endpoint: '/infer' },
       { ...INFER, endpoint: '/infer/infer' },
       { ...INFER, endpoint: '/' },
       encodeOperation(service),
       ...(service.config.testEndpoints ? [TEST] : []),
     ]
-    const pages: Record<string, Page> = {
+    this.#pages = {
       ...this.#livePage,
       [ROOT]: asker => (this.#isForPage(ROOT, asker.accept) ? this.#livePage![ROOT]!() : root(service)),
       '/healthz': () => healthz(service),
@@ -113,12 +146,12 @@ export class FrontDoor {
       },
       '/openapi.json': () => (this.#openApi ??= openApi(service)),
       ...DOCS_PAGES,
+      ...Object.fromEntries(STREAM_PATHS.map(path => [path, failing(UPGRADE_REQUIRED)])),
     }
-    for (const path of STREAM_PATHS) pages[path] = failing(UPGRADE_REQUIRED)
-    this.#sockets = this.#addSockets()
-    this.#addOperations(operations)
-    this.#addPages(pages)
-    this.#addRefusals(operations, pages)
+    this.#sockets = this.#makeSockets()
+    this.#context = this.#makeContext()
+    this.#v2 = new V2Routes(service, this.#context)
+    this.#addServer(service.config.tls)
   }
 
   /** Whether browsers get the live page. */
@@ -129,8 +162,24 @@ export class FrontDoor {
   /** Resolves with the port, which the system chose when `port` is 0. @throws when it is taken */
   async listen(host: string, port: number): Promise<number> {
     await assertFree(host, port)
-    this.#listening.push(await this.#server.listen(port, host))
-    return this.#server.port
+    const [server] = this.#servers
+    this.#listening.push(await server!.listen(port, host))
+    return server!.port
+  }
+
+  /**
+   * Shows the certificate that lies in the files now to those who connect from here on, and leaves the others their
+   * connections. uWebSockets reads certificates when an app is made, and only then: so another app is made, and the one
+   * that listens hands what it accepts to it. @throws when uWebSockets cannot read it; nothing has changed then
+   */
+  renewCertificate(): void {
+    const listening = appOf(this.#servers[0]!)
+    const before = this.#newest
+    const server = this.#addServer(this.#service.config.tls)
+    ;(server as unknown as Compilable)._compile()
+    listening.addChildAppDescriptor(appOf(server).getDescriptor())
+    if (before !== null) listening.removeChildAppDescriptor(appOf(before).getDescriptor())
+    this.#newest = server
   }
 
   /** Tells those who are connected for long that nothing new is admitted. Call when the engine has begun to drain. */
@@ -139,10 +188,11 @@ export class FrontDoor {
     for (const upload of this.#uploads) upload.drain()
   }
 
-  /** The same routes for processes of this machine. @param path absolute, 107 bytes at most @throws when it is taken */
+  /** The same routes, never with TLS, for processes of this machine. @param path absolute, 107 bytes at most @throws when it is taken */
   async listenOnPath(path: string): Promise<void> {
     await clearSocketPath(path)
-    const socket = await this.#server.listen(path).catch(() => {
+    const server = this.#service.config.tls === null ? this.#servers[0]! : this.#addServer(null)
+    const socket = await server.listen(path).catch(() => {
       throw new Error('the socket cannot be made, its folder must exist and be writable')
     })
     this.#listening.push(socket)
@@ -160,10 +210,10 @@ export class FrontDoor {
     this.#gate.shut()
     if (this.#socketPath !== null) await rm(this.#socketPath, { force: true })
     await sleep(HOLD_MS)
-    for (const socket of this.#listening) this.#server.close(socket)
+    for (const socket of this.#listening) this.#servers[0]!.close(socket)
     this.#gate.open()
     await this.#untilNobodyIsConnected(FLUSH_MS)
-    this.#server.uws_instance.close()
+    for (const server of this.#servers) server.uws_instance.close()
   }
 
   async #untilNobodyIsConnected(timeoutMs: number): Promise<void> {
@@ -171,14 +221,39 @@ export class FrontDoor {
     while (this.#connections.open > 0 && monotonicMs() < untilMs) await sleep(10)
   }
 
+  /** A server with all routes. */
+  #addServer(tls: TlsConfig | null): Server {
+    const server = new Server({
+      auto_close: false, // signals belong to assemble.ts
+      max_body_length: Number.MAX_SAFE_INTEGER, // bodies are limited where they are read, with our own answer
+      ...(tls !== null && { cert_file_name: tls.certPath, key_file_name: tls.keyPath }),
+    })
+    this.#connections.watch(server.uws_instance)
+    this.#sockets.addTo(server.uws_instance)
+    this.#v2.addTo(server.uws_instance)
+    this.#addOperations(server)
+    this.#addPages(server)
+    this.#addRefusals(server)
+    this.#servers.push(server)
+    return server
+  }
+
   /** The hot routes go straight to uWebSockets: hyper-express' wrappers would cost as much as all the rest. */
-  #addOperations(operations: readonly Operation[]): void {
+  #addOperations(server: Server): void {
+    for (const operation of this.#operations) {
+      server.uws_instance.post(operation.endpoint, (response, request) => {
+        new InferenceExchange(response, request, operation, this.#context)
+      })
+    }
+  }
+
+  #makeContext(): InferenceContext {
     const { config, engine, metrics, witness, traces } = this.#service
     const provenance = perBackend(backend => ({
       'X-Inference-Backend': backend,
       'X-Model-Sha256': modelOf(this.#service, backend).sha256.slice(0, 12),
     }))
-    const context: InferenceContext = {
+    return {
       engine,
       provenance,
       resultHeads: perBackend(backend => resultHeads(provenance[backend], config.configVersion)),
@@ -186,6 +261,7 @@ export class FrontDoor {
       primary: config.mode,
       configVersion: config.configVersion,
       access: this.#access,
+      limits: this.#limits,
       deadlineMs: config.deadlineMs,
       maxDeadlineMs: config.maxDeadlineMs,
       maxWindowsPerRequest: config.maxWindowsPerRequest,
@@ -197,19 +273,14 @@ export class FrontDoor {
       turn: this.#turn,
       gate: this.#gate,
     }
-    new V2Routes(this.#service, context).addTo(this.#server.uws_instance)
-    for (const operation of operations) {
-      this.#server.uws_instance.post(operation.endpoint, (response, request) => {
-        new InferenceExchange(response, request, operation, context)
-      })
-    }
   }
 
-  #addSockets(): StreamSockets {
+  #makeSockets(): StreamSockets {
     const { config, model, engine, metrics, witness, traces } = this.#service
-    return new StreamSockets(this.#server.uws_instance, {
+    return new StreamSockets({
       engine,
       access: this.#access,
+      limits: this.#limits,
       metrics,
       witness,
       traces,
@@ -231,16 +302,18 @@ export class FrontDoor {
     })
   }
 
-  #addPages(pages: Record<string, Page>): void {
-    for (const [endpoint, page] of Object.entries(pages)) {
+  #addPages(server: Server): void {
+    for (const [endpoint, page] of Object.entries(this.#pages)) {
       const handler = this.#handlerOf(endpoint, page)
-      this.#server.get(endpoint, handler)
-      this.#server.head(endpoint, handler)
+      server.get(endpoint, handler)
+      server.head(endpoint, handler)
     }
   }
 
   /** What is left: a known path with another method, a page asking whether it may, an unknown path. */
-  #addRefusals(operations: readonly Operation[], pages: Record<string, Page>): void {
+  #addRefusals(server: Server): void {
+    const pages = this.#pages
+    const operations = this.#operations
     const endpoints = new Set([...Object.keys(pages), ...operations.map(({ endpoint }) => endpoint)])
     for (const endpoint of endpoints) {
       const methods: string[] = pages[endpoint] ? ['GET', 'HEAD'] : []
@@ -251,10 +324,10 @@ export class FrontDoor {
         detail: `${endpoint} answers to ${allow} only`,
         headers: { Allow: allow },
       })
-      this.#server.any(endpoint, this.#handlerOf(endpoint, refuse))
+      server.any(endpoint, this.#handlerOf(endpoint, refuse))
     }
     if (this.#access.usesCors)
-      this.#server.options(
+      server.options(
         '/*',
         this.#handlerOf(PREFLIGHT, () => PREFLIGHT_ANSWER),
       )
@@ -262,8 +335,8 @@ export class FrontDoor {
       code: 'not_found',
       detail: 'There is nothing here; GET / lists what there is',
     })
-    this.#server.set_not_found_handler(this.#handlerOf('unknown', nothingHere))
-    this.#server.set_error_handler((request, response, error) => {
+    server.set_not_found_handler(this.#handlerOf('unknown', nothingHere))
+    server.set_error_handler((request, response, error) => {
       this.#service.log.error({ err: error }, 'a request could not be answered')
       const admit = failing({ code: 'internal_error', detail: 'The server failed; its log says how' })
       return this.#handlerOf('unknown', admit)(request, response)
@@ -277,7 +350,8 @@ export class FrontDoor {
   }
 
   #handlerOf(endpoint: string, page: Page) {
-    const needsKey = !WITHOUT_KEY.has(endpoint)
+    const { metricsKey } = this.#service.config
+    const needsKey = !WITHOUT_KEY.has(endpoint) || (endpoint === '/metrics' && metricsKey)
     return async (request: Request, response: Response): Promise<void> => {
       const startedMs = monotonicMs()
       const header = (name: string) => request.headers[name] ?? ''
@@ -293,6 +367,7 @@ export class FrontDoor {
       const answer = await (allowed ? page : failing(UNAUTHORIZED))(asker, query)
 
       const headers = {
+        ...this.#safety,
         ...this.#access.corsHeaders(header('origin')),
         ...answer.headers,
         'X-Request-ID': asker.requestId,
@@ -328,6 +403,10 @@ async function untilReceived(request: Request): Promise<void> {
 async function openApi(service: Service): Promise<Answer> {
   const { openApiOf } = await import('./openapi.ts')
   return jsonAnswer(200, openApiOf(service))
+}
+
+function appOf(server: Server): SharedApp {
+  return server.uws_instance as unknown as SharedApp
 }
 
 function failing(failure: Failure): Page {

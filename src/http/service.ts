@@ -44,14 +44,16 @@ export interface FrontDoorMetrics {
   /** Unix time, ms; 0 before the first. */
   readonly lastInferenceMs: number
   answered(method: string, endpoint: string, status: number, seconds: number): void
-  /** A window was not let through to the engine. */
-  refused(code: RefusalCode, reason: RefusalReason): void
+  /** Windows were not let through to the engine. @param windows 1 by default */
+  refused(code: RefusalCode | 'rate_limited', reason: RefusalReason, windows?: number): void
   /** One frame of `/stream` was read or written. */
   framed(direction: 'in' | 'out', type: FrameName | 'unknown'): void
   /** What framed() adds to, for those who do it for every window. */
   frames(direction: 'in' | 'out', type: FrameName): { count: number }
   /** So many clients of `/stream` are connected now. */
   streaming(connections: number): void
+  /** There are as many connections as there may be, and one more was closed as it came. */
+  turnedAway(): void
   healthChecked(healthy: boolean): void
   scrape(accept: string): Promise<{ contentType: string; text: string }>
 }

@@ -10,6 +10,7 @@ import { BINARY } from './binary-frames.ts'
 import { codec } from './codec.ts'
 import type { FrameName } from './frame.ts'
 import { JSON_TEXT } from './json-frames.ts'
+import { type Allowance, rateLimitedDetail } from './rate-limit.ts'
 import { SampleCutter } from './samples.ts'
 import type { FrontDoorMetrics } from './service.ts'
 import type { ClientFrame, Frame, Gap, Variant, WindowError, WindowFrame } from './variant.ts'
@@ -73,7 +74,10 @@ export interface SessionContext {
 }
 
 /** Who is at the far end. */
-export type StreamClient = Pick<Origin, 'endpoint' | 'requestId' | 'stream' | 'traceparent'>
+export interface StreamClient extends Pick<Origin, 'endpoint' | 'requestId' | 'stream' | 'traceparent'> {
+  /** Null: it may send as much as it likes. */
+  readonly allowance: Allowance | null
+}
 
 /**
  * One client's conversation over `/stream`: hello, then windows or samples in and results out.
@@ -257,6 +261,11 @@ export class Session {
     if (!(budgetMs > 0)) {
       const expected = `expected a number above 0, or 0 for ${deadlineMs}`
       return this.#refuse(answer, 'invalid_request', `Cannot take a deadline of ${wantedMs} ms, ${expected}`)
+    }
+    const waitMs = this.#client.allowance === null ? 0 : this.#client.allowance.take(1)
+    if (waitMs > 0) {
+      this.#context.metrics.refused('rate_limited', 'rate_limited')
+      return this.#refuse(answer, 'rate_limited', rateLimitedDetail(waitMs), waitMs)
     }
     const place = engine.admit(answer.deadlineMs)
     if (!(place instanceof Stream)) return this.#refuse(answer, place.code, place.detail, place.retryAfterMs)

@@ -3,9 +3,10 @@ import { setTimeout as sleep } from 'node:timers/promises'
 import { monotonicMs } from '../clock.ts'
 import type { Engine } from '../engine/engine.ts'
 import type { Witness } from '../engine/observer.ts'
-import type { Access } from './access.ts'
+import type { Access, Credentials } from './access.ts'
 import { refusedFailure } from './exchange.ts'
 import type { AnswerGate } from './gate.ts'
+import type { Allowance, RateLimits } from './rate-limit.ts'
 import { errorAnswer, type Failure, lengthOf, retryAfter, send, UNAUTHORIZED } from './reply.ts'
 import { requestIdOf } from './request-id.ts'
 import type { FrontDoorMetrics } from './service.ts'
@@ -46,6 +47,8 @@ export const UPGRADE_REQUIRED: Failure = {
 export interface StreamSocketsContext {
   readonly engine: Engine
   readonly access: Access
+  /** Null: every client may send as much as it likes. */
+  readonly limits: RateLimits | null
   readonly session: SessionContext
   readonly maxConnections: number
   readonly metrics: FrontDoorMetrics
@@ -68,8 +71,11 @@ export class StreamSockets {
   /** Clients since the start. */
   #count = 0
 
-  constructor(app: TemplatedApp, context: StreamSocketsContext) {
+  constructor(context: StreamSocketsContext) {
     this.#context = context
+  }
+
+  addTo(app: TemplatedApp): void {
     for (const path of STREAM_PATHS) {
       app.ws<UserData>(path, {
         maxPayloadLength: HARD_LIMIT_BYTES,
@@ -134,7 +140,13 @@ export class StreamSockets {
       })
       // Outside of the cork, and in the handler: where the socket keeps its address, cork() would go on to treat
       // it as HTTP and close it at times (uNetworking/uWebSockets#1929).
-      const client = { endpoint: path, requestId: asker.requestId, stream: ++this.#count, traceparent }
+      const client = {
+        endpoint: path,
+        requestId: asker.requestId,
+        stream: ++this.#count,
+        traceparent,
+        allowance: this.#allowanceOf(request, response, protocols),
+      }
       const userData: UserData = { connection: new Connection(client) }
       response.upgrade(userData, key, protocols.includes(PROTOCOL) ? PROTOCOL : '', '', socketContext)
       return answered(101)
@@ -168,12 +180,7 @@ export class StreamSockets {
         detail: 'Pages of this origin may not connect; CORS_ORIGINS lists those of other hosts that may',
       }
     }
-    const keyProtocol = protocols
-      .map(protocol => KEY_PROTOCOL.exec(protocol)?.[1])
-      .find(key => key !== undefined)
-    const authorization = request.getHeader('authorization')
-    const apiKey = request.getHeader('x-api-key') || (authorization === '' ? (keyProtocol ?? '') : '')
-    if (!access.allows({ apiKey, authorization })) return UNAUTHORIZED
+    if (!access.allows(credentialsOf(request, protocols))) return UNAUTHORIZED
     const headers = { 'Retry-After': retryAfter(RETRY_MS) }
     // Not let in either while no window would be: a client that sends what it has would only lose it.
     const refused = engine.refuseAll()
@@ -181,6 +188,12 @@ export class StreamSockets {
     if (this.#connections.size < maxConnections) return null
     const detail = `All ${maxConnections} connections that WS_MAX_CONNECTIONS allows are taken`
     return { code: 'overloaded', status: 503, detail, headers }
+  }
+
+  #allowanceOf(request: HttpRequest, response: HttpResponse, protocols: readonly string[]): Allowance | null {
+    const { limits, access } = this.#context
+    if (limits === null) return null
+    return limits.allowanceOf(request, response, access.keyOf(credentialsOf(request, protocols)))
   }
 
   #open(socket: WebSocket<UserData>): void {
@@ -196,6 +209,15 @@ export class StreamSockets {
     this.#connections.delete(connection)
     this.#context.metrics.streaming(this.#connections.size)
   }
+}
+
+function credentialsOf(request: HttpRequest, protocols: readonly string[]): Credentials {
+  const keyProtocol = protocols
+    .map(protocol => KEY_PROTOCOL.exec(protocol)?.[1])
+    .find(key => key !== undefined)
+  const authorization = request.getHeader('authorization')
+  const apiKey = request.getHeader('x-api-key') || (authorization === '' ? (keyProtocol ?? '') : '')
+  return { apiKey, authorization }
 }
 
 /** One socket, from open to closed: after that, uWebSockets throws when it is touched. */

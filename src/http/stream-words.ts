@@ -16,5 +16,6 @@ export const WINDOW_STATUSES = [
   'cancelled',
   'invalid_request',
   'internal_error',
+  'rate_limited',
 ] as const
 export type WindowStatus = (typeof WINDOW_STATUSES)[number]

@@ -143,6 +143,7 @@ export class V2Exchange extends Exchange implements BulkSource {
     const startedMs = monotonicMs()
     try {
       this.#request = decodeRequest(body, this.#headerLength, this.context.maxBatch)
+      this.spend(this.#request.count - 1)
       this.#setDeadline(this.#request)
       if (monotonicMs() > this.deadlineMs) return this.failLate('The windows came too late')
       this.#inFlight = new Array(this.#request.count).fill(null)
