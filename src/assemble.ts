@@ -20,6 +20,8 @@ import { createLogger, type Logger } from './log.ts'
 import { Metrics } from './metrics.ts'
 import { loadFallback, loadModel, type Model } from './model.ts'
 import { VERSION } from './project.ts'
+import { waitForNoThread } from './supervisor/end.ts'
+import { EXITS, type ExitCause } from './supervisor/exits.ts'
 import type { Tracing } from './tracing/tracing.ts'
 import { Witnesses } from './witnesses.ts'
 
@@ -28,6 +30,8 @@ const SELF_CHECK_WINDOWS = 64
 
 /** At the end of a drain, spans that wait have so long to reach the collector. */
 const LONGEST_FLUSH_MS = 1000
+/** A shutdown that takes longer is cut short. It is made of the longest deadline (9 s), and of waits of a second or three. */
+const LONGEST_SHUTDOWN_MS = 20_000
 
 /** What kept the service from starting, in words for the operator. */
 export class StartError extends Error {
@@ -81,12 +85,14 @@ export async function assemble({ config, threads, startedMs }: Beginning): Promi
   const failures = new FailureLog(log)
   process.once('exit', () => failures.close())
   const witness = new Witnesses([metrics, failures, ...(tracing === null ? [] : [tracing])])
+  let threadStuck = (_leavingMs: number) => {} // until there is a front door to close
   const engine = new Engine({
     threads,
     ringSlots: config.ringSlots,
     task: taskOf(config, model, fallback),
     observer: metrics,
     witness,
+    threadStuck: leavingMs => threadStuck(leavingMs),
   })
   metrics.watch(engine)
 
@@ -121,7 +127,9 @@ export async function assemble({ config, threads, startedMs }: Beginning): Promi
       throw new StartError(`Cannot listen on ${config.socketPath}: ${reasonOf(cause)}`)
     })
   }
-  drainOnSignal(engine, frontDoor, tracing, log)
+  const shutDown = shutDownOf(engine, frontDoor, tracing, log)
+  for (const signal of ['SIGTERM', 'SIGINT']) process.on(signal, () => shutDown('drained', { signal }))
+  threadStuck = leavingMs => shutDown('thread_stuck', { leavingMs })
 
   try {
     if (!(await answersRightly)) {
@@ -131,6 +139,7 @@ export async function assemble({ config, threads, startedMs }: Beginning): Promi
   } catch (cause) {
     if (engine.draining) return
     await engine.close()
+    if (engine.threadsLeft > 0) waitForNoThread('must')
     throw new StartError(`Cannot run ${model.path ?? 'the stub'}: ${reasonOf(cause)}. The log may tell more`)
   }
   if (engine.draining) return
@@ -209,21 +218,33 @@ async function startTracing(
   })
 }
 
-function drainOnSignal(engine: Engine, frontDoor: FrontDoor, tracing: Tracing | null, log: Logger): void {
-  let draining = false
-  const drain = async (signal: string) => {
-    if (draining) return
-    draining = true
-    log.info({ signal }, 'draining')
+/** @returns answers all that was admitted, and ends the process; only the first call counts */
+function shutDownOf(engine: Engine, frontDoor: FrontDoor, tracing: Tracing | null, log: Logger) {
+  let begun = false
+  return async (cause: ExitCause, why: object): Promise<void> => {
+    if (begun) return
+    begun = true
+    const code = EXITS[cause]
+    if (cause === 'thread_stuck') {
+      waitForNoThread('must')
+      log.fatal({ ...why, code }, 'a thread cannot be ended, so the process ends: another must be started')
+    }
+    log.info(why, 'draining')
+    setTimeout(() => {
+      log.error('not drained in time')
+      waitForNoThread('must')
+      process.exit(code)
+    }, LONGEST_SHUTDOWN_MS).unref()
+
     const drained = engine.drain()
     frontDoor.drain()
     await drained
     await frontDoor.close()
     await Promise.all([engine.close(), tracing?.flush(LONGEST_FLUSH_MS)])
+    if (engine.threadsLeft > 0) waitForNoThread('must')
     log.info('drained')
-    process.exit(0)
+    process.exit(code)
   }
-  for (const signal of ['SIGTERM', 'SIGINT']) process.on(signal, drain)
 }
 
 /** What every worker gets of configuration and models. */

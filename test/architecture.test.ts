@@ -7,7 +7,7 @@ const FACTS = ['type src/config.ts', 'type src/model.ts', 'type src/log.ts']
 
 /** Which files of the project a file may import besides those beside it. The last row that fits a file counts. */
 const ARROWS: readonly [place: string, mayImport: readonly string[]][] = [
-  ['src/main.ts', ['src/start.ts']],
+  ['src/main.ts', ['src/start.ts', 'src/supervisor/']],
   ['src/start.ts', ['src/config.ts', 'src/engine/threads.ts', 'src/assemble.ts', 'src/clock.ts']],
   ['src/assemble.ts', ['src/']],
   ['src/failure-log.ts', ['src/engine/', 'src/clock.ts', 'type src/log.ts', 'type src/http/reply.ts']],
@@ -24,6 +24,7 @@ const ARROWS: readonly [place: string, mayImport: readonly string[]][] = [
   ['src/http/codec.ts', ['src/core/', 'native/codec.ts']],
   ['src/engine/', ['src/core/', 'src/clock.ts']],
   ['src/tracing/', ['src/engine/', 'src/core/', 'src/clock.ts', ...FACTS]],
+  ['src/supervisor/', ['src/core/', 'src/clock.ts', 'src/log.ts', 'native/exit.ts']],
   ['src/core/', []],
   ['src/hef/', ['src/core/']],
   ['src/cli/', ['src/hef/', 'src/project.ts']],
