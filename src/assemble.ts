@@ -17,11 +17,14 @@ import { REPLY } from './http/reply.ts'
 import type { FrontDoor } from './http/server.ts'
 import { modelOf, type Readiness } from './http/service.ts'
 import { createLogger, type Logger } from './log.ts'
+import { addLifeMetrics } from './metrics/life.ts'
 import { Metrics } from './metrics.ts'
 import { loadFallback, loadModel, type Model } from './model.ts'
 import { VERSION } from './project.ts'
 import { waitForNoThread } from './supervisor/end.ts'
 import { EXITS, type ExitCause } from './supervisor/exits.ts'
+import { LifeRecord, recordPath } from './supervisor/life-record.ts'
+import { tellListening } from './supervisor/under-supervisor.ts'
 import type { Tracing } from './tracing/tracing.ts'
 import { Witnesses } from './witnesses.ts'
 
@@ -122,6 +125,8 @@ export async function assemble({ config, threads, startedMs }: Beginning): Promi
     startedMs,
   })
   const port = await frontDoor.listen(config.host, config.port).catch(cannotListen)
+  tellListening(port)
+  addLifeMetrics(metrics.registry, keepRecord(config, log))
   if (config.socketPath !== null) {
     await frontDoor.listenOnPath(config.socketPath).catch(cause => {
       throw new StartError(`Cannot listen on ${config.socketPath}: ${reasonOf(cause)}`)
@@ -195,6 +200,23 @@ async function untilAnswered<Result>(
       await engine.untilServing()
     }
   }
+}
+
+/** Tells how the last process on this address ended, and notes how this one does. */
+function keepRecord(config: Config, log: Logger): LifeRecord {
+  const path = recordPath(config.stateFolder, config.host, config.port)
+  const record = new LifeRecord(path, error =>
+    log.warn(
+      { err: error },
+      'the next start will not know how this one ended: STATE_DIR cannot be written to',
+    ),
+  )
+  const { last, recentStarts } = record
+  if (last.cause !== 'drained' && last.cause !== 'unknown') {
+    log.warn({ ...last, recentStarts }, 'the last process on this address was not asked to end')
+  }
+  process.once('exit', code => record.ended(code))
+  return record
 }
 
 /** Its packages are loaded only where spans have somewhere to go. */

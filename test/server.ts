@@ -19,6 +19,8 @@ export interface TestServer {
 export interface StartOptions {
   /** The worker that fails on order, see faults/ */
   readonly faults?: boolean
+  /** Of the command line. */
+  readonly args?: readonly string[]
   /** False: resolves when the server listens, ready or not. */
   readonly ready?: boolean
 }
@@ -29,12 +31,12 @@ export interface StartOptions {
  */
 export async function startServer(
   env: Record<string, string> = {},
-  { faults = false, ready = true }: StartOptions = {},
+  { faults = false, args = [], ready = true }: StartOptions = {},
 ): Promise<TestServer> {
   const wantedPort = ready ? 0 : await freePort()
   const main = join(PROJECT_FOLDER, 'dist', faults ? 'test/faults/main.js' : 'src/main.js')
   const { PATH = '' } = process.env
-  const child = spawn(process.execPath, [main], {
+  const child = spawn(process.execPath, [main, ...args], {
     env: { PATH, SIDECAR_PORT: String(wantedPort), ...env },
     stdio: ['ignore', 'pipe', 'pipe'],
   })
