@@ -156,6 +156,28 @@ test('only what is started by a person reads process.env', () => {
   expect(readers.sort()).toEqual(['native/build.ts', 'src/cli/doctor.ts', 'src/main.ts'])
 })
 
+// What waits, expires or is limited goes by monotonicMs(): people and NTP set the wall clock.
+test('the wall clock is read for labels alone', () => {
+  const server = FILES.filter(file => /^(src|workers)\//.test(file))
+  const readers = server.filter(file => /\bDate\.now\b|\bnew Date\b|\btimeOrigin\b/.test(codeOf(file)))
+  expect(readers.sort()).toEqual([
+    'src/hef/hef.ts', // when a HEF was compiled
+    'src/http/compat.ts', // last_inference_time
+    'src/metrics.ts', // the same, and the time of the start
+    'src/metrics/process.ts', // the time of the start
+    'src/supervisor/life-record.ts', // starts of earlier processes, whose monotonic clocks nobody has
+    'src/tracing/wall-clock.ts', // the times of spans
+  ])
+  const native = ['shim', 'codec', 'exit', 'soft'].flatMap(folder =>
+    readdirSync(join('native', folder)).map(name => join('native', folder, name)),
+  )
+  const ofTheWall = /system_clock|CLOCK_REALTIME|gettimeofday|\btime\(/
+  expect(native.length).toBeGreaterThan(20)
+  expect(native.filter(file => /\.(cc|h)$/.test(file) && ofTheWall.test(readFileSync(file, 'utf8')))).toEqual(
+    [],
+  )
+})
+
 interface Import {
   readonly file: string
   /** A path from the project's folder, or a package. */
