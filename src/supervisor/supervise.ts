@@ -24,7 +24,7 @@ const FINAL_CODES: readonly (number | null)[] = [EXITS.drained, EXITS.config]
 
 /** How an engine ended. */
 interface End {
-  /** Null: by the signal. */
+  /** Null: by the signal. Both null: there was no process to be had. */
   readonly code: number | null
   readonly signal: NodeJS.Signals | null
   readonly livedMs: number
@@ -87,7 +87,7 @@ export class Supervisor {
       spareTimer = setTimeout(() => this.#loadSpare(), SPARE_DELAY_MS)
     })
     engine.send('serve', () => {}) // one that is gone by now has an exit to tell
-    const [code, signal] = await ended
+    const [code, signal] = await ended.catch(() => [null, null])
     clearTimeout(spareTimer)
     this.#engine = null
     return { code, signal, livedMs: monotonicMs() - startedMs }
@@ -107,7 +107,9 @@ export class Supervisor {
 
   #fork(): ChildProcess {
     const env = this.#port === null ? this.#env : { ...this.#env, SIDECAR_PORT: String(this.#port) }
-    return fork(this.#program, this.#args, { env })
+    const engine = fork(this.#program, this.#args, { env })
+    engine.on('error', error => this.#log.error({ err: error }, 'no process for an engine'))
+    return engine
   }
 
   #stopWithin(timeoutMs: number): void {
@@ -120,5 +122,5 @@ export class Supervisor {
 
 /** As a shell tells it. */
 function codeOf({ code, signal }: End): number {
-  return code ?? 128 + constants.signals[signal!]
+  return code ?? (signal === null ? EXITS.internal_error : 128 + constants.signals[signal])
 }
