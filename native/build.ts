@@ -68,6 +68,15 @@ export const CODEC: Target = {
   linkFlags: ['-shared'],
 }
 
+/** The N-API addon that ends a process which a thread would keep from ending. */
+export const EXIT: Target = {
+  output: join(BUILD_FOLDER, 'exit.node'),
+  sources: sourcesIn(join(NATIVE_FOLDER, 'exit')),
+  systemIncludes: [NODE_API],
+  flags: ['-DNAPI_VERSION=8'],
+  linkFlags: ['-shared'],
+}
+
 /** The software HailoRT: a libhailort that needs no hardware. */
 export const SOFT: Target = {
   output: join(BUILD_FOLDER, 'libhailort.so'),
@@ -157,7 +166,7 @@ async function run(compiler: string, args: readonly string[]): Promise<void> {
   }
 }
 
-const TARGETS: Readonly<Record<string, Target>> = { shim: SHIM, soft: SOFT, codec: CODEC }
+const TARGETS: Readonly<Record<string, Target>> = { shim: SHIM, soft: SOFT, codec: CODEC, exit: EXIT }
 
 // Arguments name targets; without any it is all of them.
 if (import.meta.url === pathToFileURL(process.argv[1] ?? '').href) {

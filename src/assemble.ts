@@ -18,9 +18,14 @@ import type { FrontDoor } from './http/server.ts'
 import type { Readiness } from './http/service.ts'
 import { LiveFeed } from './live/feed.ts'
 import { createLogger, type Logger } from './log.ts'
+import { addLifeMetrics } from './metrics/life.ts'
 import { Metrics } from './metrics.ts'
 import { loadFallback, loadModel, type Model } from './model.ts'
 import { VERSION } from './project.ts'
+import { shutDownOf } from './shutdown.ts'
+import { waitForNoThread } from './supervisor/end.ts'
+import { LifeRecord, recordPath } from './supervisor/life-record.ts'
+import { tellListening } from './supervisor/under-supervisor.ts'
 import { Witnesses } from './witnesses.ts'
 
 /** So many golden windows at most a backend must answer rightly that is opened while others serve. */
@@ -77,12 +82,14 @@ export async function assemble({ config, threads, startedMs }: Beginning): Promi
   )
   const live = new LiveFeed()
   const witness = await Witnesses.open({ config, model, fallback, metrics, live, log })
+  let threadStuck = (_leavingMs: number) => {} // until there is a front door to close
   const engine = new Engine({
     threads,
     ringSlots: config.ringSlots,
     task: taskOf(config, model, fallback),
     observer: metrics,
     witness,
+    threadStuck: leavingMs => threadStuck(leavingMs),
   })
   metrics.watch(engine)
   live.watch(engine)
@@ -115,6 +122,8 @@ export async function assemble({ config, threads, startedMs }: Beginning): Promi
   })
   if (!frontDoor.hasPage) log.warn('the live page was not built, npm run build does that')
   const port = await frontDoor.listen(config.host, config.port).catch(cannotListen)
+  tellListening(port)
+  addLifeMetrics(metrics.registry, keepRecord(config, log))
   if (config.socketPath !== null) {
     await frontDoor.listenOnPath(config.socketPath).catch(cause => {
       throw new StartError(`Cannot listen on ${config.socketPath}: ${reasonOf(cause)}`)
@@ -122,7 +131,9 @@ export async function assemble({ config, threads, startedMs }: Beginning): Promi
   }
   if (certificate !== null) watchCertificate(certificate, frontDoor, metrics, log)
   witness.start()
-  drainOnSignal({ engine, frontDoor, witness, log })
+  const shutDown = shutDownOf({ engine, frontDoor, witness, log })
+  for (const signal of ['SIGTERM', 'SIGINT']) process.on(signal, () => shutDown('drained', { signal }))
+  threadStuck = leavingMs => shutDown('thread_stuck', { leavingMs })
 
   try {
     if (!(await answersRightly)) {
@@ -133,6 +144,7 @@ export async function assemble({ config, threads, startedMs }: Beginning): Promi
     if (engine.draining) return
     await engine.close()
     await witness.close()
+    if (engine.threadsLeft > 0) waitForNoThread('must')
     throw new StartError(`Cannot run ${model.path ?? 'the stub'}: ${reasonOf(cause)}. The log may tell more`)
   }
   if (engine.draining) return
@@ -220,28 +232,21 @@ function watchCertificate(
   process.on('SIGHUP', () => void watch.reload())
 }
 
-function drainOnSignal(service: {
-  engine: Engine
-  frontDoor: FrontDoor
-  witness: Witnesses
-  log: Logger
-}): void {
-  const { engine, frontDoor, witness, log } = service
-  let draining = false
-  const drain = async (signal: string) => {
-    if (draining) return
-    draining = true
-    log.info({ signal }, 'draining')
-    const drained = engine.drain()
-    frontDoor.drain()
-    await drained
-    await frontDoor.close()
-    await engine.close()
-    await witness.close()
-    log.info('drained')
-    process.exit(0)
+/** Tells how the last process on this address ended, and notes how this one does. */
+function keepRecord(config: Config, log: Logger): LifeRecord {
+  const path = recordPath(config.stateFolder, config.host, config.port)
+  const record = new LifeRecord(path, error =>
+    log.warn(
+      { err: error },
+      'the next start will not know how this one ended: STATE_DIR cannot be written to',
+    ),
+  )
+  const { last, recentStarts } = record
+  if (last.cause !== 'drained' && last.cause !== 'unknown') {
+    log.warn({ ...last, recentStarts }, 'the last process on this address was not asked to end')
   }
-  for (const signal of ['SIGTERM', 'SIGINT']) process.on(signal, drain)
+  process.once('exit', code => record.ended(code))
+  return record
 }
 
 /** What every worker gets of configuration and models. */

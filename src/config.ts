@@ -1,6 +1,6 @@
 import { readFileSync } from 'node:fs'
 import { createRequire } from 'node:module'
-import { availableParallelism } from 'node:os'
+import { availableParallelism, tmpdir } from 'node:os'
 import { dirname, join, resolve } from 'node:path'
 import { z } from 'zod'
 import { BACKENDS, type BackendKind } from './core/backend.ts'
@@ -58,6 +58,8 @@ export interface Config {
   readonly testEndpoints: boolean
   /** Whether a client may close the only model to everybody. */
   readonly allowModelUnload: boolean
+  /** Where it is kept how the last process ended. May not be there yet. */
+  readonly stateFolder: string
   /** Where spans go. Null: nothing is traced. */
   readonly tracing: TracingConfig | null
   /** Secrets, never to be logged. Empty: clients need no key. */
@@ -248,6 +250,7 @@ const KEYS = {
   TELEMETRY_DIR: text,
   TELEMETRY_SAMPLE: decimal.pipe(z.number().max(1)).describe('a number from 0 to 1'),
   TELEMETRY_MAX_MB: integer(1, 1_000_000),
+  STATE_DIR: text,
   API_KEY: list,
   METRICS_KEY: toggle,
   RATE_LIMIT_PER_KEY: rate,
@@ -405,6 +408,7 @@ export function loadConfig(env: Record<string, string | undefined>): Config {
     modelAccuracy: set.MODEL_ACCURACY ?? null,
     testEndpoints: set.ENABLE_TEST_ENDPOINTS ?? true,
     allowModelUnload: set.ALLOW_MODEL_UNLOAD ?? false,
+    stateFolder: resolve(set.STATE_DIR ?? join(tmpdir(), `hailo-inference-${process.getuid?.() ?? 0}`)),
     tracing,
     apiKeys: Object.freeze(set.API_KEY ?? []),
     metricsKey: set.METRICS_KEY ?? false,

@@ -18,3 +18,8 @@ export async function start(env: NodeJS.ProcessEnv, workerUrl = WORKER_URL): Pro
   const { assemble } = await import('./assemble.ts')
   await assemble({ config, threads, startedMs })
 }
+
+/** Loads what a start would load first. Opens nothing. */
+export async function load(): Promise<void> {
+  await Promise.all([import('./assemble.ts'), import('./http/server.ts')])
+}

@@ -12,6 +12,7 @@ import type { Logger } from './log.ts'
 import type { Metrics } from './metrics.ts'
 import { loadFloatModel, type Model, ModelError } from './model.ts'
 import { VERSION } from './project.ts'
+import { waitForNoThread } from './supervisor/end.ts'
 import { TelemetryCounters } from './telemetry/counters.ts'
 import type { Telemetry } from './telemetry/telemetry.ts'
 import type { Tracing } from './tracing/tracing.ts'
@@ -74,11 +75,8 @@ export class Witnesses implements Witness {
     this.#failures.close()
     const [written] = await Promise.all([this.#telemetry?.close(), this.#tracing?.flush(LONGEST_FLUSH_MS)])
     if (written !== false) return
-    this.#log.error('telemetry hangs in the disk, what was not written is lost: killing this process')
-    // process.exit() would wait for the thread, and nothing else ends one that is inside a system call. The first
-    // process of a container cannot kill itself, but it can abort.
-    process.kill(process.pid, 'SIGKILL')
-    process.abort()
+    this.#log.error('telemetry hangs in the disk, what was not written is lost')
+    waitForNoThread('must')
   }
 }
 

@@ -7,8 +7,11 @@ const FACTS = ['type src/config.ts', 'type src/model.ts', 'type src/log.ts']
 
 /** Which files of the project a file may import besides those beside it. The last row that fits a file counts. */
 const ARROWS: readonly [place: string, mayImport: readonly string[]][] = [
-  ['src/main.ts', ['src/start.ts']],
-  ['src/start.ts', ['src/config.ts', 'src/engine/threads.ts', 'src/assemble.ts', 'src/clock.ts']],
+  ['src/main.ts', ['src/start.ts', 'src/supervisor/']],
+  [
+    'src/start.ts',
+    ['src/config.ts', 'src/engine/threads.ts', 'src/assemble.ts', 'src/http/server.ts', 'src/clock.ts'],
+  ],
   ['src/assemble.ts', ['src/']],
   ['src/failure-log.ts', ['src/engine/', 'src/clock.ts', 'type src/log.ts', 'type src/http/reply.ts']],
   ['src/witnesses.ts', ['src/']],
@@ -28,6 +31,8 @@ const ARROWS: readonly [place: string, mayImport: readonly string[]][] = [
     'src/metrics/',
     ['src/engine/', 'src/core/', 'src/clock.ts', 'src/tally.ts', 'src/telemetry/counters.ts', ...FACTS],
   ],
+  ['src/metrics/life.ts', ['src/metrics/', 'src/supervisor/life-record.ts']],
+  ['src/shutdown.ts', ['src/']],
   ['src/tally.ts', []],
   ['src/model.ts', ['src/core/', 'src/hef/', 'type src/config.ts']],
   ['src/config.ts', ['src/core/', 'src/project.ts']],
@@ -43,6 +48,7 @@ const ARROWS: readonly [place: string, mayImport: readonly string[]][] = [
   ['src/engine/', ['src/core/', 'src/clock.ts']],
   ['src/tracing/', ['src/engine/', 'src/core/', 'src/clock.ts', ...FACTS]],
   ['src/telemetry/', ['src/engine/', 'src/core/', 'src/clock.ts', 'src/config.ts', 'type src/log.ts']],
+  ['src/supervisor/', ['src/core/', 'src/clock.ts', 'src/log.ts', 'native/exit.ts']],
   ['src/core/', []],
   ['src/hef/', ['src/core/']],
   ['src/cli/', ['src/hef/', 'src/project.ts']],
@@ -180,6 +186,28 @@ test('the client knows no Node.js: what it is made of runs in browsers', () => {
 test('only what is started by a person reads process.env', () => {
   const readers = FILES.filter(file => /\bprocess\s*\.\s*env\b|\bimport\.meta\.env\b/.test(codeOf(file)))
   expect(readers.sort()).toEqual(['native/build.ts', 'src/cli/al.ts', 'src/cli/doctor.ts', 'src/main.ts'])
+})
+
+// What waits, expires or is limited goes by monotonicMs(): people and NTP set the wall clock.
+test('the wall clock is read for labels alone', () => {
+  const server = FILES.filter(file => /^(src|workers)\//.test(file))
+  const readers = server.filter(file => /\bDate\.now\b|\bnew Date\b|\btimeOrigin\b/.test(codeOf(file)))
+  expect(readers.sort()).toEqual([
+    'src/hef/hef.ts', // when a HEF was compiled
+    'src/http/compat.ts', // last_inference_time
+    'src/metrics.ts', // the same, and the time of the start
+    'src/metrics/process.ts', // the time of the start
+    'src/supervisor/life-record.ts', // starts of earlier processes, whose monotonic clocks nobody has
+    'src/tracing/wall-clock.ts', // the times of spans
+  ])
+  const native = ['shim', 'codec', 'exit', 'soft'].flatMap(folder =>
+    readdirSync(join('native', folder)).map(name => join('native', folder, name)),
+  )
+  const ofTheWall = /system_clock|CLOCK_REALTIME|gettimeofday|\btime\(/
+  expect(native.length).toBeGreaterThan(20)
+  expect(native.filter(file => /\.(cc|h)$/.test(file) && ofTheWall.test(readFileSync(file, 'utf8')))).toEqual(
+    [],
+  )
 })
 
 interface Import {

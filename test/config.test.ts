@@ -42,6 +42,7 @@ test('loadConfig() of an empty environment runs the shipped model on the local i
     modelAccuracy: null,
     testEndpoints: true,
     allowModelUnload: false,
+    stateFolder: join(tmpdir(), `hailo-inference-${process.getuid!()}`),
     tracing: null,
     apiKeys: [],
     metricsKey: false,
@@ -63,6 +64,7 @@ test.each([
   [{ SIDECAR_PORT: '1', FASTAPI_PORT: '2', PORT: '3' }, { port: 1 }],
   [{ FASTAPI_PORT: '2', PORT: '3' }, { port: 2 }],
   [{ PORT: '0' }, { port: 0 }],
+  [{ STATE_DIR: 'state' }, { stateFolder: resolve('state') }],
   [{ SIDECAR_SOCKET: 'run/dog.sock' }, { socketPath: resolve('run/dog.sock') }],
   [{ SIDECAR_SOCKET: `/${'é'.repeat(53)}` }, { socketPath: `/${'é'.repeat(53)}` }],
   [

@@ -1,9 +1,15 @@
 import { type ChildProcess, spawn } from 'node:child_process'
 import { once } from 'node:events'
+import { rmSync } from 'node:fs'
 import { type AddressInfo, connect, createServer } from 'node:net'
+import { tmpdir } from 'node:os'
 import { join } from 'node:path'
 import { setTimeout as sleep } from 'node:timers/promises'
 import { PROJECT_FOLDER } from '../src/project.ts'
+
+/** Of the servers of one test file. */
+const STATE_DIR = join(tmpdir(), `hailo-inference-test-${process.pid}`)
+process.once('exit', () => rmSync(STATE_DIR, { recursive: true, force: true }))
 
 export interface TestServer {
   readonly url: string
@@ -19,6 +25,8 @@ export interface TestServer {
 export interface StartOptions {
   /** The worker that fails on order, see faults/ */
   readonly faults?: boolean
+  /** Of the command line. */
+  readonly args?: readonly string[]
   /** False: resolves when the server listens, ready or not. */
   readonly ready?: boolean
 }
@@ -29,13 +37,13 @@ export interface StartOptions {
  */
 export async function startServer(
   env: Record<string, string> = {},
-  { faults = false, ready = true }: StartOptions = {},
+  { faults = false, args = [], ready = true }: StartOptions = {},
 ): Promise<TestServer> {
   const wantedPort = ready ? 0 : await freePort()
   const main = join(PROJECT_FOLDER, 'dist', faults ? 'test/faults/main.js' : 'src/main.js')
   const { PATH = '' } = process.env
-  const child = spawn(process.execPath, [main], {
-    env: { PATH, SIDECAR_PORT: String(wantedPort), ...env },
+  const child = spawn(process.execPath, [main, ...args], {
+    env: { PATH, SIDECAR_PORT: String(wantedPort), STATE_DIR, ...env },
     stdio: ['ignore', 'pipe', 'pipe'],
   })
   const output = { stdout: '', stderr: '' }

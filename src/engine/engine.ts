@@ -27,6 +27,8 @@ export interface EngineOptions {
   readonly observer: Observer
   /** Absent: nobody listens. */
   readonly witness?: Pick<Witness, 'windowAnswered'>
+  /** Told, again and again, that a thread was given up so long ago and has not ended. Absent: nobody minds. */
+  readonly threadStuck?: (leavingMs: number) => void
 }
 
 /** A result of the engine's own asking. */
@@ -95,7 +97,12 @@ export class Engine {
     )
     this.bulk = new BulkLane(this.streams)
     this.#backends = new BackendWatch(this.streams, options.task.primary.kind, options.observer)
-    this.#pool = new WorkerPool({ ...options, streams: this.streams, backends: this.#backends })
+    this.#pool = new WorkerPool({
+      threadStuck: () => {},
+      ...options,
+      streams: this.streams,
+      backends: this.#backends,
+    })
   }
 
   /**
@@ -239,6 +246,11 @@ export class Engine {
   async close(): Promise<void> {
     clearTimeout(this.#expiry)
     await this.#pool.stop()
+  }
+
+  /** Of those that were ended or given up, what has not gone: the process can end without them only. */
+  get threadsLeft(): number {
+    return this.#pool.threadsLeft
   }
 
   /** The stream that would answer soonest among those that admit the window. */

@@ -3,6 +3,7 @@ import { monotonicMs } from '../clock.ts'
 import { type BackendFault, LONGEST_BACKOFF_MS, longerBackoffMs } from '../core/backend.ts'
 import type { StreamReport, StreamTask, TaskEnd } from '../core/stream-task.ts'
 import type { BackendWatch } from './backend-watch.ts'
+import { LeavingThreads } from './leaving-threads.ts'
 import type { Observer, WorkerLoss } from './observer.ts'
 import type { Stream } from './stream.ts'
 import type { Threads } from './threads.ts'
@@ -14,6 +15,8 @@ const PATIENCE_WINDOWS = 64
 /** Opening may take as long as its own time-outs; this is for a worker that has none, or does not come to them. */
 const OPEN_TIMEOUT_MS = 60_000
 const WATCH_INTERVAL_MS = 250
+/** A thread that has not ended so long after it was told to sits in a native call; none of ours takes longer than 3 s. */
+const LEAVE_TIMEOUT_MS = 5000
 /** A worker that serves for less long than this is restarted with growing delay. */
 const HEALTHY_AFTER_MS = 10_000
 const STOP_TIMEOUT_MS = 3000
@@ -31,6 +34,8 @@ export class WorkerPool {
   readonly #task: CommonTask
   readonly #observer: Observer
   readonly #backends: BackendWatch
+  readonly #threadStuck: (leavingMs: number) => void
+  readonly #leaving = new LeavingThreads()
   /** The task of each worker, null between two. */
   readonly #running: (RunningTask | null)[]
   readonly #stop = new AbortController()
@@ -46,6 +51,7 @@ export class WorkerPool {
     task: CommonTask
     observer: Observer
     backends: BackendWatch
+    threadStuck: (leavingMs: number) => void
   }) {
     this.#threads = options.threads
     this.#threads.on('error', error => this.#observer.poolFailed(error))
@@ -54,6 +60,7 @@ export class WorkerPool {
     this.#task = options.task
     this.#observer = options.observer
     this.#backends = options.backends
+    this.#threadStuck = options.threadStuck
     this.#running = options.streams.map(() => null)
   }
 
@@ -62,7 +69,11 @@ export class WorkerPool {
    * ever. Rejects when one cannot before somebody has changed something.
    */
   async start(): Promise<void> {
-    this.#watch = setInterval(() => this.#abortStuckWorkers(), WATCH_INTERVAL_MS)
+    this.#watch = setInterval(() => {
+      const nowMs = monotonicMs()
+      this.#abortStuckWorkers(nowMs)
+      this.#watchLeavingThreads(nowMs)
+    }, WATCH_INTERVAL_MS)
     await Promise.all(this.#streams.map((stream, worker) => this.#open(stream, worker)))
   }
 
@@ -77,8 +88,14 @@ export class WorkerPool {
     clearInterval(this.#watch)
     for (const stream of this.#streams) stream.close()
     await Promise.race([Promise.all(this.#tasks), sleep(STOP_TIMEOUT_MS)])
-    // A thread that hangs in native code cannot be ended before it returns: the process' end will do.
+    this.#leaving.look(this.#threads.threads, monotonicMs())
     await Promise.race([this.#threads.destroy(), sleep(STOP_TIMEOUT_MS)])
+    this.#leaving.look([], monotonicMs())
+  }
+
+  /** Threads that were given up and have not ended: a native call cannot be ended before it returns. */
+  get threadsLeft(): number {
+    return this.#leaving.count
   }
 
   async #open(stream: Stream, worker: number): Promise<void> {
@@ -158,8 +175,14 @@ export class WorkerPool {
     this.#backends.reported(report)
   }
 
-  #abortStuckWorkers(): void {
-    const nowMs = monotonicMs()
+  /** The pool has replaced such a thread, but it holds what it held, and process.exit() would wait for it for ever. */
+  #watchLeavingThreads(nowMs: number): void {
+    this.#leaving.look(this.#threads.threads, nowMs)
+    const leavingMs = nowMs - Math.max(this.#leaving.oldestMs, this.#pausedUntilMs)
+    if (leavingMs > LEAVE_TIMEOUT_MS) this.#threadStuck(leavingMs)
+  }
+
+  #abortStuckWorkers(nowMs: number): void {
     // The whole process was stopped or starved: silence counts from its end, or healthy workers would go.
     if (nowMs - this.#watchedMs > WATCH_INTERVAL_MS * 2) this.#pausedUntilMs = nowMs
     this.#watchedMs = nowMs

@@ -9,4 +9,6 @@ export const FAULTS = {
   hang: 403,
   /** Block the worker thread until it is released, see hold.ts. */
   hold: 404,
+  /** Sit in a native call until somebody writes to the FIFO `stuck` of FAULTS_FOLDER, deaf even to the end of the thread. */
+  stick: 405,
 } as const

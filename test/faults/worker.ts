@@ -1,3 +1,5 @@
+import { openSync } from 'node:fs'
+import { join } from 'node:path'
 import type { StreamTask, TaskEnd } from '../../src/core/stream-task.ts'
 import type { Backend } from '../../workers/backends/backend.ts'
 import { openBackend, serveWith } from '../../workers/serve.ts'
@@ -41,6 +43,7 @@ function faulty(backend: Backend): Backend {
       if (order === FAULTS.throw) throw new Error('a window asked for this failure')
       if (order === FAULTS.exit) process.exit(1)
       if (order === FAULTS.hang) while (true);
+      if (order === FAULTS.stick) openSync(join(FAULTS_FOLDER, 'stuck'), 'r')
       if (order === FAULTS.hold) new Hold(FAULTS_FOLDER).block()
       if (order >= FAULTS.block && order < FAULTS.block + 300) block(order - FAULTS.block)
       return backend.collect(output)

@@ -1,0 +1,93 @@
+import { mkdtempSync, rmSync, writeFileSync } from 'node:fs'
+import { tmpdir } from 'node:os'
+import { join } from 'node:path'
+import { setTimeout as sleep } from 'node:timers/promises'
+import { expect, onTestFinished, test } from 'vitest'
+import { build, type Target } from '../native/build.ts'
+import { PROJECT_FOLDER } from '../src/project.ts'
+import { FAULTS } from './faults/faults.ts'
+import { closedLoop, distinctWindow, get, metric, post, startServerForTest, tallyOf, until } from './load.ts'
+import { COMPILER } from './native.ts'
+import { greet, IN_BINARY, WebSocketClient } from './ws-client.ts'
+
+const HOUR_S = 3600
+/** Seconds by which the wall clock is off, one after the other: an hour on, and back; an hour back, and on. */
+const JUMPS = [HOUR_S, 0, -HOUR_S, 0]
+const PRELOAD: Target = {
+  output: join(PROJECT_FOLDER, 'native/build/test/wall_clock.so'),
+  sources: [join(PROJECT_FOLDER, 'native/test/wall_clock.cc')],
+  linkFlags: ['-shared', '-ldl'],
+}
+const RESTARTS = 'hailo_worker_restarts_total'
+
+test.skipIf(COMPILER === null)(
+  'a wall clock that jumps by an hour either way moves no timeout, lease or limit',
+  async () => {
+    const { port, jump } = await startOnWallClock()
+    const stream = await WebSocketClient.open({ port })
+    await greet(stream, IN_BINARY)
+    let stopped = false
+    const load = closedLoop({
+      port,
+      clients: 3,
+      more: () => !stopped,
+      request: connection => connection.post(distinctWindow(1), { deadlineMs: 2000 }),
+    })
+    for (const [seq, seconds] of JUMPS.entries()) {
+      const inFlight = post(port, distinctWindow(0, FAULTS.block + 250), { deadlineMs: 2000 })
+      await sleep(100)
+      jump(seconds)
+      expect((await inFlight).status).toBe(200)
+      stream.send(IN_BINARY.window(seq, distinctWindow(seq)))
+      expect(await stream.nextAnswer()).toMatchObject({ type: 'result', status: 'ok', seq })
+      // The jump has reached the process: what it labels with the time of day has moved.
+      const { last_inference_time } = JSON.parse((await get(port, '/status')).body.toString())
+      const offS = (Date.parse(last_inference_time) - Date.now()) / 1000
+      expect(Math.abs(offS - seconds)).toBeLessThan(60)
+    }
+    stopped = true
+    const { 200: answered = 0, ...others } = tallyOf((await load).flat())
+    expect(others).toEqual({})
+    expect(answered).toBeGreaterThan(20) // beside those that block the worker
+    expect(await metric(port, RESTARTS)).toBe(0)
+
+    // Nor does one who sets it back get more time.
+    const late = post(port, distinctWindow(0, FAULTS.hang), { deadlineMs: 400 })
+    await sleep(100)
+    jump(-HOUR_S)
+    const { status, tookMs } = await late
+    expect(status).toBe(504)
+    expect(tookMs).toBeGreaterThan(390)
+    await until(async () => (await metric(port, RESTARTS, 'cause="stuck"')) === 1)
+    await until(async () => (await get(port, '/readyz')).status === 200)
+  },
+)
+
+test.skipIf(COMPILER === null)(
+  'a server that takes the wall clock for its own gives a window up that is in time',
+  async () => {
+    const preload = join(PROJECT_FOLDER, 'dist/test/programs/hrtime-of-the-wall.js')
+    const { port, jump } = await startOnWallClock({ NODE_OPTIONS: `--import ${preload}` })
+    expect((await post(port, distinctWindow(0, FAULTS.block + 250), { deadlineMs: 2000 })).status).toBe(200)
+    const inFlight = post(port, distinctWindow(0, FAULTS.block + 250), { deadlineMs: 2000 })
+    await sleep(100)
+    jump(HOUR_S)
+    expect((await inFlight).status).toBe(504)
+  },
+)
+
+/** A server with one worker, which fails on order, and whose wall clock the test sets: its own alone. */
+async function startOnWallClock(env: Record<string, string> = {}) {
+  await build(PRELOAD)
+  const folder = mkdtempSync(join(tmpdir(), 'wall-clock-'))
+  onTestFinished(() => rmSync(folder, { recursive: true }))
+  const file = join(folder, 'offset')
+  /** @param seconds off the machine's */
+  const jump = (seconds: number) => writeFileSync(file, new BigInt64Array([BigInt(seconds)]), { flag: 'r+' })
+  writeFileSync(file, new BigInt64Array(1))
+  const server = await startServerForTest(
+    { WORKERS: '1', LD_PRELOAD: PRELOAD.output, WALL_CLOCK_FILE: file, ...env },
+    { faults: true },
+  )
+  return { port: server.port, jump }
+}
