@@ -193,12 +193,16 @@ test('the wall clock is read for labels alone', () => {
   const server = FILES.filter(file => /^(src|workers)\//.test(file))
   const readers = server.filter(file => /\bDate\.now\b|\bnew Date\b|\btimeOrigin\b/.test(codeOf(file)))
   expect(readers.sort()).toEqual([
+    'src/doctor/machine.ts', // when the certificate ends
     'src/hef/hef.ts', // when a HEF was compiled
     'src/http/compat.ts', // last_inference_time
     'src/metrics.ts', // the same, and the time of the start
     'src/metrics/process.ts', // the time of the start
     'src/supervisor/life-record.ts', // starts of earlier processes, whose monotonic clocks nobody has
+    'src/telemetry/folder.ts', // the day that a folder is named after
     'src/tracing/wall-clock.ts', // the times of spans
+    'workers/telemetry/lines.ts', // the time of an answer
+    'workers/telemetry/main.ts', // the same, by one offset for all
   ])
   const native = ['shim', 'codec', 'exit', 'soft'].flatMap(folder =>
     readdirSync(join('native', folder)).map(name => join('native', folder, name)),
