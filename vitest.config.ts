@@ -1,35 +1,26 @@
 import { defineConfig } from 'vitest/config'
 
-/** Tests that wait for nobody's clock, or for nothing else: two of these files run at a time. */
-const TOGETHER = [
-  'backends',
-  'client',
-  'codec',
-  'config',
-  'contenders',
-  'doctor',
-  'foreign-clients',
-  'fuzz',
-  'hef',
-  'hef-soft',
-  'install',
-  'keep-alive',
-  'metrics',
-  'model',
-  'native-abi',
-  'native-sanitizers',
-  'native-shim',
-  'openapi',
+/** Servers under load share two cores with their clients, and deadlines are short: nothing runs beside these. */
+const ALONE = [
+  'bench',
+  'bulk',
+  'bulk-abuse',
+  'client-server',
+  'deadline',
+  'device-bench',
+  'drain',
+  'faults',
+  'load-generator',
+  'micro',
+  'overload',
   'replay',
-  'routes',
-  'soft-hailort',
-  'stream-docs',
-  'v2-abuse',
-  'v2-infer',
-  'v2-routes',
-  'v2-triton',
-  'window',
-  'window-readers',
+  'soak',
+  'stream-abuse',
+  'stream-drain',
+  'stream-limits',
+  'supervision',
+  'truncation',
+  'v2-load',
 ].map(name => `test/${name}.test.ts`)
 
 export default defineConfig({
@@ -42,18 +33,18 @@ export default defineConfig({
     projects: [
       {
         extends: true,
-        test: { name: 'together', include: TOGETHER, maxWorkers: 2, sequence: { groupOrder: 0 } },
+        test: {
+          // Compilers, sanitizers, a browser, and much waiting.
+          name: 'together',
+          include: ['test/**/*.test.ts'],
+          exclude: ALONE,
+          maxWorkers: 2,
+          sequence: { groupOrder: 0 },
+        },
       },
       {
         extends: true,
-        test: {
-          // Servers under load share two cores with their clients, and deadlines are short.
-          name: 'alone',
-          include: ['test/**/*.test.ts'],
-          exclude: TOGETHER,
-          maxWorkers: 1,
-          sequence: { groupOrder: 1 },
-        },
+        test: { name: 'alone', include: ALONE, maxWorkers: 1, sequence: { groupOrder: 1 } },
       },
     ],
   },
