@@ -132,6 +132,15 @@ describe('beside running servers', () => {
     expect(inRunbook.filter(name => !known.has(name))).toEqual([])
   })
 
+  test('rules look at the job of the engine alone', () => {
+    const exportedOnes = SELECTORS.filter(({ name }) => !name.includes(':'))
+    const ofAnyJob = exportedOnes.filter(
+      ({ matchers }) => !matchers.some(({ label, value }) => label === 'job' && value === 'hailo-inference'),
+    )
+    expect(exportedOnes.length).toBeGreaterThan(50)
+    expect(ofAnyJob).toEqual([])
+  })
+
   test('rules ask for no label, and for no value of it, that there is not', () => {
     const jobs = (readYaml('prometheus.yml') as { scrape_configs: { job_name: string }[] }).scrape_configs
     const ofTargets = new Map([
