@@ -7,7 +7,7 @@ import { afterAll, beforeAll, describe, expect, onTestFinished, test } from 'vit
 import { parse } from 'yaml'
 import { PROJECT_FOLDER } from '../src/project.ts'
 import { ask, postWindow } from './http-client.ts'
-import { matchersOf, selectorsOf } from './promql.ts'
+import { type Matcher, matchersOf, selectorsOf } from './promql.ts'
 import { startServer, type TestServer } from './server.ts'
 import { windowOf } from './windows.ts'
 
@@ -105,6 +105,27 @@ test('every series that is recorded has a test of its values', () => {
   expect(untested).toEqual([])
 })
 
+test('no alert that one cause makes beside others is kept back for one that there is not, or for itself', () => {
+  interface Inhibition {
+    readonly source_matchers: readonly string[]
+    readonly target_matchers: readonly string[]
+  }
+  const { inhibit_rules } = readYaml('alertmanager.example.yml') as { inhibit_rules: Inhibition[] }
+  const named = ([matcher]: readonly string[]) => {
+    const [{ value }] = matchersOf(matcher!) as [Matcher]
+    const alternatives = value.split(/\|(?![^(]*\))/).map(each => new RegExp(`^${each}$`))
+    const names = alternatives.map(each => ALERTS.map(({ alert }) => alert!).filter(name => each.test(name)))
+    expect(names, matcher).not.toContainEqual([])
+    return names.flat()
+  }
+  for (const { source_matchers, target_matchers } of inhibit_rules) {
+    const sources = named(source_matchers)
+    expect(named(target_matchers).filter(name => sources.includes(name))).toEqual([])
+  }
+  expect(inhibit_rules.length).toBeGreaterThan(5)
+})
+
+const hasAmtool = spawnSync('amtool', ['--version']).status === 0
 const hasPromtool = spawnSync('promtool', ['--version']).status === 0
 const run = promisify(execFile)
 
@@ -210,6 +231,10 @@ describe.skipIf(!hasPromtool)('promtool (skipped where it is not installed: apt 
     const files = yamlFilesIn('tests').map(path => join(FOLDER, path))
     await Promise.all(files.map(file => run('promtool', ['test', 'rules', file])))
   })
+})
+
+test.skipIf(!hasAmtool)('amtool takes the example for an Alertmanager', async () => {
+  await run('amtool', ['check-config', join(FOLDER, 'alertmanager.example.yml')])
 })
 
 /** Somewhere else, for the length of the test. */
