@@ -137,6 +137,7 @@ describe('beside running servers', () => {
       ['stub', 'onnx'].map(INFER_MODE => startServer({ INFER_MODE, WORKERS: '1', DEADLINE_MS: '2000' })),
     )
     servers = { stub: stub!, onnx: onnx! }
+    await ask(servers.onnx, 'GET /healthz')
     // The stub has no golden windows, and so no metrics of them.
     exported = labelsByName((await scrape(servers.stub)) + (await scrape(servers.onnx)))
   })
@@ -230,7 +231,7 @@ describe.skipIf(!hasPromtool)('promtool (skipped where it is not installed: apt 
   test('finds that every rule records and fires what its tests expect', async () => {
     const files = yamlFilesIn('tests').map(path => join(FOLDER, path))
     await Promise.all(files.map(file => run('promtool', ['test', 'rules', file])))
-  })
+  }, 60_000)
 })
 
 test.skipIf(!hasAmtool)('amtool takes the example for an Alertmanager', async () => {
