@@ -67,10 +67,14 @@ test('the engine can be had without its counts, and then answers the same', asyn
   const uncounted = await started(startContender('uncounted', { backend: 'noop' }))
   expect(resultOf(await postWindow(uncounted, windowOf(3)))).toEqual(noopResult(windowOf(3)))
   expect((await ask(uncounted, 'POST /infer', { body: '{}' })).status).toBe(400)
+  const stream = new StreamClient(`ws://127.0.0.1:${uncounted.port}/stream`, { webSocket: WebSocket })
+  await stream.send(windowOf(3))
+  await stream.close()
   for (const name of ['requests_total', 'errors_total', 'duration_seconds_count']) {
     expect(await metric(uncounted.port, `hailo_inference_${name}`), name).toBe(0)
   }
   expect(await metric(uncounted.port, 'hailo_stage_duration_seconds_count')).toBe(0)
+  expect(await metric(uncounted.port, 'hailo_ws_frames_total')).toBe(0)
 })
 
 test('the echo answers HTTP and /stream with a reply of the right size, whatever it is sent', async () => {

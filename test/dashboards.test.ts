@@ -8,6 +8,7 @@ import { type PanelJson, panelsOf, queriesOf, readDashboard, resolve, substitute
 import { softDevice } from './hailo.ts'
 import { buildNative, COMPILER } from './native.ts'
 import { HAS_PROMETHEUS, Prometheus, rulesOf } from './prometheus.ts'
+import { selectorsOf } from './promql.ts'
 import { startServer, type TestServer } from './server.ts'
 import { startTraffic } from './traffic.ts'
 
@@ -37,6 +38,12 @@ const SERVER = {
 }
 /** Slow enough to be overrun at times. */
 const DEVICE_TIMING = 'fps=500,depth=2'
+
+/** What each selector of our dashboards has. */
+const ASKED = [
+  { label: 'job', operator: '=', value: 'hailo-inference' },
+  { label: 'instance', operator: '=~', value: '$instance' },
+]
 
 const needs = HAS_PROMETHEUS ? '' : ', which needs the package prometheus'
 describe.skipIf(!HAS_PROMETHEUS)(`a Prometheus that scrapes a replay${needs}`, { retry: 0 }, () => {
@@ -94,6 +101,34 @@ describe.skipIf(!HAS_PROMETHEUS)(`a Prometheus that scrapes a replay${needs}`, {
         for (const expression of expressions) await expectFigures(substitute(expression, values))
       })
     })
+  })
+
+  describe.each(SHIPPED_DASHBOARDS)('nothing comes from other jobs: %s', file => {
+    const dashboard = readDashboard(file)
+    const expressions = queriesOf(dashboard).flatMap(({ expressions }) => expressions)
+
+    test('what may be chosen are the instances of the engine alone', async () => {
+      await inTime(() => expectFigures('hailo_build_info{job="others"}'))
+      expect(await resolve(dashboard, prometheus)).toMatchObject({ instance: '(hailo-inference:9000)' })
+    })
+
+    test('no panel shows anything of any instance where there is no such job', async () => {
+      const values = { ...(await resolve(dashboard, prometheus)), instance: '.*' }
+      for (const expression of expressions) {
+        const elsewhere = substitute(expression, values).replaceAll('job="hailo-inference"', 'job="none"')
+        expect(await prometheus.query(elsewhere), expression).toEqual([])
+      }
+    })
+  })
+
+  test('no rule records anything of other jobs', async () => {
+    await inTime(() => expectFigures('rate(hailo_inference_duration_seconds_count{job="others"}[5s]) > 0'))
+    const recorded = SHIPPED_RULES.flatMap(file => rulesOf(file).filter(({ alerts }) => !alerts))
+    for (const { name } of recorded) {
+      const ofOthers = name.includes(':') ? '{job="others"}' : '{job="others",quantile!=""}'
+      expect(await prometheus.query(`${name}${ofOthers}`)).toEqual([])
+    }
+    expect(await prometheus.query('{job="others",operation=~"hailo_sidecar.*"}')).toEqual([])
   })
 
   describe.each(RULE_FILES)('every recording rule has data, every alert is understood: %s', file => {
@@ -196,12 +231,14 @@ describe.each(SHIPPED_DASHBOARDS)('%s', file => {
     }
   })
 
-  test('asks the data source and the instances that are chosen above', () => {
+  test('asks the data source and the instances that are chosen above, of the job of the engine', () => {
     for (const { title, datasource } of panels) {
       expect(datasource, title).toEqual({ type: 'prometheus', uid: `\${datasource}` })
     }
     for (const { title, expressions } of queriesOf(dashboard)) {
-      for (const expression of expressions) expect(expression, title).toContain('instance=~"$instance"')
+      for (const { name, matchers } of expressions.flatMap(selectorsOf)) {
+        expect(matchers, `${title}: ${name}`).toEqual(expect.arrayContaining(ASKED))
+      }
     }
   })
 

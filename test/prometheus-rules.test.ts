@@ -7,7 +7,7 @@ import { afterAll, beforeAll, describe, expect, onTestFinished, test } from 'vit
 import { parse } from 'yaml'
 import { PROJECT_FOLDER } from '../src/project.ts'
 import { ask, postWindow } from './http-client.ts'
-import { matchersOf, selectorsOf } from './promql.ts'
+import { type Matcher, matchersOf, selectorsOf } from './promql.ts'
 import { startServer, type TestServer } from './server.ts'
 import { windowOf } from './windows.ts'
 
@@ -105,6 +105,27 @@ test('every series that is recorded has a test of its values', () => {
   expect(untested).toEqual([])
 })
 
+test('no alert that one cause makes beside others is kept back for one that there is not, or for itself', () => {
+  interface Inhibition {
+    readonly source_matchers: readonly string[]
+    readonly target_matchers: readonly string[]
+  }
+  const { inhibit_rules } = readYaml('alertmanager.example.yml') as { inhibit_rules: Inhibition[] }
+  const named = ([matcher]: readonly string[]) => {
+    const [{ value }] = matchersOf(matcher!) as [Matcher]
+    const alternatives = value.split(/\|(?![^(]*\))/).map(each => new RegExp(`^${each}$`))
+    const names = alternatives.map(each => ALERTS.map(({ alert }) => alert!).filter(name => each.test(name)))
+    expect(names, matcher).not.toContainEqual([])
+    return names.flat()
+  }
+  for (const { source_matchers, target_matchers } of inhibit_rules) {
+    const sources = named(source_matchers)
+    expect(named(target_matchers).filter(name => sources.includes(name))).toEqual([])
+  }
+  expect(inhibit_rules.length).toBeGreaterThan(5)
+})
+
+const hasAmtool = spawnSync('amtool', ['--version']).status === 0
 const hasPromtool = spawnSync('promtool', ['--version']).status === 0
 const run = promisify(execFile)
 
@@ -116,6 +137,7 @@ describe('beside running servers', () => {
       ['stub', 'onnx'].map(INFER_MODE => startServer({ INFER_MODE, WORKERS: '1', DEADLINE_MS: '2000' })),
     )
     servers = { stub: stub!, onnx: onnx! }
+    await ask(servers.onnx, 'GET /healthz')
     // The stub has no golden windows, and so no metrics of them.
     exported = labelsByName((await scrape(servers.stub)) + (await scrape(servers.onnx)))
   })
@@ -130,6 +152,15 @@ describe('beside running servers', () => {
     expect(inRunbook.length).toBeGreaterThan(30)
     expect(SELECTORS.filter(({ name }) => !known.has(name))).toEqual([])
     expect(inRunbook.filter(name => !known.has(name))).toEqual([])
+  })
+
+  test('rules look at the job of the engine alone', () => {
+    const exportedOnes = SELECTORS.filter(({ name }) => !name.includes(':'))
+    const ofAnyJob = exportedOnes.filter(
+      ({ matchers }) => !matchers.some(({ label, value }) => label === 'job' && value === 'hailo-inference'),
+    )
+    expect(exportedOnes.length).toBeGreaterThan(50)
+    expect(ofAnyJob).toEqual([])
   })
 
   test('rules ask for no label, and for no value of it, that there is not', () => {
@@ -200,7 +231,11 @@ describe.skipIf(!hasPromtool)('promtool (skipped where it is not installed: apt 
   test('finds that every rule records and fires what its tests expect', async () => {
     const files = yamlFilesIn('tests').map(path => join(FOLDER, path))
     await Promise.all(files.map(file => run('promtool', ['test', 'rules', file])))
-  })
+  }, 60_000)
+})
+
+test.skipIf(!hasAmtool)('amtool takes the example for an Alertmanager', async () => {
+  await run('amtool', ['check-config', join(FOLDER, 'alertmanager.example.yml')])
 })
 
 /** Somewhere else, for the length of the test. */

@@ -33,7 +33,10 @@ type InstantAnswer =
   | { resultType: 'scalar'; result: Value }
   | { resultType: 'vector'; result: { metric: Record<string, string>; value: Value }[] }
 
-/** A real Prometheus that scrapes one server, under the names that it has in the shipped configuration. */
+/**
+ * A real Prometheus that scrapes one server, under the names that it has in the shipped configuration. Beside it there are
+ * jobs that are not to be taken for it: itself, and one that exports the same names.
+ */
 export class Prometheus {
   readonly #url: string
   readonly #end: () => Promise<void>
@@ -54,6 +57,11 @@ export class Prometheus {
         {
           job_name: 'hailo-inference',
           static_configs: [{ targets: [`127.0.0.1:${port}`], labels: { instance: 'hailo-inference:9000' } }],
+        },
+        { job_name: 'prometheus', static_configs: [{ targets: [address] }] },
+        {
+          job_name: 'others',
+          static_configs: [{ targets: [`127.0.0.1:${port}`], labels: { instance: 'others:8080' } }],
         },
       ],
     }

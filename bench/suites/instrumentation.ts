@@ -72,7 +72,7 @@ export const instrumentation: Suite = async context => {
     title: 'Instrumentation',
     about:
       'The server as it is for its users, against the same one with everything taken out of its main thread that ' +
-      'counts and tells. With a backend that does nothing, a window costs the least that it can, and to count it the most.',
+      'counts and tells, but for how full each ring was. With a backend that does nothing, a window costs the least that it can, and to count it the most.',
     rows: [...rows, await scrapes(context)],
     figures,
   }

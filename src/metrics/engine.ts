@@ -139,15 +139,15 @@ function addWorkers(registry: MetricRegistry, { streams }: WatchedEngine, { conf
   )
   registry.derived(
     'hailo_samples_processed_total',
-    'What the workers have processed, in several units',
+    'What the workers have processed, in several units; of latent_dimensions and motif_classes the size of one result',
     ['metric'],
     counter => {
       const windows = sumOf(streams, ({ counters }) => counters.inferred)
       counter.inc({ metric: 'samples_processed' }, windows * TIMESTEPS)
       counter.inc({ metric: 'latent_vectors' }, windows)
       counter.inc({ metric: 'motif_predictions' }, windows)
-      counter.inc({ metric: 'latent_dimensions' }, windows * LATENT_DIMS)
-      counter.inc({ metric: 'motif_classes' }, windows * config.motifCount)
+      counter.inc({ metric: 'latent_dimensions' }, LATENT_DIMS)
+      counter.inc({ metric: 'motif_classes' }, config.motifCount)
     },
   )
   registry.derived(
