@@ -173,7 +173,7 @@ export class FrontDoor {
 
   /** The hot routes go straight to uWebSockets: hyper-express' wrappers would cost as much as all the rest. */
   #addOperations(operations: readonly Operation[]): void {
-    const { config, engine, metrics, witness, traces } = this.#service
+    const { config, engine, metrics, witness, beginTrace } = this.#service
     const provenance = perBackend(backend => ({
       'X-Inference-Backend': backend,
       'X-Model-Sha256': modelOf(this.#service, backend).sha256.slice(0, 12),
@@ -193,7 +193,7 @@ export class FrontDoor {
       uploads: this.#uploads,
       metrics,
       witness,
-      traces,
+      beginTrace,
       turn: this.#turn,
       gate: this.#gate,
     }
@@ -206,13 +206,13 @@ export class FrontDoor {
   }
 
   #addSockets(): StreamSockets {
-    const { config, model, engine, metrics, witness, traces } = this.#service
+    const { config, model, engine, metrics, witness, beginTrace } = this.#service
     return new StreamSockets(this.#server.uws_instance, {
       engine,
       access: this.#access,
       metrics,
       witness,
-      traces,
+      beginTrace,
       gate: this.#gate,
       maxConnections: config.streamConnections,
       session: {
