@@ -113,7 +113,7 @@ export async function assemble({ config, threads, startedMs }: Beginning): Promi
     metrics,
     witness,
     live,
-    traces: witness.traces,
+    beginTrace: witness.beginTrace,
     readiness,
     log,
     configOk,

@@ -279,7 +279,9 @@ const SYNONYMS: readonly Key[][] = [
 ]
 
 const WITHOUT_EFFECT: readonly Key[] = ['SESSIONS_DIR']
-const SECRETS: ReadonlySet<Key> = new Set(['API_KEY', 'OTEL_EXPORTER_OTLP_HEADERS'])
+/** Endpoints may have a password in them, or a key behind the question mark. */
+const ENDPOINTS: readonly Key[] = ['OTEL_EXPORTER_OTLP_ENDPOINT', 'OTEL_EXPORTER_OTLP_TRACES_ENDPOINT']
+const SECRETS: ReadonlySet<Key> = new Set(['API_KEY', 'OTEL_EXPORTER_OTLP_HEADERS', ...ENDPOINTS])
 const ONLY_FOR_TRACING: readonly Key[] = [
   'OTEL_EXPORTER_OTLP_HEADERS',
   'OTEL_SERVICE_NAME',
@@ -303,10 +305,14 @@ const ONLY_FOR_HAILO: readonly Key[] = [
 export function loadConfig(env: Record<string, string | undefined>): Config {
   const problems: string[] = []
   const values = gather(env, problems)
-  const wrong = new Set(Settings.safeParse(values).error?.issues.map(issue => issue.path[0] as Key))
+  const heeded = { ...values }
+  // Platforms set these for all that they run, and to what other SDKs understand: no reason not to start.
+  const traces = ENDPOINTS.some(key => key in values)
+  if (!traces) for (const key of ONLY_FOR_TRACING) delete heeded[key]
+  const wrong = new Set(Settings.safeParse(heeded).error?.issues.map(issue => issue.path[0] as Key))
 
   // Without its wrong keys the rest still parses, so that contradictions in it come to light in the same start.
-  const good = { ...values }
+  const good = { ...heeded }
   for (const key of wrong) {
     problems.push(notValid(key, values[key], KEYS[key].description!))
     delete good[key]
@@ -352,15 +358,14 @@ export function loadConfig(env: Record<string, string | undefined>): Config {
   }
   if (problems.length > 0) throw new ConfigError(problems)
 
-  const tracing = tracingOf(set)
   const unused = [
     ...WITHOUT_EFFECT,
     ...(set.TELEMETRY_DIR === undefined ? ONLY_FOR_TELEMETRY : []),
     ...(mode === 'hailo' ? [] : ONLY_FOR_HAILO),
-    ...(tracing === null ? ONLY_FOR_TRACING : []),
+    ...(traces ? [] : ONLY_FOR_TRACING),
     ...(set.API_KEY === undefined ? ONLY_WITH_KEYS : []),
     ...(set.RATE_LIMIT_PER_ADDRESS === undefined ? (['TRUST_PROXY'] as const) : []),
-  ].filter(key => (key === 'FALLBACK' ? fallback !== null : set[key] !== undefined))
+  ].filter(key => (key === 'FALLBACK' ? fallback !== null : values[key] !== undefined))
   const onnxPath = resolve(set.ONNX_PATH ?? join(PROJECT_FOLDER, 'artifacts', 'model_dynamic.onnx'))
   const hailo: HailoConfig | null =
     mode === 'hailo'
@@ -409,7 +414,7 @@ export function loadConfig(env: Record<string, string | undefined>): Config {
     testEndpoints: set.ENABLE_TEST_ENDPOINTS ?? true,
     allowModelUnload: set.ALLOW_MODEL_UNLOAD ?? false,
     stateFolder: resolve(set.STATE_DIR ?? join(tmpdir(), `hailo-inference-${process.getuid?.() ?? 0}`)),
-    tracing,
+    tracing: tracingOf(set),
     apiKeys: Object.freeze(set.API_KEY ?? []),
     metricsKey: set.METRICS_KEY ?? false,
     rateLimits: Object.freeze({

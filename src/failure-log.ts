@@ -46,14 +46,14 @@ export class FailureLog implements Witness {
     for (const code of this.#episodes.keys()) this.#end(code)
   }
 
-  #begin(code: string, { endpoint, requestId, traceparent, stream, sequence }: Origin): void {
+  #begin(code: string, { endpoint, requestId, trace, stream, sequence }: Origin): void {
     const end = setTimeout(() => this.#end(code), EPISODE_MS).unref()
     this.#episodes.set(code, { moreCount: 0, startedMs: monotonicMs(), end })
     const failure = {
       code,
       endpoint,
       request_id: requestId,
-      trace_id: traceIdOf(traceparent),
+      ...(trace !== null && { trace_id: trace.id }),
       ...(stream > 0 && { stream, sequence }),
     }
     this.#log[levelOf(code)](failure, 'a window or request failed')
@@ -71,9 +71,4 @@ export class FailureLog implements Witness {
 
 function levelOf(code: string): 'error' | 'warn' | 'info' {
   return LEVELS[code as ErrorCode] ?? 'info'
-}
-
-/** Undefined, which is no field of the line, where there is none. */
-function traceIdOf(traceparent: string): string | undefined {
-  return /^[\da-f]{2}-([\da-f]{32})-/.exec(traceparent)?.[1]
 }

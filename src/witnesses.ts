@@ -2,7 +2,7 @@ import type { Config } from './config.ts'
 import { perBackend } from './core/backend.ts'
 import type { Slot } from './core/slot.ts'
 import type { OnnxModel } from './core/stream-task.ts'
-import type { Origin, Witness } from './engine/observer.ts'
+import type { BeginTrace, Origin, Witness } from './engine/observer.ts'
 import type { InFlight } from './engine/stream.ts'
 import { FailureLog } from './failure-log.ts'
 import { REPLY } from './http/reply.ts'
@@ -52,9 +52,10 @@ export class Witnesses implements Witness {
     this.#all = [metrics, live, this.#failures, ...wanted]
   }
 
-  /** Whether anybody heeds the traceparent of requests. */
-  get traces(): boolean {
-    return this.#tracing !== null
+  /** Null: nobody traces. */
+  get beginTrace(): BeginTrace | null {
+    const tracing = this.#tracing
+    return tracing && (traceparent => tracing.begin(traceparent))
   }
 
   /** Begins to write what is kept. */

@@ -1,5 +1,5 @@
 import { execFile } from 'node:child_process'
-import { appendFileSync, existsSync, readFileSync, truncateSync, writeFileSync } from 'node:fs'
+import { appendFileSync, existsSync, readFileSync, rmSync, truncateSync, writeFileSync } from 'node:fs'
 import { join } from 'node:path'
 import { expect, test } from 'vitest'
 import { LATENT_DIMS, WINDOW_BYTES } from '../src/core/window.ts'
@@ -36,9 +36,11 @@ test('al select writes what is most worth a label, with its samples in the same 
   expect(samples).toEqual(Buffer.concat(names.map(n => bytesOf(windowOf(n)))))
   expect(stdout).toMatch(/^chose 6 of 30 windows.*low_margin +4 of 24\n.*suspect_units +2 of 6\n.*12 others/s)
 
+  rmSync(join(out, 'selected.ndjson'))
   const again = await al(['select', '--day', DAY, '--out', out], folder)
   expect(again).toMatchObject({ code: 1, stderr: expect.stringContaining('EEXIST') })
   expect(readFileSync(join(out, 'selected.f32'))).toEqual(samples)
+  expect(existsSync(join(out, 'selected.ndjson'))).toBe(false) // both or none
 })
 
 test('select() prefers what is unlike all that was chosen to more of the same', () => {

@@ -146,7 +146,7 @@ test.each([
     { tracing: expect.objectContaining({ url: 'http://tempo:4318/v1/traces' }) },
   ],
   [
-    { OTEL_SERVICE_NAME: 'collar', OTEL_TRACES_SAMPLER_ARG: '1' },
+    { OTEL_SERVICE_NAME: 'collar', OTEL_TRACES_SAMPLER_ARG: 'endpoint=http://jaeger:14250' },
     { tracing: null, unused: ['OTEL_SERVICE_NAME', 'OTEL_TRACES_SAMPLER_ARG'] },
   ],
   [{ API_KEY: ' one, two ,,' }, { apiKeys: ['one', 'two'] }],
@@ -286,11 +286,11 @@ test.each([
     `CONFIG_VERSION: ${'x'.repeat(65)} is not valid, expected 1 to 64 characters of printable ASCII with no space at either end`,
   ],
   [
-    { OTEL_EXPORTER_OTLP_ENDPOINT: 'otel:4318' },
-    'OTEL_EXPORTER_OTLP_ENDPOINT: otel:4318 is not valid, expected a URL, as http://127.0.0.1:4318',
+    { OTEL_EXPORTER_OTLP_ENDPOINT: 'otlp://me:secret@otel:4318' },
+    'OTEL_EXPORTER_OTLP_ENDPOINT: the value is not valid, expected a URL, as http://127.0.0.1:4318',
   ],
   [
-    { OTEL_TRACES_SAMPLER_ARG: '1.1' },
+    { OTEL_EXPORTER_OTLP_ENDPOINT: 'http://otel:4318', OTEL_TRACES_SAMPLER_ARG: '1.1' },
     'OTEL_TRACES_SAMPLER_ARG: 1.1 is not valid, expected a number from 0 to 1',
   ],
   [
@@ -500,7 +500,8 @@ function yamlFile(content: string): string {
 test.each(['secret', 'a=secret,b', 'a=secret%', '=secret'])(
   'OTEL_EXPORTER_OTLP_HEADERS: %s is refused without a word of it',
   headers => {
-    expect(() => loadConfig({ OTEL_EXPORTER_OTLP_HEADERS: headers })).toThrow(
+    const OTEL_EXPORTER_OTLP_ENDPOINT = 'http://otel:4318'
+    expect(() => loadConfig({ OTEL_EXPORTER_OTLP_ENDPOINT, OTEL_EXPORTER_OTLP_HEADERS: headers })).toThrow(
       /^OTEL_EXPORTER_OTLP_HEADERS: the value is not valid, expected name=value, … with percent-encoded values$/,
     )
   },

@@ -8,8 +8,7 @@ import { startServer } from './server.ts'
 import { windowOf } from './windows.ts'
 
 /** From the specification. */
-const TRACE_ID = '4bf92f3577b34da6a3ce929d0e0e4736'
-const TRACEPARENT = `00-${TRACE_ID}-00f067aa0ba902b7-01`
+const TRACE = { id: '4bf92f3577b34da6a3ce929d0e0e4736', parentSpanId: '00f067aa0ba902b7', sampled: false }
 
 beforeEach(() => void vi.useFakeTimers())
 afterEach(() => void vi.useRealTimers())
@@ -47,10 +46,10 @@ test('a failure that stays alone has one line', () => {
 
 test('a line names the trace and the stream of its window where there are any', () => {
   const { failures, lines } = logged()
-  failures.windowFailed('overloaded', { ...ORIGIN, traceparent: TRACEPARENT, stream: 3, sequence: 41 })
-  failures.windowFailed('invalid_window', { ...ORIGIN, traceparent: 'made up', sequence: 5 })
-  expect(lines[0]).toMatchObject({ trace_id: TRACE_ID, stream: 3, sequence: 41 })
-  expect(lines[1]!.trace_id).toBeUndefined()
+  failures.windowFailed('overloaded', { ...ORIGIN, trace: TRACE, stream: 3, sequence: 41 })
+  failures.windowFailed('invalid_window', { ...ORIGIN, sequence: 5 })
+  expect(lines[0]).toMatchObject({ trace_id: TRACE.id, stream: 3, sequence: 41 })
+  expect(lines[1]).not.toHaveProperty('trace_id')
   expect(lines[1]).not.toHaveProperty('stream')
 })
 

@@ -6,6 +6,6 @@ export const ORIGIN: Origin = {
   requestId: 'one-of-a-test',
   stream: 0,
   sequence: 0,
-  traceparent: '',
+  trace: null,
   arrivedMs: 0,
 }

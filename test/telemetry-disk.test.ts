@@ -9,11 +9,16 @@ import {
   renameSync,
   rmSync,
   statfsSync,
+  statSync,
+  symlinkSync,
   writeFileSync,
 } from 'node:fs'
 import { join } from 'node:path'
 import { expect, onTestFinished, test } from 'vitest'
+import { PROJECT_FOLDER } from '../src/project.ts'
+import { TelemetryCounters } from '../src/telemetry/counters.ts'
 import { dayOf } from '../src/telemetry/folder.ts'
+import { Archive } from '../workers/telemetry/archive.ts'
 import { bytesOf, Connection, OCTET_STREAM, postOf } from './http-client.ts'
 import { get, metric, startServerForTest, until } from './load.ts'
 import { COMPILER } from './native.ts'
@@ -108,16 +113,60 @@ test('a full disk harms no answer, is counted, and is written to again when ther
   expect(filesIn(folder, 'answers')).toHaveLength(1)
 })
 
-test('a disk that hangs harms no answer, and does not keep the server from ending', async () => {
+test('what does not fit on the disk is counted, and the next lines go to a file of their own', async () => {
+  const folder = folderForTest()
+  const full = join(folder, 'full')
+  symlinkSync('/dev/full', full)
+  const env = { TELEMETRY_DIR: folder, LOG_LEVEL: 'info', ...STUB, ...otherDisk(full) }
+  const server = await startServerForTest(env)
+  await postMany(server, 10)
+  await until(async () => (await metric(server.port, 'hailo_telemetry_dropped_total', 'disk_full')) === 10)
+  await until(() => server.stderr.includes('"code":"ENOSPC"'))
+  rmSync(full)
+  await postMany(server, 5)
+  await untilLines(server, 5)
+  expect(linesIn(folder)).toHaveLength(5)
+  await until(() => server.stderr.includes('telemetry is written again'))
+})
+
+test('a name that another server has taken meanwhile is passed over', () => {
   const folder = folderForTest()
   const today = join(folder, dayOf(Date.now()))
   mkdirSync(today)
-  const pipe = join(today, 'answers-001.ndjson')
+  // Not seen where the files are listed, as those that are made a moment later.
+  for (const name of ['answers-001.ndjson', 'kept-001.ndjson', 'kept-002.f32']) {
+    symlinkSync('/dev/null', join(today, name))
+  }
+  const archive = new Archive(folder, 1e9, new TelemetryCounters())
+  archive.addLines('a line\n', Date.now())
+  archive.addKept(windowOf(0), row => `${row}\n`, Date.now())
+  archive.close()
+  expect(
+    filesIn(folder)
+      .map(name => name.slice(11))
+      .sort(),
+  ).toEqual(['answers-002.ndjson', 'kept-003.f32', 'kept-003.ndjson'])
+})
+
+test('nobody but this user and its group may read what is kept', () => {
+  const folder = join(folderForTest(), 'telemetry')
+  const archive = new Archive(folder, 1e9, new TelemetryCounters())
+  archive.addKept(windowOf(0), row => `${row}\n`, Date.now())
+  archive.close()
+  const paths = [folder, join(folder, dayOf(Date.now())), ...filesIn(folder).map(name => join(folder, name))]
+  expect(paths).toHaveLength(4)
+  for (const path of paths) expect(statSync(path).mode & 0o007).toBe(0)
+})
+
+test('a disk that hangs harms no answer, and does not keep the server from ending', async () => {
+  const folder = folderForTest()
+  const pipe = join(folder, 'pipe')
   execFileSync('mkfifo', [pipe])
   // Somebody has it open and reads nothing: beyond 64 KB every write waits.
   const reader = openSync(pipe, constants.O_RDONLY | constants.O_NONBLOCK)
   onTestFinished(() => closeSync(reader))
-  const server = await startServerForTest({ TELEMETRY_DIR: folder, LOG_LEVEL: 'info', ...STUB })
+  const env = { TELEMETRY_DIR: folder, LOG_LEVEL: 'info', ...STUB, ...otherDisk(pipe) }
+  const server = await startServerForTest(env)
   const dropped = () => metric(server.port, 'hailo_telemetry_dropped_total', 'queue_full')
   while ((await dropped()) === 0) await postMany(server, 500)
 
@@ -155,9 +204,15 @@ test('without TELEMETRY_DIR nothing is written, and the metrics are there all th
   await postMany(server, 3)
   const { body } = await get(server.port, '/metrics')
   const rows = String(body).match(/^hailo_telemetry_\w+(\{.*\})? .*$/gm)!
-  expect(rows).toHaveLength(1 + 5 + 3 + 1 + 1 + 1) // of kept windows one per reason, of lost records too
+  expect(rows).toHaveLength(1 + 5 + 4 + 1 + 1 + 1) // of kept windows one per reason, of lost records too
   expect(rows.filter(row => !row.endsWith(' 0'))).toEqual([])
 })
+
+/** Lines of answers go to that file, in place of files in the folder, while it is there. */
+function otherDisk(path: string): Record<string, string> {
+  const program = join(PROJECT_FOLDER, 'dist/test/programs/other-disk.js')
+  return { OTHER_DISK: path, NODE_OPTIONS: `--import=${program}` }
+}
 
 /** In one request. Every one of them must be answered. */
 async function postMany(server: TestServer, count: number): Promise<void> {

@@ -1,11 +1,15 @@
-import { cpSync, readFileSync, writeFileSync } from 'node:fs'
+import { cpSync, readFileSync, rmSync, writeFileSync } from 'node:fs'
 import { join, resolve } from 'node:path'
-import { describe, expect, test } from 'vitest'
+import { setTimeout as sleep } from 'node:timers/promises'
+import { describe, expect, onTestFinished, test, vi } from 'vitest'
+import { SLOT, WINDOW } from '../bench/micro/answered.ts'
 import { monotonicMs } from '../src/clock.ts'
 import { perBackend } from '../src/core/backend.ts'
 import { topOf } from '../src/core/golden.ts'
+import type { Slot } from '../src/core/slot.ts'
+import type { OnnxModel } from '../src/core/stream-task.ts'
 import { LATENT_DIMS, WINDOW_BYTES } from '../src/core/window.ts'
-import { createLogger } from '../src/log.ts'
+import type { Logger } from '../src/log.ts'
 import { certaintyOf } from '../src/telemetry/certainty.ts'
 import { TelemetryCounters } from '../src/telemetry/counters.ts'
 import type { AnswerLine } from '../src/telemetry/line.ts'
@@ -13,6 +17,8 @@ import { KeptLine } from '../src/telemetry/line.ts'
 import { Pace } from '../src/telemetry/pace.ts'
 import { RecordRing } from '../src/telemetry/record-ring.ts'
 import { Recorder } from '../src/telemetry/recorder.ts'
+import type { Telemetry } from '../src/telemetry/telemetry.ts'
+import type { Reading } from '../workers/telemetry/lines.ts'
 import { Scrutiny } from '../workers/telemetry/scrutiny.ts'
 import { startHailo } from './hailo.ts'
 import { ask, bytesOf, JSON_TYPE, OCTET_STREAM, postWindow, resultOf } from './http-client.ts'
@@ -25,6 +31,8 @@ import { GOLDEN, MOTIF_COUNT, windowOf } from './windows.ts'
 import { greet, IN_BINARY, WebSocketClient } from './ws-client.ts'
 
 const BINARY = { 'Content-Type': OCTET_STREAM, Accept: OCTET_STREAM }
+/** Of the thread, after an error of the disk. */
+const RETRY_DELAY_MS = 1000
 const PATIENT = { DEADLINE_MS: '5000', WORKERS: '1' }
 const ONNX_SHA256 = '75f3ac60d958f80e05f27e3f343a4c8ed99ea9ce46c9d26bdc48a09788002a0e'
 
@@ -135,6 +143,27 @@ test('TELEMETRY_SAMPLE=0 writes no answers, but errors, and keeps what is worth 
   }
 })
 
+test('windows that the stub has answered are not looked at', () => {
+  const ring = new RecordRing()
+  const recorder = new Recorder(ring, new TelemetryCounters(), 0)
+  recorder.windowAnswered(WINDOW, SLOT, 0, 0)
+  expect(ring.waiting).toBe(0)
+  const { input, output, publishedMs, queueWaitMs, inferenceMs } = SLOT
+  const slot = { input, output, publishedMs, queueWaitMs, inferenceMs, backend: 'onnx' } as Slot
+  recorder.windowAnswered(WINDOW, slot, 0, 0)
+  expect(ring.oldest(MOTIF_COUNT)).toMatchObject({ forLine: false, forLook: true })
+})
+
+test('a float model that does not answer disagrees with nothing', async () => {
+  vi.doMock('../workers/backends/onnx.ts', () => ({
+    openOnnx: () => ({ submit() {}, collect: () => 'device_lost' }),
+  }))
+  const { Reference } = await import('../workers/telemetry/reference.ts')
+  const reference = new Reference({} as OnnxModel, MOTIF_COUNT, () => expect.unreachable())
+  const output = new Float32Array(LATENT_DIMS + MOTIF_COUNT).fill(1)
+  expect(await reference.disagrees(windowOf(0), output, 0)).toBe(false)
+})
+
 test('TELEMETRY_SAMPLE=0.5 writes about half of the answers', async () => {
   const folder = folderForTest()
   const env = { TELEMETRY_DIR: folder, TELEMETRY_SAMPLE: '0.5', INFER_MODE: 'stub', ...PATIENT }
@@ -149,28 +178,52 @@ test('TELEMETRY_SAMPLE=0.5 writes about half of the answers', async () => {
 })
 
 test('1,024 records wait for the thread, more are counted as lost, and close() writes all that waits', async () => {
-  const folder = folderForTest()
-  // The compiled one: its thread is.
-  const { Telemetry }: typeof import('../src/telemetry/telemetry.ts') = await import(
-    resolve('dist/src/telemetry/telemetry.js')
-  )
-  const sha256 = perBackend(() => '')
-  const facts = { motifLabels: [], configVersion: '1', sha256, normalisation: null, reference: null }
-  const config = { folder, sample: 1, budgetBytes: 1e9 }
-  const counters = new TelemetryCounters()
-  const telemetry = new Telemetry(config, { facts, counters, log: createLogger('fatal') })
-  const fail = (from: number, to: number) => {
-    for (let sequence = from; sequence < to; sequence++) {
-      telemetry.recorder.windowFailed('draining', { ...ORIGIN, sequence })
-    }
-  }
-  fail(0, 1100)
+  const { telemetry, counters, folder } = await telemetryForTest()
+  fail(telemetry, 0, 1100)
   expect(counters.dropped('queue_full')).toBe(1100 - 1024)
   telemetry.start()
   await until(() => counters.lines === 1024)
-  fail(1024, 1900) // and the thread looks only later
+  fail(telemetry, 1024, 1900) // and the thread looks only later
   expect(await telemetry.close()).toBe(true)
   expect(linesIn(folder).map(line => line.sequence)).toEqual(Array.from({ length: 1900 }, (_, n) => n))
+})
+
+test('a thread that failed at a record loses that one alone, and is started again', async () => {
+  vi.useFakeTimers({ toFake: ['setTimeout'] })
+  onTestFinished(() => void vi.useRealTimers())
+  const { telemetry, counters, folder, log } = await telemetryForTest()
+  const failAt = (sequence: number) => {
+    // Nobody can tell the date of this one.
+    telemetry.recorder.windowAnswered(WINDOW, SLOT, 0, Number.NaN)
+    fail(telemetry, sequence, sequence + 1)
+  }
+  fail(telemetry, 0, 1)
+  failAt(1)
+  telemetry.start()
+  await until(() => log.error.mock.calls.length === 1)
+  expect(linesIn(folder).map(line => line.sequence)).toEqual([0])
+  expect(counters.dropped('thread_failed')).toBe(1)
+
+  vi.advanceTimersByTime(5000)
+  await until(() => counters.lines === 2)
+  failAt(2)
+  await until(() => log.error.mock.calls.length === 2)
+  fail(telemetry, 3, 7)
+  expect(await telemetry.close()).toBe(true) // before it was started once more
+  expect(linesIn(folder).map(line => line.sequence)).toEqual([0, 1])
+  expect(counters.dropped('thread_failed')).toBe(1 + 1 + 5)
+})
+
+test('close() does not wait for a disk that fails until it would be tried again', async () => {
+  const { telemetry, counters, folder, log } = await telemetryForTest()
+  telemetry.start()
+  rmSync(folder, { recursive: true })
+  writeFileSync(folder, 'in the way')
+  fail(telemetry, 0, 1)
+  await until(() => log.warn.mock.calls.length === 1)
+  fail(telemetry, 1, 600)
+  expect(await Promise.race([telemetry.close(), sleep(RETRY_DELAY_MS / 2, 'still waiting')])).toBe(true)
+  expect(counters.dropped('disk_error')).toBeGreaterThanOrEqual(600)
 })
 
 test('a refused flood gets a thousand lines at once, and is sampled like answers from then on', () => {
@@ -192,26 +245,40 @@ test('a refused flood gets a thousand lines at once, and is sampled like answers
 })
 
 describe('Scrutiny', () => {
-  const sure = { top: [0], confidence: 1, entropy: 0, margin: 1 }
   const latentOf = (n: number) =>
     GOLDEN.latents.subarray((n % 64) * LATENT_DIMS, ((n % 64) + 1) * LATENT_DIMS)
+  /** The model is sure of it. */
+  const read = (latent: Float32Array): Reading => ({
+    latent,
+    scores: Float32Array.of(1, 0),
+    certainty: { top: [0], confidence: 1, entropy: 0, margin: 1 },
+  })
 
   test('finds a latent far that is unlike all before, once it has seen enough, and gets used to it', () => {
     const scrutiny = new Scrutiny(null)
     const far = latentOf(0).map(value => value + 5)
-    expect(scrutiny.reasonsOf(windowOf(0), far, sure)).toEqual([])
-    for (let n = 0; n < 640; n++) expect(scrutiny.reasonsOf(windowOf(0), latentOf(n), sure)).toEqual([])
-    expect(scrutiny.reasonsOf(windowOf(0), far, sure)).toEqual(['far_latent'])
-    for (let n = 0; n < 2000; n++) scrutiny.reasonsOf(windowOf(0), far, sure)
-    expect(scrutiny.reasonsOf(windowOf(0), far, sure)).toEqual([])
+    expect(scrutiny.reasonsOf('onnx', windowOf(0), read(far))).toEqual([])
+    for (let n = 0; n < 640; n++)
+      expect(scrutiny.reasonsOf('onnx', windowOf(0), read(latentOf(n)))).toEqual([])
+    expect(scrutiny.reasonsOf('onnx', windowOf(0), read(far))).toEqual(['far_latent'])
+    for (let n = 0; n < 2000; n++) scrutiny.reasonsOf('onnx', windowOf(0), read(far))
+    expect(scrutiny.reasonsOf('onnx', windowOf(0), read(far))).toEqual([])
   })
 
   test('finds nothing far after the same window for hours, but what is', () => {
     const scrutiny = new Scrutiny(null)
-    for (let n = 0; n < 5000; n++) scrutiny.reasonsOf(windowOf(0), latentOf(0), sure)
+    for (let n = 0; n < 5000; n++) scrutiny.reasonsOf('onnx', windowOf(0), read(latentOf(0)))
     const nearly = latentOf(0).map(value => value * 1.01)
-    expect(scrutiny.reasonsOf(windowOf(0), nearly, sure)).toEqual([])
-    expect(scrutiny.reasonsOf(windowOf(0), latentOf(30), sure)).toEqual(['far_latent'])
+    expect(scrutiny.reasonsOf('onnx', windowOf(0), read(nearly))).toEqual([])
+    expect(scrutiny.reasonsOf('onnx', windowOf(0), read(latentOf(30)))).toEqual(['far_latent'])
+  })
+
+  test('does not take what another backend says for far', () => {
+    const scrutiny = new Scrutiny(null)
+    for (let n = 0; n < 640; n++) scrutiny.reasonsOf('hailo', windowOf(0), read(latentOf(n)))
+    const other = read(latentOf(0).map(value => value + 5))
+    expect(scrutiny.reasonsOf('onnx', windowOf(0), other)).toEqual([])
+    expect(scrutiny.reasonsOf('hailo', windowOf(0), other)).toEqual(['far_latent'])
   })
 
   test('keeps twenty of a broken sensor and one a minute from then on, and still what has another reason', () => {
@@ -249,10 +316,13 @@ describe.skipIf(COMPILER === null)('with a device', () => {
       ONNX_PATH: join(artifacts, 'model_dynamic.onnx'),
       ...PATIENT,
     })
-    await postWindow(server, windowOf(0), BINARY)
-    await until(async () => (await metric(server.port, 'hailo_telemetry_kept_total', 'reference')) === 1)
-    expect(keptIn(folder)).toMatchObject([{ backend: 'hailo', reasons: ['reference_disagrees'] }])
-    expect(samplesOf(folder, 0)).toEqual(windowOf(0))
+    const body = Buffer.concat([0, 1, 2, 3].map(n => bytesOf(windowOf(n)))) // all within a second
+    await ask(server, 'POST /infer', { headers: BINARY, body })
+    await until(async () => (await metric(server.port, 'hailo_telemetry_lines_total')) === 4)
+    const kept = keptIn(folder).filter(({ reasons }) => reasons.includes('reference_disagrees'))
+    expect(kept).toMatchObject([{ backend: 'hailo', sequence: 0 }])
+    expect(samplesOf(folder, kept[0]!.row)).toEqual(windowOf(0))
+    expect(await metric(server.port, 'hailo_telemetry_kept_total', 'reference')).toBe(1)
   })
 
   test('the device agrees with its own float model, and one that is missing is told once', async () => {
@@ -276,6 +346,28 @@ describe.skipIf(COMPILER === null)('with a device', () => {
     expect(filesIn(folder, 'kept')).toEqual([])
   })
 })
+
+/** The compiled one: its thread is. */
+async function telemetryForTest() {
+  const { Telemetry }: typeof import('../src/telemetry/telemetry.ts') = await import(
+    resolve('dist/src/telemetry/telemetry.js')
+  )
+  const folder = folderForTest()
+  const motifLabels = Array.from({ length: MOTIF_COUNT }, (_, n) => `motif ${n}`)
+  const sha256 = perBackend(() => '')
+  const facts = { motifLabels, configVersion: '1', sha256, normalisation: null, reference: null }
+  const config = { folder, sample: 1, budgetBytes: 1e9 }
+  const counters = new TelemetryCounters()
+  const log = { info: vi.fn(), warn: vi.fn(), error: vi.fn() }
+  const telemetry = new Telemetry(config, { facts, counters, log: log as unknown as Logger })
+  return { telemetry, counters, folder, log }
+}
+
+function fail({ recorder }: Telemetry, from: number, to: number): void {
+  for (let sequence = from; sequence < to; sequence++) {
+    recorder.windowFailed('draining', { ...ORIGIN, sequence })
+  }
+}
 
 function answersOf(lines: ReturnType<typeof linesIn>): AnswerLine[] {
   return lines.filter((line): line is AnswerLine => 'backend' in line)

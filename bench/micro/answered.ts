@@ -14,7 +14,7 @@ export const ORIGIN: Origin = {
   requestId: 'one-of-many',
   stream: 0,
   sequence: 0,
-  traceparent: '',
+  trace: null,
   arrivedMs: 0,
 }
 

@@ -1,9 +1,9 @@
 /** Chooses the windows of a day that are most worth a label. */
-import { mkdirSync, readFileSync, statSync, writeFileSync } from 'node:fs'
+import { closeSync, mkdirSync, openSync, readFileSync, rmSync, statSync, writeFileSync } from 'node:fs'
 import { join, resolve } from 'node:path'
 import { parseArgs } from 'node:util'
 import { KEPT_REASONS } from '../telemetry/counters.ts'
-import { daysIn, fileSetsIn, isDay } from '../telemetry/folder.ts'
+import { daysIn, FILE_MODE, FOLDER_MODE, fileSetsIn, isDay } from '../telemetry/folder.ts'
 import { type DayOfKept, keptOn, samplesOf } from '../telemetry/kept-windows.ts'
 import { type Selection, select } from '../telemetry/selection.ts'
 
@@ -100,12 +100,30 @@ function writeSelection({ folder, day, limit, out }: Options & { command: 'selec
   const lines = selection.chosen.map(({ window, reason }, row) =>
     JSON.stringify({ ...window.line, row, chosen_for: reason }),
   )
-  mkdirSync(out, { recursive: true })
-  const unlessThere = { flag: 'wx' }
+  mkdirSync(out, { recursive: true, mode: FOLDER_MODE })
   const samples = selection.chosen.map(({ window }) => samplesOf(window))
-  writeFileSync(join(out, 'selected.ndjson'), `${lines.join('\n')}\n`, unlessThere)
-  writeFileSync(join(out, 'selected.f32'), Buffer.concat(samples), unlessThere)
+  writeAllOrNone(
+    new Map([
+      [join(out, 'selected.ndjson'), Buffer.from(`${lines.join('\n')}\n`)],
+      [join(out, 'selected.f32'), Buffer.concat(samples)],
+    ]),
+  )
   return inWords(kept, selection, out)
+}
+
+/** New files by their paths. What is there already is not touched, and then none of them is made. */
+function writeAllOrNone(files: ReadonlyMap<string, Buffer>): void {
+  const made: string[] = []
+  try {
+    for (const path of files.keys()) {
+      closeSync(openSync(path, 'wx', FILE_MODE))
+      made.push(path)
+    }
+    for (const [path, bytes] of files) writeFileSync(path, bytes)
+  } catch (error) {
+    for (const path of made) rmSync(path)
+    throw error
+  }
 }
 
 function inWords(

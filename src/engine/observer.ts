@@ -21,6 +21,19 @@ export interface WorkerLoss {
   readonly permanent: boolean
 }
 
+/** The trace of a request and all its windows: decided once, where it begins. */
+export interface Trace {
+  /** 32 hex digits. */
+  readonly id: string
+  /** The caller's, 16 hex digits; empty where the trace begins here. */
+  readonly parentSpanId: string
+  /** Whether spans are to be made. */
+  readonly sampled: boolean
+}
+
+/** Decides of which trace a request is. Null: of none. @param traceparent its W3C header, empty when it has none */
+export type BeginTrace = (traceparent: string) => Trace | null
+
 /** Who asked for a window, or for several. */
 export interface Origin {
   /** The route's pattern, never what the client wrote. */
@@ -31,16 +44,16 @@ export interface Origin {
   readonly stream: number
   /** Which of its windows: the sequence on its stream, the place in its request. */
   readonly sequence: number
-  /** The W3C header, as it came. Empty: there was none, or nobody traces. */
-  readonly traceparent: string
+  /** Null: none, or nobody traces. */
+  readonly trace: Trace | null
   /** Of the first byte, monotonic ms. */
   readonly arrivedMs: number
 }
 
 /** One window of a request for several. */
 export function windowOf(request: Origin, sequence: number, arrivedMs = request.arrivedMs): Origin {
-  const { endpoint, requestId, stream, traceparent } = request
-  return { endpoint, requestId, stream, sequence, traceparent, arrivedMs }
+  const { endpoint, requestId, stream, trace } = request
+  return { endpoint, requestId, stream, sequence, trace, arrivedMs }
 }
 
 /** Told what each client got, on the main thread, for those who count, keep or show it. On the hot path: must be quick. */

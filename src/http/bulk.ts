@@ -3,7 +3,7 @@ import type { BackendKind } from '../core/backend.ts'
 import type { Outcome } from '../core/outcome.ts'
 import type { Slot } from '../core/slot.ts'
 import type { BulkSource } from '../engine/bulk-lane.ts'
-import { type Origin, type RefusalCode, windowOf } from '../engine/observer.ts'
+import { type Origin, type RefusalCode, type Trace, windowOf } from '../engine/observer.ts'
 import type { InFlight, Stream, Waiter } from '../engine/stream.ts'
 import { type InferenceContext, lostFailure, serverTiming } from './exchange.ts'
 import { WINDOW_STATUSES, type WindowStatus } from './frame.ts'
@@ -304,7 +304,7 @@ export class BulkUpload implements BulkSource {
 class BulkWindow implements Waiter, Origin {
   readonly endpoint: string
   readonly requestId: string
-  readonly traceparent: string
+  readonly trace: Trace | null
   readonly stream = 0
   /** Its place in the upload. */
   sequence = 0
@@ -313,11 +313,11 @@ class BulkWindow implements Waiter, Origin {
   inFlight: InFlight | null = null
   readonly #upload: BulkUpload
 
-  constructor(upload: BulkUpload, { endpoint, requestId, traceparent }: Origin) {
+  constructor(upload: BulkUpload, { endpoint, requestId, trace }: Origin) {
     this.#upload = upload
     this.endpoint = endpoint
     this.requestId = requestId
-    this.traceparent = traceparent
+    this.trace = trace
   }
 
   get origin(): Origin {

@@ -3,7 +3,7 @@ import { monotonicMs } from '../clock.ts'
 import type { BackendKind } from '../core/backend.ts'
 import type { Slot } from '../core/slot.ts'
 import type { Engine, Refused } from '../engine/engine.ts'
-import type { Origin, Witness } from '../engine/observer.ts'
+import type { BeginTrace, Origin, Trace, Witness } from '../engine/observer.ts'
 import type { Access } from './access.ts'
 import { Body, type BodyReader } from './body.ts'
 import type { AnswerGate } from './gate.ts'
@@ -53,8 +53,8 @@ export interface InferenceContext {
   readonly uploads: Set<{ readonly bytes: number; drain(): void }>
   readonly metrics: FrontDoorMetrics
   readonly witness: Witness
-  /** Whether anybody heeds the traceparent of requests. */
-  readonly traces: boolean
+  /** Null: nobody traces, and traceparent is not even read. */
+  readonly beginTrace: BeginTrace | null
   readonly turn: EventLoopTurn
   readonly gate: AnswerGate
 }
@@ -69,7 +69,7 @@ export abstract class Exchange implements BodyReader, Origin {
   readonly requestId: string
   readonly stream = 0
   readonly sequence: number = 0
-  readonly traceparent: string
+  readonly trace: Trace | null
   protected readonly contentType: string
   protected readonly accept: string
   /** The client's own; empty when it sent none, or none that can be echoed. */
@@ -99,7 +99,7 @@ export abstract class Exchange implements BodyReader, Origin {
     this.contentType = request.getHeader('content-type')
     this.accept = request.getHeader('accept')
     this.requestId = requestIdOf(request.getHeader('x-request-id'))
-    this.traceparent = context.traces ? request.getHeader('traceparent') : ''
+    this.trace = context.beginTrace?.(request.getHeader('traceparent')) ?? null
     const correlationId = request.getHeader('x-correlation-id')
     this.#correlationId = isEchoable(correlationId) ? correlationId : ''
     this.#origin = context.access.usesCors ? request.getHeader('origin') : ''

@@ -248,7 +248,7 @@ export class FrontDoor {
   }
 
   #makeContext(): InferenceContext {
-    const { config, engine, metrics, witness, traces } = this.#service
+    const { config, engine, metrics, witness, beginTrace } = this.#service
     const provenance = perBackend(backend => ({
       'X-Inference-Backend': backend,
       'X-Model-Sha256': modelOf(this.#service, backend).sha256.slice(0, 12),
@@ -269,21 +269,21 @@ export class FrontDoor {
       uploads: this.#uploads,
       metrics,
       witness,
-      traces,
+      beginTrace,
       turn: this.#turn,
       gate: this.#gate,
     }
   }
 
   #makeSockets(): StreamSockets {
-    const { config, model, engine, metrics, witness, traces } = this.#service
+    const { config, model, engine, metrics, witness, beginTrace } = this.#service
     return new StreamSockets({
       engine,
       access: this.#access,
       limits: this.#limits,
       metrics,
       witness,
-      traces,
+      beginTrace,
       gate: this.#gate,
       maxConnections: config.streamConnections,
       session: {

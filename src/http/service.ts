@@ -1,7 +1,7 @@
 import type { Config } from '../config.ts'
 import type { BackendKind } from '../core/backend.ts'
 import type { Engine } from '../engine/engine.ts'
-import type { RefusalCode, RefusalReason, Witness } from '../engine/observer.ts'
+import type { BeginTrace, RefusalCode, RefusalReason, Witness } from '../engine/observer.ts'
 import type { LiveFeed } from '../live/feed.ts'
 import type { Logger } from '../log.ts'
 import type { Model } from '../model.ts'
@@ -17,8 +17,8 @@ export interface Service {
   readonly metrics: FrontDoorMetrics
   readonly witness: Witness
   readonly live: LiveFeed
-  /** Whether anybody heeds the traceparent of requests. */
-  readonly traces: boolean
+  /** Null: nobody traces, and traceparent is not even read. */
+  readonly beginTrace: BeginTrace | null
   readonly readiness: Readiness
   readonly log: Logger
   /** The package's version. */

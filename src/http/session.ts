@@ -4,7 +4,7 @@ import type { Outcome } from '../core/outcome.ts'
 import { distance } from '../core/ring.ts'
 import type { Slot } from '../core/slot.ts'
 import type { Engine } from '../engine/engine.ts'
-import type { Origin, Witness } from '../engine/observer.ts'
+import type { Origin, Trace, Witness } from '../engine/observer.ts'
 import { type InFlight, Stream, type Waiter } from '../engine/stream.ts'
 import { BINARY } from './binary-frames.ts'
 import { codec } from './codec.ts'
@@ -74,7 +74,7 @@ export interface SessionContext {
 }
 
 /** Who is at the far end. */
-export interface StreamClient extends Pick<Origin, 'endpoint' | 'requestId' | 'stream' | 'traceparent'> {
+export interface StreamClient extends Pick<Origin, 'endpoint' | 'requestId' | 'stream' | 'trace'> {
   /** Null: it may send as much as it likes. */
   readonly allowance: Allowance | null
 }
@@ -409,7 +409,7 @@ class QueuedAnswer implements Waiter, Origin {
   readonly endpoint: string
   readonly requestId: string
   readonly stream: number
-  readonly traceparent: string
+  readonly trace: Trace | null
   /** It took a credit. */
   readonly paid: boolean
   sequence = 0
@@ -425,13 +425,13 @@ class QueuedAnswer implements Waiter, Origin {
 
   constructor(
     paid: boolean,
-    { endpoint, requestId, stream, traceparent }: StreamClient,
+    { endpoint, requestId, stream, trace }: StreamClient,
     settled: (answer: QueuedAnswer, outcome: Outcome, slot: Slot) => void,
   ) {
     this.endpoint = endpoint
     this.requestId = requestId
     this.stream = stream
-    this.traceparent = traceparent
+    this.trace = trace
     this.paid = paid
     this.#settled = settled
   }

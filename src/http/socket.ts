@@ -2,7 +2,7 @@ import type { HttpRequest, HttpResponse, TemplatedApp, us_socket_context_t, WebS
 import { setTimeout as sleep } from 'node:timers/promises'
 import { monotonicMs } from '../clock.ts'
 import type { Engine } from '../engine/engine.ts'
-import type { Witness } from '../engine/observer.ts'
+import type { BeginTrace, Witness } from '../engine/observer.ts'
 import type { Access, Credentials } from './access.ts'
 import { refusedFailure } from './exchange.ts'
 import type { AnswerGate } from './gate.ts'
@@ -53,8 +53,8 @@ export interface StreamSocketsContext {
   readonly maxConnections: number
   readonly metrics: FrontDoorMetrics
   readonly witness: Witness
-  /** Whether anybody heeds the traceparent of requests. */
-  readonly traces: boolean
+  /** Null: nobody traces, and traceparent is not even read. */
+  readonly beginTrace: BeginTrace | null
   readonly gate: AnswerGate
   /** The connection of the request being handled is about to leave HTTP: uWebSockets moves it, and does not say so. */
   onUpgrade(): void
@@ -119,7 +119,7 @@ export class StreamSockets {
     socketContext: us_socket_context_t,
   ): void {
     const startedMs = monotonicMs()
-    const { engine, metrics, witness, gate, traces } = this.#context
+    const { engine, metrics, witness, gate, beginTrace } = this.#context
     // The request can be read only now: uWebSockets takes it back when this call returns.
     const key = request.getHeader('sec-websocket-key')
     const protocols = request.getHeader('sec-websocket-protocol').split(/ *, */)
@@ -128,7 +128,7 @@ export class StreamSockets {
       accept: request.getHeader('accept'),
       modelAvailable: engine.available,
     }
-    const traceparent = traces ? request.getHeader('traceparent') : ''
+    const trace = beginTrace?.(request.getHeader('traceparent')) ?? null
     const failure = this.#checkHead(request, protocols)
     const answered = (status: number) =>
       metrics.answered('GET', path, status, (monotonicMs() - startedMs) / 1000)
@@ -144,7 +144,7 @@ export class StreamSockets {
         endpoint: path,
         requestId: asker.requestId,
         stream: ++this.#count,
-        traceparent,
+        trace,
         allowance: this.#allowanceOf(request, response, protocols),
       }
       const userData: UserData = { connection: new Connection(client) }
@@ -155,7 +155,7 @@ export class StreamSockets {
     response.onAborted(() => {
       gone = true
     })
-    const origin = { endpoint: path, requestId: asker.requestId, traceparent }
+    const origin = { endpoint: path, requestId: asker.requestId, trace }
     witness.windowFailed(failure.code, { ...origin, stream: 0, sequence: 0, arrivedMs: startedMs })
     const { headers, ...answer } = errorAnswer(failure, asker)
     const refusal = { ...answer, headers: { ...headers, 'X-Request-ID': asker.requestId } }

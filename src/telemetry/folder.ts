@@ -4,6 +4,10 @@ import { join } from 'node:path'
 /** answers: a line per answer. kept: windows worth labelling, and beside their lines their samples. */
 export type FileKind = 'answers' | 'kept'
 
+/** Recordings of movement: for this user and its group alone. */
+export const FOLDER_MODE = 0o750
+export const FILE_MODE = 0o640
+
 const DAY = /^\d{4}-\d{2}-\d{2}$/
 const FILE = /^(answers|kept)-(\d{3,9})\.(ndjson|f32)$/
 

@@ -133,6 +133,11 @@ export class RecordRing {
     return true
   }
 
+  /** Records that were not read yet. */
+  get waiting(): number {
+    return distance(Atomics.load(this.#header, RELEASED), this.#header[PUBLISHED]!)
+  }
+
   /** Tells the reader to end once it has read everything. */
   stop(): void {
     Atomics.store(this.#header, STOP, 1)

@@ -27,7 +27,9 @@ export class Recorder implements Witness {
   }
 
   windowAnswered(window: InFlight, slot: Slot, settledMs: number, answeredMs: number): void {
-    const purposes = (this.#sampled() ? FOR_LINE : 0) | (this.#looks.take(answeredMs) ? FOR_LOOK : 0)
+    // What the stub says of a window tells nothing about it.
+    const look = slot.backend !== 'stub' && this.#looks.take(answeredMs)
+    const purposes = (this.#sampled() ? FOR_LINE : 0) | (look ? FOR_LOOK : 0)
     if (purposes === 0) return
     const times = { arrivedMs: window.arrivedMs, settledMs, answeredMs }
     const put = this.#ring.putAnswer(window.waiter.origin!, slot, purposes, times)

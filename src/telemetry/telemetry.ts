@@ -7,6 +7,7 @@ import type { Normalisation } from '../core/normalise.ts'
 import type { OnnxModel } from '../core/stream-task.ts'
 import type { Logger } from '../log.ts'
 import type { TelemetryCounters } from './counters.ts'
+import { FOLDER_MODE } from './folder.ts'
 import { RecordRing } from './record-ring.ts'
 import { Recorder } from './recorder.ts'
 
@@ -50,6 +51,7 @@ export class Telemetry {
   readonly recorder: Recorder
   readonly #ring = new RecordRing()
   readonly #task: TelemetryTask
+  readonly #counters: TelemetryCounters
   readonly #log: Logger
   #thread: Worker | null = null
   #closing = false
@@ -64,6 +66,7 @@ export class Telemetry {
     counters.budgetBytes = budgetBytes
     this.recorder = new Recorder(this.#ring, counters, sample)
     this.#task = { ...facts, folder, budgetBytes, ring: this.#ring.buffer, counters: counters.buffer }
+    this.#counters = counters
     this.#log = log
   }
 
@@ -91,16 +94,21 @@ export class Telemetry {
   async close(): Promise<boolean> {
     this.#closing = true
     this.#ring.stop()
-    if (this.#thread === null) return true
-    const ended = new Promise<boolean>(resolve => this.#thread!.once('exit', () => resolve(true)))
-    return Promise.race([ended, sleep(CLOSE_TIMEOUT_MS, false)])
+    const thread = this.#thread
+    if (thread !== null) {
+      const ended = new Promise<boolean>(resolve => thread.once('exit', () => resolve(true)))
+      if (!(await Promise.race([ended, sleep(CLOSE_TIMEOUT_MS, false)]))) return false
+    }
+    // Nothing, unless the thread has failed and was not started again.
+    this.#counters.countDropped('thread_failed', this.#ring.waiting)
+    return true
   }
 }
 
 /** A full disk may have room again, but nothing else mends itself. */
 function assertWritable(folder: string): void {
   try {
-    mkdirSync(folder, { recursive: true })
+    mkdirSync(folder, { recursive: true, mode: FOLDER_MODE })
     accessSync(folder, constants.W_OK | constants.X_OK)
   } catch (error) {
     const { code } = error as NodeJS.ErrnoException

@@ -1,5 +1,15 @@
 import { setTimeout as sleep } from 'node:timers/promises'
-import { DiagLogLevel, diag, type Tracer } from '@opentelemetry/api'
+import {
+  DiagLogLevel,
+  diag,
+  ROOT_CONTEXT,
+  type Span,
+  SpanKind,
+  type SpanOptions,
+  TraceFlags,
+  type Tracer,
+  trace,
+} from '@opentelemetry/api'
 import { type ExportResult, ExportResultCode, setGlobalErrorHandler } from '@opentelemetry/core'
 import { OTLPTraceExporter } from '@opentelemetry/exporter-trace-otlp-http'
 import { defaultResource, resourceFromAttributes } from '@opentelemetry/resources'
@@ -7,10 +17,13 @@ import {
   AlwaysOnSampler,
   BasicTracerProvider,
   BatchSpanProcessor,
+  type IdGenerator,
+  RandomIdGenerator,
   type ReadableSpan,
   type SpanExporter,
 } from '@opentelemetry/sdk-trace-base'
 import type { TracingConfig } from '../config.ts'
+import type { Trace } from '../engine/observer.ts'
 import type { Logger } from '../log.ts'
 import { Complaints } from './complaints.ts'
 
@@ -42,6 +55,7 @@ export interface PipelineOptions {
  */
 export class SpanPipeline {
   readonly tracer: Tracer
+  readonly #ids = new Ids()
   readonly #provider: BasicTracerProvider
   #waiting = 0
 
@@ -65,6 +79,7 @@ export class SpanPipeline {
     )
     this.#provider = new BasicTracerProvider({
       sampler: new AlwaysOnSampler(), // what is not to be sampled does not come here
+      idGenerator: this.#ids,
       resource: defaultResource().merge(
         resourceFromAttributes({ 'service.name': config.serviceName, 'service.version': version }),
       ),
@@ -81,6 +96,19 @@ export class SpanPipeline {
     this.tracer = this.#provider.getTracer('hailo-inference', version)
   }
 
+  /** Of a trace that begins here. */
+  newTraceId(): string {
+    return this.#ids.newTraceId()
+  }
+
+  /** What a client got; below its caller's span, if there is one. */
+  startServer(name: string, options: Omit<SpanOptions, 'kind'>, { id, parentSpanId }: Trace): Span {
+    this.#ids.traceId = id
+    const caller = { traceId: id, spanId: parentSpanId, traceFlags: TraceFlags.SAMPLED, isRemote: true }
+    const context = parentSpanId === '' ? ROOT_CONTEXT : trace.setSpanContext(ROOT_CONTEXT, caller)
+    return this.tracer.startSpan(name, { ...options, kind: SpanKind.SERVER }, context)
+  }
+
   hasRoomFor(spans: number): boolean {
     return this.#waiting + spans <= MAX_WAITING_SPANS
   }
@@ -93,6 +121,24 @@ export class SpanPipeline {
   async flush(timeoutMs: number): Promise<void> {
     const flushed = this.#provider.forceFlush().catch(() => {}) // it has been counted and told
     await Promise.race([flushed, sleep(timeoutMs)])
+  }
+}
+
+/** Spans that begin a trace begin the one that their request was given. */
+class Ids implements IdGenerator {
+  readonly #random = new RandomIdGenerator()
+  traceId = ''
+
+  newTraceId(): string {
+    return this.#random.generateTraceId()
+  }
+
+  generateTraceId(): string {
+    return this.traceId
+  }
+
+  generateSpanId(): string {
+    return this.#random.generateSpanId()
   }
 }
 
@@ -121,10 +167,10 @@ class CountedExporter implements SpanExporter {
 
 /** What the SDK says of itself goes to the log. How exports fail is told once, by who counts them. */
 function tellComplaints(complaints: Complaints): void {
-  const tell = (message: string) => complaints.tell(new Error(message))
+  const warn = (...words: unknown[]) => complaints.warn(words.map(String).join(' '))
   const ignore = () => {}
   diag.setLogger(
-    { error: tell, warn: tell, info: ignore, debug: ignore, verbose: ignore },
+    { error: warn, warn, info: ignore, debug: ignore, verbose: ignore },
     { logLevel: DiagLogLevel.WARN, suppressOverrideMessage: true },
   )
   setGlobalErrorHandler(ignore)

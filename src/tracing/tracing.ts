@@ -1,26 +1,17 @@
-import {
-  type Attributes,
-  type Context,
-  ROOT_CONTEXT,
-  SpanKind,
-  SpanStatusCode,
-  TraceFlags,
-  type Tracer,
-  trace,
-} from '@opentelemetry/api'
+import { type Attributes, ROOT_CONTEXT, SpanStatusCode, TraceFlags, trace } from '@opentelemetry/api'
 import { parseTraceParent } from '@opentelemetry/core'
 import { monotonicMs } from '../clock.ts'
 import type { TracingConfig } from '../config.ts'
 import type { BackendKind } from '../core/backend.ts'
 import type { Slot } from '../core/slot.ts'
-import type { Origin, Witness } from '../engine/observer.ts'
+import type { Origin, Trace, Witness } from '../engine/observer.ts'
 import type { InFlight } from '../engine/stream.ts'
 import type { Logger } from '../log.ts'
 import { SpanPipeline, type SpanTally } from './span-pipeline.ts'
 import { wallClock } from './wall-clock.ts'
 
-/** A trace takes the main thread up to 0.2 ms, its export included: so many in a second, and no flood gets more. */
-const MAX_TRACES_PER_SECOND = 100
+/** A window's spans take the main thread up to 0.2 ms, export included: so many in a second, and no flood gets more. */
+const MAX_TRACED_PER_SECOND = 100
 /** The server's span, and one for each stage. */
 const SPANS_PER_WINDOW = 6
 
@@ -41,36 +32,47 @@ export interface TracingOptions {
 export class Tracing implements Witness {
   readonly #options: TracingOptions
   readonly #pipeline: SpanPipeline
-  readonly #tracer: Tracer
   #secondEndsMs = 0
-  #tracesThisSecond = 0
+  #tracedThisSecond = 0
 
   constructor(options: TracingOptions) {
     this.#options = options
     this.#pipeline = new SpanPipeline(options)
-    this.#tracer = this.#pipeline.tracer
+  }
+
+  /**
+   * The trace of a request: its caller's, who decides whether it is sampled; where there is none, chance decides
+   * whether one begins.
+   */
+  begin(traceparent: string): Trace | null {
+    const caller = traceparent === '' ? null : parseTraceParent(traceparent)
+    if (caller !== null) {
+      const sampled = (caller.traceFlags & TraceFlags.SAMPLED) === TraceFlags.SAMPLED
+      return { id: caller.traceId, parentSpanId: caller.spanId, sampled }
+    }
+    if (Math.random() >= this.#options.config.sampleRatio) return null
+    return { id: this.#pipeline.newTraceId(), parentSpanId: '', sampled: true }
   }
 
   windowAnswered(window: InFlight, slot: Slot, settledMs: number, answeredMs: number): void {
     const origin = window.waiter.origin!
-    const parent = this.#parentOf(origin, SPANS_PER_WINDOW)
-    if (parent === null) return
+    if (!this.#takes(origin.trace, SPANS_PER_WINDOW)) return
     const at = wallClock()
     const attributes = {
       ...this.#attributesOf(origin, 200),
       'hailo.backend': slot.backend,
       'hailo.model_sha256': this.#options.modelSha256[slot.backend],
     }
-    const server = { kind: SpanKind.SERVER, startTime: at(window.arrivedMs), attributes }
-    const span = this.#tracer.startSpan(origin.endpoint, server, parent)
+    const options = { startTime: at(window.arrivedMs), attributes }
+    const span = this.#pipeline.startServer(origin.endpoint, options, origin.trace)
 
-    const context = trace.setSpan(parent, span)
+    const context = trace.setSpan(ROOT_CONTEXT, span)
     const takenMs = slot.publishedMs + slot.queueWaitMs
     let fromMs = window.arrivedMs
     const stage = (name: string, endMs: number) => {
       // float32 of the slot's times: a stage may seem to end a little before it began, or behind the whole.
       const untilMs = Math.min(Math.max(fromMs, endMs), answeredMs)
-      this.#tracer.startSpan(name, { startTime: at(fromMs) }, context).end(at(untilMs))
+      this.#pipeline.tracer.startSpan(name, { startTime: at(fromMs) }, context).end(at(untilMs))
       fromMs = untilMs
     }
     stage('admit', slot.publishedMs)
@@ -82,15 +84,14 @@ export class Tracing implements Witness {
   }
 
   windowFailed(code: string, origin: Origin): void {
-    const parent = this.#parentOf(origin, 1)
-    if (parent === null) return
+    if (!this.#takes(origin.trace, 1)) return
     const at = wallClock()
     const attributes = {
       ...this.#attributesOf(origin, this.#options.httpStatus[code]?.http),
       'error.type': code,
     }
-    const server = { kind: SpanKind.SERVER, startTime: at(origin.arrivedMs), attributes }
-    const span = this.#tracer.startSpan(origin.endpoint, server, parent)
+    const options = { startTime: at(origin.arrivedMs), attributes }
+    const span = this.#pipeline.startServer(origin.endpoint, options, origin.trace)
     span.setStatus({ code: SpanStatusCode.ERROR })
     span.end(at(monotonicMs()))
   }
@@ -100,34 +101,24 @@ export class Tracing implements Witness {
     return this.#pipeline.flush(timeoutMs)
   }
 
-  /**
-   * What the spans of a request hang below; null when it is not to be traced. Its caller decides, and where there is
-   * none that says so, chance.
-   * @param spans so many would be made
-   */
-  #parentOf({ traceparent }: Origin, spans: number): Context | null {
-    const { config, tally } = this.#options
-    const caller = traceparent === '' ? null : parseTraceParent(traceparent)
-    const isSampled =
-      caller === null
-        ? Math.random() < config.sampleRatio
-        : (caller.traceFlags & TraceFlags.SAMPLED) === TraceFlags.SAMPLED
-    if (!isSampled) return null
+  /** False when no spans are to be made of it: it is not sampled, or there is no room. @param spans so many would be made */
+  #takes(trace: Trace | null, spans: number): trace is Trace {
+    if (trace === null || !trace.sampled) return false
     if (!this.#pipeline.hasRoomFor(spans) || this.#isFlood()) {
-      tally.traceSpans('dropped', spans)
-      return null
+      this.#options.tally.traceSpans('dropped', spans)
+      return false
     }
     this.#pipeline.take(spans)
-    return caller === null ? ROOT_CONTEXT : trace.setSpanContext(ROOT_CONTEXT, { ...caller, isRemote: true })
+    return true
   }
 
   #isFlood(): boolean {
     const nowMs = monotonicMs()
     if (nowMs >= this.#secondEndsMs) {
       this.#secondEndsMs = nowMs + 1000
-      this.#tracesThisSecond = 0
+      this.#tracedThisSecond = 0
     }
-    return ++this.#tracesThisSecond > MAX_TRACES_PER_SECOND
+    return ++this.#tracedThisSecond > MAX_TRACED_PER_SECOND
   }
 
   /** @param status over HTTP; frames of /stream have none */

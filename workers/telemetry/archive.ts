@@ -11,7 +11,15 @@ import {
 import { dirname } from 'node:path'
 import { WINDOW_BYTES } from '../../src/core/window.ts'
 import type { TelemetryCounters } from '../../src/telemetry/counters.ts'
-import { dayOf, type FileKind, type FileSet, fileBase, fileSetsIn } from '../../src/telemetry/folder.ts'
+import {
+  dayOf,
+  FILE_MODE,
+  type FileKind,
+  type FileSet,
+  FOLDER_MODE,
+  fileBase,
+  fileSetsIn,
+} from '../../src/telemetry/folder.ts'
 
 const LARGEST_FILE_BYTES = 16e6
 /** So that the files being written never fill the budget: then there is always something else to remove. */
@@ -75,14 +83,24 @@ export class Archive {
       return set
     }
     this.#closeSet(kind)
-    mkdirSync(dirname(fileBase(this.#folder, day, kind, 0)), { recursive: true })
+    mkdirSync(dirname(fileBase(this.#folder, day, kind, 0)), { recursive: true, mode: FOLDER_MODE })
     const taken = fileSetsIn(this.#folder, [day]).filter(other => other.kind === kind)
-    const number = 1 + (taken.at(-1)?.number ?? 0)
-    const opened = new OpenSet(fileBase(this.#folder, day, kind, number), { kind, day, number })
+    const opened = this.#openNew(kind, day, 1 + (taken.at(-1)?.number ?? 0))
     this.#open[kind] = opened
     // The folder may have gone meanwhile, with all that was in it.
     this.#makeRoom(0)
     return opened
+  }
+
+  /** Under the first number from `number` on that nobody has: another server may write there too. */
+  #openNew(kind: FileKind, day: string, number: number): OpenSet {
+    for (let free = number; ; free++) {
+      try {
+        return new OpenSet(fileBase(this.#folder, day, kind, free), { kind, day, number: free })
+      } catch (error) {
+        if ((error as NodeJS.ErrnoException).code !== 'EEXIST') throw error
+      }
+    }
   }
 
   #closeSet(kind: FileKind): void {
@@ -172,7 +190,7 @@ class GrowingFile {
   #torn = false
 
   constructor(path: string) {
-    this.#descriptor = openSync(path, 'a')
+    this.#descriptor = openSync(path, 'ax', FILE_MODE)
   }
 
   /** Removed by somebody, or holding half a piece that could not be taken back. */

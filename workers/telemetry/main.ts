@@ -53,9 +53,16 @@ class Writer {
       const stopping = this.#ring.stopping
       while (await this.#writeBatch());
       if (stopping) break
-      await sleep(this.#failing ? RETRY_DELAY_MS : POLL_INTERVAL_MS)
+      await this.#rest()
     }
     this.#try(0, () => this.#archive.close())
+  }
+
+  /** Until it is worth looking again. A stop is seen soon while the disk fails, too: a drain does not wait for long. */
+  async #rest(): Promise<void> {
+    const untilMs = monotonicMs() + RETRY_DELAY_MS
+    do await sleep(POLL_INTERVAL_MS)
+    while (this.#failing && !this.#ring.stopping && monotonicMs() < untilMs)
   }
 
   /** False when there is nothing more to do at the moment. */
@@ -63,20 +70,33 @@ class Writer {
     this.#wallOffsetMs = Date.now() - monotonicMs()
     const lines: string[] = []
     let count = 0
-    for (; count < LARGEST_BATCH; count++) {
-      const record = this.#ring.oldest(this.#motifCount)
-      if (record === null) break
-      try {
-        await this.#read(record, lines)
-      } finally {
-        this.#ring.release() // also one that we cannot read: it would end every thread after this
+    try {
+      for (; count < LARGEST_BATCH; count++) {
+        const record = this.#ring.oldest(this.#motifCount)
+        if (record === null) break
+        await this.#readAndRelease(record, lines)
       }
-    }
-    if (lines.length > 0) {
-      const written = this.#try(lines.length, () => this.#archive.addLines(lines.join(''), Date.now()))
-      if (written) this.#counters.countLines(lines.length)
+    } finally {
+      this.#write(lines)
     }
     return count > 0 && (!this.#failing || this.#ring.stopping)
+  }
+
+  #write(lines: readonly string[]): void {
+    if (lines.length === 0) return
+    const written = this.#try(lines.length, () => this.#archive.addLines(lines.join(''), Date.now()))
+    if (written) this.#counters.countLines(lines.length)
+  }
+
+  async #readAndRelease(record: TelemetryRecord, lines: string[]): Promise<void> {
+    try {
+      await this.#read(record, lines)
+    } catch (error) {
+      this.#counters.countDropped('thread_failed')
+      throw error
+    } finally {
+      this.#ring.release() // also one that we cannot read: it would end every thread after this
+    }
   }
 
   async #read(record: TelemetryRecord, lines: string[]): Promise<void> {
@@ -93,7 +113,7 @@ class Writer {
   /** Keeps the window if it is worth a label. */
   async #look(record: TelemetryRecord, reading: Reading, timeMs: number): Promise<void> {
     const { input, output, backend, answeredMs } = record
-    const reasons = this.#scrutiny.reasonsOf(input, reading.latent, reading.certainty)
+    const reasons = this.#scrutiny.reasonsOf(backend!, input, reading)
     if (backend === 'hailo' && (await this.#reference?.disagrees(input, output, answeredMs))) {
       reasons.push('reference_disagrees')
     }

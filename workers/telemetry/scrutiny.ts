@@ -1,9 +1,10 @@
+import { type BackendKind, perBackend } from '../../src/core/backend.ts'
 import type { Normalisation } from '../../src/core/normalise.ts'
 import { suspectSensors } from '../../src/core/normalise.ts'
 import { LATENT_DIMS } from '../../src/core/window.ts'
-import type { Certainty } from '../../src/telemetry/certainty.ts'
 import { KEPT_REASONS, type KeptReason } from '../../src/telemetry/counters.ts'
 import { Pace } from '../../src/telemetry/pace.ts'
+import type { Reading } from './lines.ts'
 
 /** Below this the two best motifs are a close call: 2 of 100 windows of the shipped recording. */
 const LOW_MARGIN = 0.1
@@ -20,10 +21,11 @@ const SMALLEST_VARIANCE = 0.01
 /** Of each reason one a minute is kept, and twenty after a pause: a broken sensor does not fill the disk. */
 const KEEP = { everyMs: 60_000, burst: 20 }
 
-/** Decides which windows are worth a label. Bounded: 1 KB of memory, and KEEP per reason. */
+/** Decides which windows are worth a label. Bounded: 1 KB of memory per backend, and KEEP per reason. */
 export class Scrutiny {
   readonly #normalisation: Normalisation | null
-  readonly #seen = new SeenLatents()
+  /** Each backend's own: what one makes of windows says nothing of another. */
+  readonly #seen = perBackend(() => new SeenLatents())
   readonly #paces = Object.fromEntries(KEPT_REASONS.map(reason => [reason, new Pace(KEEP)])) as Record<
     KeptReason,
     Pace
@@ -33,8 +35,10 @@ export class Scrutiny {
     this.#normalisation = normalisation
   }
 
-  /** @param window float32[100][9], raw units @param latent float32[64] */
-  reasonsOf(window: Float32Array, latent: Float32Array, { margin, entropy }: Certainty): KeptReason[] {
+  /** @param window float32[100][9], raw units */
+  reasonsOf(backend: BackendKind, window: Float32Array, { latent, certainty }: Reading): KeptReason[] {
+    const { margin, entropy } = certainty
+    const seen = this.#seen[backend]
     const reasons: KeptReason[] = []
     if (margin < LOW_MARGIN) reasons.push('low_margin')
     if (entropy > HIGH_ENTROPY) reasons.push('high_entropy')
@@ -42,8 +46,8 @@ export class Scrutiny {
       // Not remembered: what a broken sensor leads to is nothing that others should be near to.
       return [...reasons, 'suspect_units']
     }
-    if (this.#seen.isFar(latent)) reasons.push('far_latent')
-    this.#seen.add(latent)
+    if (seen.isFar(latent)) reasons.push('far_latent')
+    seen.add(latent)
     return reasons
   }
 
