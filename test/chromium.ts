@@ -35,3 +35,9 @@ export const NAMELESS = `[...document.querySelectorAll('a, button, input, select
     return [own, element.ariaLabel, ...labels, ...(by ?? [])].every(name => (name ?? '').trim() === '')
   })
   .map(element => element.outerHTML)`
+
+/** As if somebody went to another tab. */
+export const LOOK_AWAY = `(() => {
+  Object.defineProperty(document, 'hidden', { get: () => true })
+  document.dispatchEvent(new Event('visibilitychange'))
+})()`

@@ -1,5 +1,9 @@
+import { once } from 'node:events'
 import { mkdirSync } from 'node:fs'
+import { createServer } from 'node:http'
+import type { AddressInfo } from 'node:net'
 import { join } from 'node:path'
+import { setTimeout as sleep } from 'node:timers/promises'
 import type { Browser, BrowserContext, Page } from 'playwright-core'
 import { afterAll, beforeAll, describe, expect, onTestFinished, test } from 'vitest'
 import { HAS_CHROMIUM, launchChromium } from '../page/chromium.ts'
@@ -9,7 +13,7 @@ import type { Live } from '../src/live/answer.ts'
 import { HISTORY_TICKS, LiveFeed } from '../src/live/feed.ts'
 import { MAX_LANES } from '../src/live/lanes.ts'
 import { PROJECT_FOLDER } from '../src/project.ts'
-import { CONTRASTS, NAMELESS } from './chromium.ts'
+import { CONTRASTS, LOOK_AWAY, NAMELESS } from './chromium.ts'
 import { ask, JSON_TYPE, postWindow } from './http-client.ts'
 import { startServerForTest, until } from './load.ts'
 import { ORIGIN } from './origin.ts'
@@ -157,6 +161,28 @@ describe('the server', () => {
   })
 })
 
+/** In front of a server, over a link on which `GET /live` takes longer than the page waits for a sign of it. */
+async function startSlowProxy({ url }: TestServer): Promise<{ url: string }> {
+  const proxy = createServer(async (request, response) => {
+    const { accept = '' } = request.headers
+    const answer = await fetch(`${url}${request.url}`, { headers: { accept } })
+    response.setHeader('Content-Type', answer.headers.get('content-type')!)
+    const body = Buffer.from(await answer.arrayBuffer())
+    if (!request.url!.startsWith('/live')) return response.end(body)
+    for (let piece = 0; piece < 4; piece++) {
+      response.write(body.subarray((piece * body.length) / 4, ((piece + 1) * body.length) / 4))
+      await sleep(1100)
+    }
+    response.end()
+  })
+  await once(proxy.listen(0, '127.0.0.1'), 'listening')
+  onTestFinished(() => {
+    proxy.close()
+    proxy.closeAllConnections()
+  })
+  return { url: `http://127.0.0.1:${(proxy.address() as AddressInfo).port}` }
+}
+
 describe.skipIf(!HAS_CHROMIUM)(
   `the page in Chromium${HAS_CHROMIUM ? '' : ': skipped, it is not installed'}`,
   () => {
@@ -195,6 +221,13 @@ describe.skipIf(!HAS_CHROMIUM)(
       })
       await page.goto(url)
       return page
+    }
+
+    /** Keeps the next question of a page on its way. Resolves when it was asked, with what lets it go on. */
+    function nextHeld(page: Page): Promise<() => void> {
+      return new Promise(resolve => {
+        void page.route('**/live*', route => resolve(() => void route.continue()), { times: 1 })
+      })
     }
 
     test('a client of /stream gets a row with its motif while it sends; pictures are kept of it', async () => {
@@ -239,6 +272,20 @@ describe.skipIf(!HAS_CHROMIUM)(
       await page.waitForSelector('#lanes li', { state: 'detached' })
     })
 
+    test('an answer may come slowly, one that makes no sense is told, and nothing is asked while nobody looks', async () => {
+      const slow = await open(await startSlowProxy(server))
+      const page = await open()
+      await page.waitForSelector('#state[data-state=live]')
+      await page.route('**/live*', route => route.fulfill({ json: { status: 'starting' } }), { times: 1 })
+      await page.getByText('Lost: its answer makes no sense').waitFor()
+      await page.waitForSelector('#state[data-state=live]')
+      await page.evaluate(LOOK_AWAY)
+      let asked = 0
+      page.on('request', () => asked++)
+      await slow.waitForSelector('#state[data-state=live]')
+      expect(asked).toBe(0)
+    })
+
     test('"Try it" plays the recording through the WebSocket until it is stopped, and tells how right it is', async () => {
       const page = await open()
       await page.selectOption('#try-speed', { label: '20×' })
@@ -265,8 +312,13 @@ describe.skipIf(!HAS_CHROMIUM)(
       await page.getByRole('textbox', { name: 'API key' }).fill('beta')
       await page.getByRole('button', { name: 'Use this key' }).click()
       await page.getByText('The server does not take this API key').waitFor()
+      const asked = nextHeld(page)
+      await page.getByRole('textbox', { name: 'API key' }).fill('gamma')
+      await page.keyboard.press('Enter')
+      const goOn = await asked
       await page.getByRole('textbox', { name: 'API key' }).fill('alpha')
       await page.keyboard.press('Enter')
+      goOn()
       await page.getByText(/^Live: /).waitFor()
       expect(await page.isVisible('#key')).toBe(false)
       await page.getByRole('button', { name: 'Start the replay' }).click()
