@@ -41,3 +41,6 @@ export const LOOK_AWAY = `(() => {
   Object.defineProperty(document, 'hidden', { get: () => true })
   document.dispatchEvent(new Event('visibilitychange'))
 })()`
+
+/** The id of what has the focus. */
+export const FOCUSED = 'document.activeElement.id'

@@ -13,9 +13,9 @@ import type { Live } from '../src/live/answer.ts'
 import { HISTORY_TICKS, LiveFeed } from '../src/live/feed.ts'
 import { MAX_LANES } from '../src/live/lanes.ts'
 import { PROJECT_FOLDER } from '../src/project.ts'
-import { CONTRASTS, LOOK_AWAY, NAMELESS } from './chromium.ts'
+import { CONTRASTS, FOCUSED, LOOK_AWAY, NAMELESS } from './chromium.ts'
 import { ask, JSON_TYPE, postWindow } from './http-client.ts'
-import { startServerForTest, until } from './load.ts'
+import { startFaultyServer, startServerForTest, until } from './load.ts'
 import { ORIGIN } from './origin.ts'
 import { freePort, startServer, type TestServer } from './server.ts'
 import { windowOf } from './windows.ts'
@@ -263,10 +263,16 @@ describe.skipIf(!HAS_CHROMIUM)(
       const page = await open(first, {}, /ERR_CONNECTION_REFUSED|ERR_EMPTY_RESPONSE|ERR_CONNECTION_RESET/)
       await postWindow(first, windowOf(0))
       await page.waitForSelector('#lanes li')
+      await page.selectOption('#try-speed', '1')
+      await page.getByRole('button', { name: 'Start the replay' }).click()
+      await page.getByText(/^Replaying/).waitFor()
       await first.stop('SIGKILL')
       await page.waitForSelector('#state[data-state=lost]')
       expect(await page.textContent('#state')).toMatch(/^Lost: it cannot be reached/)
-      expect(await page.locator('#lanes li').count()).toBe(1)
+      expect(await page.locator('#lanes li').count()).toBeGreaterThan(0)
+      await page.getByText('Waiting for the server').waitFor()
+      await page.getByRole('button', { name: 'Stop the replay' }).click()
+      await page.getByText('Stopped.').waitFor()
       await startServerForTest(env)
       await page.getByText('Live: the stub answers, with made-up results').waitFor()
       await page.waitForSelector('#lanes li', { state: 'detached' })
@@ -296,6 +302,7 @@ describe.skipIf(!HAS_CHROMIUM)(
           ?.slice(1)
           .map(Number)
       await until(async () => ((await counts())?.[1] ?? 0) >= 60)
+      expect(await page.evaluate(FOCUSED)).toBe('try-button')
       await page.getByRole('button', { name: 'Stop the replay' }).click()
       await page.getByText('Stopped.').waitFor()
       const [right, answered] = (await counts()) as [number, number]
@@ -306,10 +313,27 @@ describe.skipIf(!HAS_CHROMIUM)(
       expect(await page.textContent('#try')).toContain('CC BY 4.0')
     })
 
+    test('"Try it" tells how windows fail, also when none has an answer, and that the recording cannot be loaded', async () => {
+      const held = await startFaultyServer({ DEADLINE_MS: '50' })
+      const page = await open(held, {}, /ERR_FAILED/)
+      await page.selectOption('#try-speed', '20')
+      await page.route('**/recording.f32', route => route.abort(), { times: 1 })
+      await page.getByRole('button', { name: 'Start the replay' }).click()
+      await page.getByText('The recording cannot be loaded').waitFor()
+      const { answer } = await held.hold()
+      await page.getByRole('button', { name: 'Start the replay' }).click()
+      await page.getByText(/^0 of 0, \d+ (deadline_exceeded|overloaded)/).waitFor()
+      held.release()
+      await answer
+    })
+
     test('with API_KEY the page asks for the key and works with it, the WebSocket too', async () => {
       const guarded = await startServerForTest({ ...QUICK, API_KEY: 'alpha' })
       const page = await open(guarded, {}, /401/)
-      await page.getByRole('textbox', { name: 'API key' }).fill('beta')
+      await page.getByRole('textbox', { name: 'API key' }).fill('ключ')
+      await page.getByRole('button', { name: 'Use this key' }).click()
+      expect(await page.locator('#key-input:invalid').count()).toBe(1)
+      await page.getByRole('textbox', { name: 'API key' }).fill(' be/ta == ')
       await page.getByRole('button', { name: 'Use this key' }).click()
       await page.getByText('The server does not take this API key').waitFor()
       const asked = nextHeld(page)
@@ -321,6 +345,7 @@ describe.skipIf(!HAS_CHROMIUM)(
       goOn()
       await page.getByText(/^Live: /).waitFor()
       expect(await page.isVisible('#key')).toBe(false)
+      expect(await page.evaluate(FOCUSED)).toBe('motifs-title')
       await page.getByRole('button', { name: 'Start the replay' }).click()
       await until(async () => /^\d+ of \d+/.test((await page.textContent('#try-count')) ?? ''))
       await page.reload()
