@@ -44,3 +44,12 @@ export const LOOK_AWAY = `(() => {
 
 /** The id of what has the focus. */
 export const FOCUSED = 'document.activeElement.id'
+
+/** Whether anything is on a canvas. */
+export function isDrawn(selector: string): string {
+  return `(() => {
+    const canvas = document.querySelector('${selector}')
+    const { data } = canvas.getContext('2d').getImageData(0, 0, canvas.width, canvas.height)
+    return data.some(value => value !== 0)
+  })()`
+}

@@ -13,7 +13,7 @@ import type { Live } from '../src/live/answer.ts'
 import { HISTORY_TICKS, LiveFeed } from '../src/live/feed.ts'
 import { MAX_LANES } from '../src/live/lanes.ts'
 import { PROJECT_FOLDER } from '../src/project.ts'
-import { CONTRASTS, FOCUSED, LOOK_AWAY, NAMELESS } from './chromium.ts'
+import { CONTRASTS, FOCUSED, isDrawn, LOOK_AWAY, NAMELESS } from './chromium.ts'
 import { ask, JSON_TYPE, postWindow } from './http-client.ts'
 import { startFaultyServer, startServerForTest, until } from './load.ts'
 import { ORIGIN } from './origin.ts'
@@ -108,14 +108,21 @@ describe('the server', () => {
     const letter = String.fromCharCode(65 + scores.indexOf(Math.max(...scores)))
     const live = async (after: number): Promise<Live> =>
       (await ask(server, `GET /live?after=${after}`, { headers })).json
-    const told = async () => (await live(-1)).ticks.find(({ answered }) => answered > 0)
-    await until(async () => (await told()) !== undefined)
-    const tick = (await told())!
+    const counts = async () => {
+      const { ticks } = await live(-1)
+      const failed = ticks.flatMap(tick => Object.entries(tick.failed))
+      return { answered: ticks.reduce((sum, tick) => sum + tick.answered, 0), failed }
+    }
+    await until(async () => {
+      const { answered, failed } = await counts()
+      return answered > 0 && failed.length > 0
+    })
+    expect(await counts()).toEqual({ answered: 1, failed: [['invalid_window', 1]] })
+    const { ticks, now, provenance } = await live(-1)
+    const tick = ticks.find(({ answered }) => answered > 0)!
     expect(tick.lanes).toMatchObject([{ stream: 0, answered: 1 }])
     expect(tick.lanes[0]!.marks.replaceAll('.', '')).toBe(letter)
     expect(tick.latency.reduce((sum, count) => sum + count)).toBe(1)
-    const { ticks, now, provenance } = await live(-1)
-    expect(ticks.flatMap(({ failed }) => Object.entries(failed))).toEqual([['invalid_window', 1]])
     expect((await live(ticks.at(-1)!.tick)).ticks.length).toBeLessThan(ticks.length)
     expect(now).toMatchObject({
       ready: true,
@@ -240,10 +247,12 @@ describe.skipIf(!HAS_CHROMIUM)(
       const [said] = await client.answers(2)
       const scores = said!.bits.subarray(LATENT_DIMS)
       const motif = scores.indexOf(Math.max(...scores))
-      const row = page.locator('#lanes li', { hasText: /^Stream \d+/ }).first()
+      const row = page.locator('#lanes li', { hasText: /^Stream \d+/ }).last()
       await row.waitFor()
       const legend = await page.locator('#legend li').nth(motif).textContent()
-      expect(await row.textContent()).toContain(legend)
+      await row.getByText(legend!).waitFor()
+      expect(await page.evaluate(isDrawn('#lanes li:last-child canvas'))).toBe(true)
+      expect(await page.evaluate(isDrawn('#latency canvas'))).toBe(true)
       expect(await page.textContent('#lanes-summary')).toMatch(
         /^Answers of the last two minutes to \d streams?\.$/,
       )
@@ -355,12 +364,16 @@ describe.skipIf(!HAS_CHROMIUM)(
     test('all text has the contrast of WCAG AA, in light colours and in dark ones', async () => {
       const page = await open(server, { colorScheme: 'dark' })
       await page.waitForSelector('#workers tr')
+      const grounds: unknown[] = []
       for (const scheme of ['', 'light', 'dark']) {
         await page.getByLabel('Colours').selectOption(scheme)
+        grounds.push(await page.evaluate('getComputedStyle(document.body).backgroundColor'))
         const texts: { text: string; ratio: number }[] = await page.evaluate(CONTRASTS)
         expect(texts.length).toBeGreaterThan(50)
         expect(texts.filter(({ ratio }) => ratio < 4.5)).toEqual([])
       }
+      expect(grounds[0]).toBe(grounds[2])
+      expect(grounds[1]).not.toBe(grounds[2])
       // What was chosen outlives the page.
       await page.getByLabel('Colours').selectOption('light')
       await page.reload()
@@ -370,7 +383,11 @@ describe.skipIf(!HAS_CHROMIUM)(
     test('every control has a name, and a phone of 360 pixels shows all of it without scrolling sideways', async () => {
       const page = await open(server, { viewport: { width: 360, height: 780 } })
       await page.waitForSelector('#workers tr')
-      await page.getByRole('button', { name: 'Start the replay' }).click()
+      await page.getByLabel('Speed').focus()
+      await page.keyboard.press('Tab')
+      expect(await page.evaluate(FOCUSED)).toBe('try-button')
+      expect(await page.evaluate('getComputedStyle(document.activeElement).outline')).toMatch(/ solid 3px$/)
+      await page.keyboard.press('Enter')
       await page.waitForSelector('#try-results')
       expect(await page.evaluate('document.documentElement.scrollWidth')).toBe(360)
       expect(await page.evaluate(NAMELESS)).toEqual([])
