@@ -13,7 +13,7 @@ import type { Live } from '../src/live/answer.ts'
 import { HISTORY_TICKS, LiveFeed } from '../src/live/feed.ts'
 import { MAX_LANES } from '../src/live/lanes.ts'
 import { PROJECT_FOLDER } from '../src/project.ts'
-import { CONTRASTS, FOCUSED, isDrawn, LOOK_AWAY, NAMELESS } from './chromium.ts'
+import { CONTRASTS, FOCUSED, isDrawn, LOOK_AWAY, LOOKS_AS_DRAWN_ANEW, NAMELESS } from './chromium.ts'
 import { ask, JSON_TYPE, postWindow } from './http-client.ts'
 import { startFaultyServer, startServerForTest, until } from './load.ts'
 import { ORIGIN } from './origin.ts'
@@ -320,6 +320,9 @@ describe.skipIf(!HAS_CHROMIUM)(
       expect(accuracy).toBeGreaterThan(0.75)
       expect(Number(await page.textContent('#try-round-trip'))).toBeGreaterThan(0)
       expect(await page.textContent('#try')).toContain('CC BY 4.0')
+      expect(await page.evaluate(LOOKS_AS_DRAWN_ANEW)).toBe(true)
+      const told = await page.locator('#lanes li:last-child canvas').getAttribute('aria-label')
+      expect(told).toMatch(/^In two minutes: [A-L] [a-z ]+ \d+ %, /)
     })
 
     test('"Try it" tells how windows fail, also when none has an answer, and that the recording cannot be loaded', async () => {
@@ -380,7 +383,7 @@ describe.skipIf(!HAS_CHROMIUM)(
       expect(await page.getByLabel('Colours').inputValue()).toBe('light')
     })
 
-    test('every control has a name, and a phone of 360 pixels shows all of it without scrolling sideways', async () => {
+    test('every control has a name, and a phone of 360 pixels shows all of it, in large letters too, without scrolling sideways', async () => {
       const page = await open(server, { viewport: { width: 360, height: 780 } })
       await page.waitForSelector('#workers tr')
       await page.getByLabel('Speed').focus()
@@ -389,6 +392,9 @@ describe.skipIf(!HAS_CHROMIUM)(
       expect(await page.evaluate('getComputedStyle(document.activeElement).outline')).toMatch(/ solid 3px$/)
       await page.keyboard.press('Enter')
       await page.waitForSelector('#try-results')
+      await page.waitForSelector('#lanes li')
+      expect(await page.evaluate('document.documentElement.scrollWidth')).toBe(360)
+      await page.evaluate('document.documentElement.style.fontSize = "200%"')
       expect(await page.evaluate('document.documentElement.scrollWidth')).toBe(360)
       expect(await page.evaluate(NAMELESS)).toEqual([])
       expect(await page.getByRole('heading', { level: 1 }).count()).toBe(1)

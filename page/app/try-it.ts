@@ -1,6 +1,7 @@
+import { clear } from './canvas.ts'
 import { byId, write } from './elements.ts'
 import { apiKey } from './key.ts'
-import { clear, drawPiece, motifInWords } from './motifs.ts'
+import { drawPiece, motifInWords } from './motifs.ts'
 import { loadRecording, type Recording, Replay, type Replayed } from './replay.ts'
 
 /** Windows side by side in the strips. */
