@@ -32,7 +32,7 @@ describe('LiveFeed', () => {
   /** A feed whose time the test makes, and what it answered last. */
   function feedAt0() {
     const feed = new LiveFeed(0)
-    const engine = { streams: [], level: 0 } as unknown as Engine
+    const engine = { streams: [] } as unknown as Engine
     const answer = (stream: number, motif: number, answeredMs: number, tookMs = 1) => {
       const output = new Float32Array(LATENT_DIMS + 12)
       output[LATENT_DIMS + motif] = 1
@@ -203,7 +203,7 @@ describe.skipIf(!HAS_CHROMIUM)(
 
     /** Opens the page. In the end nothing may have been asked of another host, and no error told in the console. */
     async function open(
-      { url } = server,
+      { url }: { url: string } = server,
       options: Parameters<Browser['newContext']>[0] = {},
       expectedErrors = /^$/,
     ): Promise<Page> {
@@ -212,7 +212,7 @@ describe.skipIf(!HAS_CHROMIUM)(
       const strangers: string[] = []
       const errors: string[] = []
       page.on('request', request => {
-        if (!new URL(request.url()).host.includes(new URL(url).host)) strangers.push(request.url())
+        if (!['', new URL(url).host].includes(new URL(request.url()).host)) strangers.push(request.url())
       })
       page.on('websocket', socket => {
         if (new URL(socket.url()).host !== new URL(url).host) strangers.push(socket.url())

@@ -79,7 +79,7 @@ export function writeTables({ now, provenance }: Live): void {
   )
   writeFacts('provenance', {
     Model: `${provenance.model} ${provenance.model_version}`,
-    'SHA-256': provenance.model_sha256,
+    'SHA-256': shasOf(provenance.model_sha256),
     Expected: provenance.config_ok ? 'yes' : 'no: another model was expected',
     'Golden check': provenance.golden,
     Mode: provenance.mode,
@@ -112,6 +112,12 @@ function addWorkerRow(body: HTMLTableSectionElement): void {
   name.scope = 'row'
   const row = body.insertRow()
   row.append(name, ...Array.from({ length: 4 }, () => document.createElement('td')))
+}
+
+/** With its backend each, where there is more than one. */
+function shasOf(byBackend: Live['provenance']['model_sha256']): string {
+  const all = Object.entries(byBackend)
+  return all.map(([backend, sha256]) => (all.length === 1 ? sha256 : `${backend} ${sha256}`)).join(', ')
 }
 
 /** Such as `: 3 invalid_window, 1 draining`. */
