@@ -305,6 +305,8 @@ describe.skipIf(!HAS_CHROMIUM)(
       const page = await open()
       await page.selectOption('#try-speed', { label: '20×' })
       await page.getByRole('button', { name: 'Start the replay' }).click()
+      await page.waitForSelector('#workers td')
+      await page.evaluate('window.cell = document.querySelector("#workers td")')
       const counts = async () =>
         /^(\d+) of (\d+)/
           .exec((await page.textContent('#try-count'))!)
@@ -321,6 +323,8 @@ describe.skipIf(!HAS_CHROMIUM)(
       expect(Number(await page.textContent('#try-round-trip'))).toBeGreaterThan(0)
       expect(await page.textContent('#try')).toContain('CC BY 4.0')
       expect(await page.evaluate(LOOKS_AS_DRAWN_ANEW)).toBe(true)
+      // What somebody selects there stays.
+      expect(await page.evaluate('window.cell.isConnected')).toBe(true)
       const told = await page.locator('#lanes li:last-child canvas').getAttribute('aria-label')
       expect(told).toMatch(/^In two minutes: [A-L] [a-z ]+ \d+ %, /)
     })
