@@ -1,7 +1,6 @@
 /** Bundles the live page into dist/page: one script, one style sheet, the page, and the licences of what is in them. */
 import { readFileSync, writeFileSync } from 'node:fs'
 import { join } from 'node:path'
-import { rolldown } from 'rolldown'
 import { PROJECT_FOLDER } from '../src/project.ts'
 
 const SOURCE = join(PROJECT_FOLDER, 'page/app')
@@ -10,6 +9,13 @@ const PACKAGES = join(PROJECT_FOLDER, 'node_modules')
 /** Packages whose code ends up in the page. */
 const BUNDLED = ['uplot', 'typed-binary']
 
+// Its binding is of one platform, and may be missing on another: --if-possible is for those who install the server.
+const { rolldown } = await import('rolldown').catch((error: Error) => {
+  if (!process.argv.includes('--if-possible')) throw error
+  const [why] = error.message.split('\n')
+  console.warn(`The live page is not built, and the server works without it: ${why}`)
+  process.exit(0)
+})
 const bundle = await rolldown({
   input: join(SOURCE, 'main.ts'),
   platform: 'browser',

@@ -4,29 +4,25 @@
  *   npm run screenshot [file]
  */
 import { spawn } from 'node:child_process'
+import { on } from 'node:events'
 import { join } from 'node:path'
 import { setTimeout as sleep } from 'node:timers/promises'
 import { PROJECT_FOLDER } from '../src/project.ts'
 import { HAS_CHROMIUM, launchChromium } from './chromium.ts'
 
-const PORT = 9471
 const SIZE = { width: 1120, height: 1186 }
 /** So long the clients play before the picture is taken. */
-const PLAY_MS = 75_000
-const STAGGER_MS = 7000
+const PLAY_MS = 28_000
+const STAGGER_MS = 3000
 const READY_MS = 20_000
 
 const file = process.argv[2] ?? join(PROJECT_FOLDER, 'docs/live-page.png')
 if (!HAS_CHROMIUM) throw new Error('Cannot take a picture without Chromium: apt-get install chromium')
 
-const url = `http://127.0.0.1:${PORT}`
-const children = [run('src/main.js', [])]
+const server = run('src/main.js', [])
+const children = [server]
 try {
-  const deadlineMs = Date.now() + READY_MS
-  while (!(await isReady())) {
-    if (Date.now() > deadlineMs) throw new Error('Cannot start a server for the picture')
-    await sleep(100)
-  }
+  const url = await urlOf(server)
   const browser = await launchChromium()
   try {
     const page = await browser.newPage({ viewport: SIZE, colorScheme: 'dark', reducedMotion: 'reduce' })
@@ -52,14 +48,24 @@ try {
 
 function run(program: string, options: readonly string[]) {
   const main = join(PROJECT_FOLDER, 'dist', program)
-  // Nothing of whoever calls: the picture shall be the same everywhere.
-  const env = { SIDECAR_PORT: String(PORT) }
-  return spawn(process.execPath, ['--experimental-websocket', main, ...options], { env, stdio: 'ignore' })
+  // Nothing of whoever calls: the picture shall be the same everywhere. Port 0: one that is free.
+  const env = { SIDECAR_PORT: '0' }
+  const child = spawn(process.execPath, ['--experimental-websocket', main, ...options], {
+    env,
+    stdio: ['ignore', 'pipe', 'ignore'],
+  })
+  child.stdout.setEncoding('utf8').resume() // unread, a full pipe would hold it up
+  return child
 }
 
-async function isReady(): Promise<boolean> {
-  return fetch(`${url}/readyz`).then(
-    ({ ok }) => ok,
-    () => false,
-  )
+/** What the server prints when it is ready. */
+async function urlOf({ stdout }: typeof server): Promise<string> {
+  const signal = AbortSignal.timeout(READY_MS)
+  let printed = ''
+  for await (const [text] of on(stdout, 'data', { signal, close: ['end'] })) {
+    printed += text
+    const url = /^ {2}url +(\S+)$/m.exec(printed)?.[1]
+    if (url !== undefined) return url
+  }
+  throw new Error('Cannot start a server for the picture')
 }

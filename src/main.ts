@@ -27,6 +27,9 @@ process.on('uncaughtException', error => {
   end('internal_error')
 })
 
+// Words for people that nobody can take: a full disk, a reader that went away.
+for (const stream of [process.stdout, process.stderr]) stream.on('error', () => {})
+
 try {
   const { supervised, 'under-supervisor': underSupervisor } = parseArgs({ options: OPTIONS }).values
   if (supervised) {

@@ -25,13 +25,44 @@ export const CONTRASTS = `(() => {
     })
 })()`
 
-/** The visible controls and links that nothing names. */
-export const NAMELESS = `[...document.querySelectorAll('a, button, input, select, [tabindex], [role=region]')]
+/** The visible controls, links, lists, pictures and regions that nothing names. */
+export const NAMELESS = `[...document.querySelectorAll('a, button, input, select, ol, ul, [tabindex="0"], [role]:not([role=status])')]
   .filter(element => element.checkVisibility())
   .filter(element => {
     const labels = [...(element.labels ?? [])].map(label => label.textContent)
     const by = element.getAttribute('aria-labelledby')?.split(' ').map(id => document.getElementById(id).textContent)
-    const own = element.matches('select, input') ? '' : element.textContent
+    const own = element.matches('a, button') ? element.textContent : ''
     return [own, element.ariaLabel, ...labels, ...(by ?? [])].every(name => (name ?? '').trim() === '')
   })
   .map(element => element.outerHTML)`
+
+/** As if somebody went to another tab. */
+export const LOOK_AWAY = `(() => {
+  Object.defineProperty(document, 'hidden', { get: () => true })
+  document.dispatchEvent(new Event('visibilitychange'))
+})()`
+
+/** The id of what has the focus. */
+export const FOCUSED = 'document.activeElement.id'
+
+/** Whether anything is on a canvas. */
+export function isDrawn(selector: string): string {
+  return `(() => {
+    const canvas = document.querySelector('${selector}')
+    const { data } = canvas.getContext('2d').getImageData(0, 0, canvas.width, canvas.height)
+    return data.some(value => value !== 0)
+  })()`
+}
+
+/** When the last timeline has just moved to the left: empties it, and tells whether it then becomes what it was. */
+export const LOOKS_AS_DRAWN_ANEW = `(async () => {
+  const canvas = document.querySelector('#lanes li:last-child canvas')
+  const still = canvas.toDataURL()
+  while (canvas.toDataURL() === still) await new Promise(requestAnimationFrame)
+  const before = canvas.toDataURL()
+  canvas.width = 0
+  dispatchEvent(new Event('resize'))
+  await new Promise(requestAnimationFrame)
+  await new Promise(requestAnimationFrame)
+  return canvas.toDataURL() === before
+})()`

@@ -1,3 +1,5 @@
+import { spawn } from 'node:child_process'
+import { closeSync, openSync } from 'node:fs'
 import { afterEach, beforeEach, expect, onTestFinished, test, vi } from 'vitest'
 import { FailureLog } from '../src/failure-log.ts'
 import type { Logger } from '../src/log.ts'
@@ -94,3 +96,29 @@ function logged(): { failures: FailureLog; lines: Line[] } {
   const log = { error: at('error'), warn: at('warn'), info: at('info') } as unknown as Logger
   return { failures: new FailureLog(log), lines }
 }
+
+test('a full disk under the log takes lines, and no answer', async () => {
+  vi.useRealTimers()
+  const { PATH } = process.env
+  const full = openSync('/dev/full', 'w')
+  const server = spawn(process.execPath, ['dist/src/main.js'], {
+    env: { PATH, INFER_MODE: 'stub', SIDECAR_PORT: '0', WORKERS: '1' },
+    stdio: ['ignore', 'pipe', full],
+  })
+  onTestFinished(() => {
+    server.kill('SIGKILL')
+    closeSync(full)
+  })
+  const banner = await new Promise<string>(resolve => {
+    let text = ''
+    server.stdout!.on('data', part => {
+      text += part
+      if (text.includes('url')) resolve(text)
+    })
+  })
+  const port = Number(/http:\S+:(\d+)/.exec(banner)![1])
+  for (let n = 0; n < 3; n++) {
+    expect((await ask({ port }, 'POST /infer', { body: '{}' })).status).toBe(400) // each a line of the log
+    expect((await postWindow({ port }, windowOf(n), { 'X-Deadline-Ms': '2000' })).status).toBe(200)
+  }
+})

@@ -89,6 +89,8 @@ test('FALLBACK=onnx answers while the device is lost, every answer says so, and 
   expect((await postWindow(server, windowOf(0), PATIENT)).status).toBe(503)
   await until(async () => (await postWindow(server, windowOf(0), PATIENT)).status === 200)
   await expectAnswersOf(server, 'onnx', ONNX_SHA256)
+  const { provenance } = (await ask(server, 'GET /live')).json
+  expect(provenance.model_sha256).toEqual({ onnx: expect.stringContaining(ONNX_SHA256) })
   await sleep(200)
   const { status, json } = await ask(server, 'GET /healthz')
   expect(status).toBe(200)

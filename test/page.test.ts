@@ -1,5 +1,9 @@
+import { once } from 'node:events'
 import { mkdirSync } from 'node:fs'
+import { createServer } from 'node:http'
+import type { AddressInfo } from 'node:net'
 import { join } from 'node:path'
+import { setTimeout as sleep } from 'node:timers/promises'
 import type { Browser, BrowserContext, Page } from 'playwright-core'
 import { afterAll, beforeAll, describe, expect, onTestFinished, test } from 'vitest'
 import { HAS_CHROMIUM, launchChromium } from '../page/chromium.ts'
@@ -9,9 +13,9 @@ import type { Live } from '../src/live/answer.ts'
 import { HISTORY_TICKS, LiveFeed } from '../src/live/feed.ts'
 import { MAX_LANES } from '../src/live/lanes.ts'
 import { PROJECT_FOLDER } from '../src/project.ts'
-import { CONTRASTS, NAMELESS } from './chromium.ts'
+import { CONTRASTS, FOCUSED, isDrawn, LOOK_AWAY, LOOKS_AS_DRAWN_ANEW, NAMELESS } from './chromium.ts'
 import { ask, JSON_TYPE, postWindow } from './http-client.ts'
-import { startServerForTest, until } from './load.ts'
+import { startFaultyServer, startServerForTest, until } from './load.ts'
 import { ORIGIN } from './origin.ts'
 import { freePort, startServer, type TestServer } from './server.ts'
 import { windowOf } from './windows.ts'
@@ -28,7 +32,7 @@ describe('LiveFeed', () => {
   /** A feed whose time the test makes, and what it answered last. */
   function feedAt0() {
     const feed = new LiveFeed(0)
-    const engine = { streams: [], level: 0 } as unknown as Engine
+    const engine = { streams: [] } as unknown as Engine
     const answer = (stream: number, motif: number, answeredMs: number, tookMs = 1) => {
       const output = new Float32Array(LATENT_DIMS + 12)
       output[LATENT_DIMS + motif] = 1
@@ -104,14 +108,21 @@ describe('the server', () => {
     const letter = String.fromCharCode(65 + scores.indexOf(Math.max(...scores)))
     const live = async (after: number): Promise<Live> =>
       (await ask(server, `GET /live?after=${after}`, { headers })).json
-    const told = async () => (await live(-1)).ticks.find(({ answered }) => answered > 0)
-    await until(async () => (await told()) !== undefined)
-    const tick = (await told())!
+    const counts = async () => {
+      const { ticks } = await live(-1)
+      const failed = ticks.flatMap(tick => Object.entries(tick.failed))
+      return { answered: ticks.reduce((sum, tick) => sum + tick.answered, 0), failed }
+    }
+    await until(async () => {
+      const { answered, failed } = await counts()
+      return answered > 0 && failed.length > 0
+    })
+    expect(await counts()).toEqual({ answered: 1, failed: [['invalid_window', 1]] })
+    const { ticks, now, provenance } = await live(-1)
+    const tick = ticks.find(({ answered }) => answered > 0)!
     expect(tick.lanes).toMatchObject([{ stream: 0, answered: 1 }])
     expect(tick.lanes[0]!.marks.replaceAll('.', '')).toBe(letter)
     expect(tick.latency.reduce((sum, count) => sum + count)).toBe(1)
-    const { ticks, now, provenance } = await live(-1)
-    expect(ticks.flatMap(({ failed }) => Object.entries(failed))).toEqual([['invalid_window', 1]])
     expect((await live(ticks.at(-1)!.tick)).ticks.length).toBeLessThan(ticks.length)
     expect(now).toMatchObject({
       ready: true,
@@ -157,6 +168,28 @@ describe('the server', () => {
   })
 })
 
+/** In front of a server, over a link on which `GET /live` takes longer than the page waits for a sign of it. */
+async function startSlowProxy({ url }: TestServer): Promise<{ url: string }> {
+  const proxy = createServer(async (request, response) => {
+    const { accept = '' } = request.headers
+    const answer = await fetch(`${url}${request.url}`, { headers: { accept } })
+    response.setHeader('Content-Type', answer.headers.get('content-type')!)
+    const body = Buffer.from(await answer.arrayBuffer())
+    if (!request.url!.startsWith('/live')) return response.end(body)
+    for (let piece = 0; piece < 4; piece++) {
+      response.write(body.subarray((piece * body.length) / 4, ((piece + 1) * body.length) / 4))
+      await sleep(1100)
+    }
+    response.end()
+  })
+  await once(proxy.listen(0, '127.0.0.1'), 'listening')
+  onTestFinished(() => {
+    proxy.close()
+    proxy.closeAllConnections()
+  })
+  return { url: `http://127.0.0.1:${(proxy.address() as AddressInfo).port}` }
+}
+
 describe.skipIf(!HAS_CHROMIUM)(
   `the page in Chromium${HAS_CHROMIUM ? '' : ': skipped, it is not installed'}`,
   () => {
@@ -170,7 +203,7 @@ describe.skipIf(!HAS_CHROMIUM)(
 
     /** Opens the page. In the end nothing may have been asked of another host, and no error told in the console. */
     async function open(
-      { url } = server,
+      { url }: { url: string } = server,
       options: Parameters<Browser['newContext']>[0] = {},
       expectedErrors = /^$/,
     ): Promise<Page> {
@@ -179,7 +212,7 @@ describe.skipIf(!HAS_CHROMIUM)(
       const strangers: string[] = []
       const errors: string[] = []
       page.on('request', request => {
-        if (!new URL(request.url()).host.includes(new URL(url).host)) strangers.push(request.url())
+        if (!['', new URL(url).host].includes(new URL(request.url()).host)) strangers.push(request.url())
       })
       page.on('websocket', socket => {
         if (new URL(socket.url()).host !== new URL(url).host) strangers.push(socket.url())
@@ -197,6 +230,13 @@ describe.skipIf(!HAS_CHROMIUM)(
       return page
     }
 
+    /** Keeps the next question of a page on its way. Resolves when it was asked, with what lets it go on. */
+    function nextHeld(page: Page): Promise<() => void> {
+      return new Promise(resolve => {
+        void page.route('**/live*', route => resolve(() => void route.continue()), { times: 1 })
+      })
+    }
+
     test('a client of /stream gets a row with its motif while it sends; pictures are kept of it', async () => {
       const page = await open()
       await page.waitForSelector('#state[data-state=live]')
@@ -207,10 +247,12 @@ describe.skipIf(!HAS_CHROMIUM)(
       const [said] = await client.answers(2)
       const scores = said!.bits.subarray(LATENT_DIMS)
       const motif = scores.indexOf(Math.max(...scores))
-      const row = page.locator('#lanes li', { hasText: /^Stream \d+/ }).first()
+      const row = page.locator('#lanes li', { hasText: /^Stream \d+/ }).last()
       await row.waitFor()
       const legend = await page.locator('#legend li').nth(motif).textContent()
-      expect(await row.textContent()).toContain(legend)
+      await row.getByText(legend!).waitFor()
+      expect(await page.evaluate(isDrawn('#lanes li:last-child canvas'))).toBe(true)
+      expect(await page.evaluate(isDrawn('#latency canvas'))).toBe(true)
       expect(await page.textContent('#lanes-summary')).toMatch(
         /^Answers of the last two minutes to \d streams?\.$/,
       )
@@ -230,25 +272,48 @@ describe.skipIf(!HAS_CHROMIUM)(
       const page = await open(first, {}, /ERR_CONNECTION_REFUSED|ERR_EMPTY_RESPONSE|ERR_CONNECTION_RESET/)
       await postWindow(first, windowOf(0))
       await page.waitForSelector('#lanes li')
+      await page.selectOption('#try-speed', '1')
+      await page.getByRole('button', { name: 'Start the replay' }).click()
+      await page.getByText(/^Replaying/).waitFor()
       await first.stop('SIGKILL')
       await page.waitForSelector('#state[data-state=lost]')
       expect(await page.textContent('#state')).toMatch(/^Lost: it cannot be reached/)
-      expect(await page.locator('#lanes li').count()).toBe(1)
+      expect(await page.locator('#lanes li').count()).toBeGreaterThan(0)
+      await page.getByText('Waiting for the server').waitFor()
+      await page.getByRole('button', { name: 'Stop the replay' }).click()
+      await page.getByText('Stopped.').waitFor()
       await startServerForTest(env)
       await page.getByText('Live: the stub answers, with made-up results').waitFor()
       await page.waitForSelector('#lanes li', { state: 'detached' })
+    })
+
+    test('an answer may come slowly, one that makes no sense is told, and nothing is asked while nobody looks', async () => {
+      const slow = await open(await startSlowProxy(server))
+      const page = await open()
+      await page.waitForSelector('#state[data-state=live]')
+      await page.route('**/live*', route => route.fulfill({ json: { status: 'starting' } }), { times: 1 })
+      await page.getByText('Lost: its answer makes no sense').waitFor()
+      await page.waitForSelector('#state[data-state=live]')
+      await page.evaluate(LOOK_AWAY)
+      let asked = 0
+      page.on('request', () => asked++)
+      await slow.waitForSelector('#state[data-state=live]')
+      expect(asked).toBe(0)
     })
 
     test('"Try it" plays the recording through the WebSocket until it is stopped, and tells how right it is', async () => {
       const page = await open()
       await page.selectOption('#try-speed', { label: '20×' })
       await page.getByRole('button', { name: 'Start the replay' }).click()
+      await page.waitForSelector('#workers td')
+      await page.evaluate('window.cell = document.querySelector("#workers td")')
       const counts = async () =>
         /^(\d+) of (\d+)/
           .exec((await page.textContent('#try-count'))!)
           ?.slice(1)
           .map(Number)
       await until(async () => ((await counts())?.[1] ?? 0) >= 60)
+      expect(await page.evaluate(FOCUSED)).toBe('try-button')
       await page.getByRole('button', { name: 'Stop the replay' }).click()
       await page.getByText('Stopped.').waitFor()
       const [right, answered] = (await counts()) as [number, number]
@@ -257,18 +322,46 @@ describe.skipIf(!HAS_CHROMIUM)(
       expect(accuracy).toBeGreaterThan(0.75)
       expect(Number(await page.textContent('#try-round-trip'))).toBeGreaterThan(0)
       expect(await page.textContent('#try')).toContain('CC BY 4.0')
+      expect(await page.evaluate(LOOKS_AS_DRAWN_ANEW)).toBe(true)
+      // What somebody selects there stays.
+      expect(await page.evaluate('window.cell.isConnected')).toBe(true)
+      const told = await page.locator('#lanes li:last-child canvas').getAttribute('aria-label')
+      expect(told).toMatch(/^In two minutes: [A-L] [a-z ]+ \d+ %, /)
+    })
+
+    test('"Try it" tells how windows fail, also when none has an answer, and that the recording cannot be loaded', async () => {
+      const held = await startFaultyServer({ DEADLINE_MS: '50' })
+      const page = await open(held, {}, /ERR_FAILED/)
+      await page.selectOption('#try-speed', '20')
+      await page.route('**/recording.f32', route => route.abort(), { times: 1 })
+      await page.getByRole('button', { name: 'Start the replay' }).click()
+      await page.getByText('The recording cannot be loaded').waitFor()
+      const { answer } = await held.hold()
+      await page.getByRole('button', { name: 'Start the replay' }).click()
+      await page.getByText(/^0 of 0, \d+ (deadline_exceeded|overloaded)/).waitFor()
+      held.release()
+      await answer
     })
 
     test('with API_KEY the page asks for the key and works with it, the WebSocket too', async () => {
       const guarded = await startServerForTest({ ...QUICK, API_KEY: 'alpha' })
       const page = await open(guarded, {}, /401/)
-      await page.getByRole('textbox', { name: 'API key' }).fill('beta')
+      await page.getByRole('textbox', { name: 'API key' }).fill('ключ')
+      await page.getByRole('button', { name: 'Use this key' }).click()
+      expect(await page.locator('#key-input:invalid').count()).toBe(1)
+      await page.getByRole('textbox', { name: 'API key' }).fill(' be/ta == ')
       await page.getByRole('button', { name: 'Use this key' }).click()
       await page.getByText('The server does not take this API key').waitFor()
+      const asked = nextHeld(page)
+      await page.getByRole('textbox', { name: 'API key' }).fill('gamma')
+      await page.keyboard.press('Enter')
+      const goOn = await asked
       await page.getByRole('textbox', { name: 'API key' }).fill('alpha')
       await page.keyboard.press('Enter')
+      goOn()
       await page.getByText(/^Live: /).waitFor()
       expect(await page.isVisible('#key')).toBe(false)
+      expect(await page.evaluate(FOCUSED)).toBe('motifs-title')
       await page.getByRole('button', { name: 'Start the replay' }).click()
       await until(async () => /^\d+ of \d+/.test((await page.textContent('#try-count')) ?? ''))
       await page.reload()
@@ -278,23 +371,34 @@ describe.skipIf(!HAS_CHROMIUM)(
     test('all text has the contrast of WCAG AA, in light colours and in dark ones', async () => {
       const page = await open(server, { colorScheme: 'dark' })
       await page.waitForSelector('#workers tr')
+      const grounds: unknown[] = []
       for (const scheme of ['', 'light', 'dark']) {
         await page.getByLabel('Colours').selectOption(scheme)
+        grounds.push(await page.evaluate('getComputedStyle(document.body).backgroundColor'))
         const texts: { text: string; ratio: number }[] = await page.evaluate(CONTRASTS)
         expect(texts.length).toBeGreaterThan(50)
         expect(texts.filter(({ ratio }) => ratio < 4.5)).toEqual([])
       }
+      expect(grounds[0]).toBe(grounds[2])
+      expect(grounds[1]).not.toBe(grounds[2])
       // What was chosen outlives the page.
       await page.getByLabel('Colours').selectOption('light')
       await page.reload()
       expect(await page.getByLabel('Colours').inputValue()).toBe('light')
     })
 
-    test('every control has a name, and a phone of 360 pixels shows all of it without scrolling sideways', async () => {
+    test('every control has a name, and a phone of 360 pixels shows all of it, in large letters too, without scrolling sideways', async () => {
       const page = await open(server, { viewport: { width: 360, height: 780 } })
       await page.waitForSelector('#workers tr')
-      await page.getByRole('button', { name: 'Start the replay' }).click()
+      await page.getByLabel('Speed').focus()
+      await page.keyboard.press('Tab')
+      expect(await page.evaluate(FOCUSED)).toBe('try-button')
+      expect(await page.evaluate('getComputedStyle(document.activeElement).outline')).toMatch(/ solid 3px$/)
+      await page.keyboard.press('Enter')
       await page.waitForSelector('#try-results')
+      await page.waitForSelector('#lanes li')
+      expect(await page.evaluate('document.documentElement.scrollWidth')).toBe(360)
+      await page.evaluate('document.documentElement.style.fontSize = "200%"')
       expect(await page.evaluate('document.documentElement.scrollWidth')).toBe(360)
       expect(await page.evaluate(NAMELESS)).toEqual([])
       expect(await page.getByRole('heading', { level: 1 }).count()).toBe(1)

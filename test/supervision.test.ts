@@ -111,6 +111,10 @@ test('a supervisor gives up where starting again will not help, and an engine do
   await expect(unknown).rejects.toThrow(/ended with 78.*\n.*\nUnknown option '--supervized'/)
 
   const server = await startServerForTest({ INFER_MODE: 'stub' }, { args: ['--supervised'] })
+  const engines = childrenOf(server.process.pid!)
+  server.process.kill('SIGHUP') // asks to read files again, and there are none
+  await sleep(300)
+  expect(childrenOf(server.process.pid!)).toEqual(expect.arrayContaining(engines))
   await server.stop('SIGKILL')
   await until(() =>
     get(server.port, '/healthz').then(

@@ -86,7 +86,7 @@ async function startOnWallClock(env: Record<string, string> = {}) {
   const jump = (seconds: number) => writeFileSync(file, new BigInt64Array([BigInt(seconds)]), { flag: 'r+' })
   writeFileSync(file, new BigInt64Array(1))
   const server = await startServerForTest(
-    { WORKERS: '1', LD_PRELOAD: PRELOAD.output, WALL_CLOCK_FILE: file, ...env },
+    { WORKERS: '1', DEADLINE_MS: '2000', LD_PRELOAD: PRELOAD.output, WALL_CLOCK_FILE: file, ...env },
     { faults: true },
   )
   return { port: server.port, jump }

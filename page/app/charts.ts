@@ -5,9 +5,12 @@ import { failedOf, type Latencies, LIMIT_MS, perSecond, shedOf } from './history
 import { type Ink, ink } from './scheme.ts'
 
 const HEIGHT_PX = 190
-/** Room for the numbers. */
+/** Room for the numbers below. */
 const X_AXIS_PX = 28
-const Y_AXIS_PX = 44
+/** Room beside a chart: half of the first number below it reaches there. */
+const Y_AXIS_PX = 24
+const TICK_PX = 4
+const GAP_PX = 5
 const FONT = '12px system-ui, sans-serif'
 
 /** How a line looks; index.html says what it is. */
@@ -82,7 +85,7 @@ function makeBars(id: string, edgesMs: readonly number[]): uPlot {
         splits: () => edgesMs.map((_, bucket) => bucket + 0.5),
         values: () => labels,
       },
-      { ...axis(), size: Y_AXIS_PX, values: (_, splits) => splits.map(share => `${share} %`) },
+      { ...axis(), size: widthOf, values: (_, splits) => splits.map(share => `${share} %`) },
     ],
     series: [
       {},
@@ -116,7 +119,7 @@ function makeLines(id: string, lines: readonly Line[]): uPlot {
         splits: () => [-120, -90, -60, -30, 0],
         values: (_, splits) => splits.map(at => (at === 0 ? 'now' : `${at} s`)),
       },
-      { ...axis(), size: Y_AXIS_PX },
+      { ...axis(), size: widthOf },
     ],
     series: [
       {},
@@ -145,7 +148,16 @@ function common(
 
 function axis(): uPlot.Axis {
   const grid = { stroke: ink('grid'), width: 1 }
-  return { font: FONT, stroke: ink('quiet'), grid, ticks: { ...grid, size: 4 } }
+  return { font: FONT, stroke: ink('quiet'), grid, ticks: { ...grid, size: TICK_PX }, gap: GAP_PX }
+}
+
+/** Room for the widest of the numbers beside a chart. */
+function widthOf({ ctx }: uPlot, numbers: readonly string[] | null): number {
+  ctx.save()
+  ctx.font = FONT
+  const widths = (numbers ?? []).map(number => ctx.measureText(number).width)
+  ctx.restore()
+  return Math.max(Y_AXIS_PX, TICK_PX + GAP_PX + Math.ceil(Math.max(0, ...widths)))
 }
 
 function drawLimit({ ctx, bbox, valToPos }: uPlot, at: number): void {

@@ -7,9 +7,12 @@ export function byId<Found extends HTMLElement>(id: string, kind: Kind<Found>): 
   throw new TypeError(`the page has no ${kind.name} #${id}`)
 }
 
-/** Writes only what changes: the rest of the page then needs no new layout. */
 export function write(id: string, text: string): void {
-  const element = byId(id, HTMLElement)
+  writeInto(byId(id, HTMLElement), text)
+}
+
+/** Writes only what changes: the rest of the page then needs no new layout. */
+export function writeInto(element: Element, text: string): void {
   if (element.textContent !== text) element.textContent = text
 }
 
@@ -23,9 +26,8 @@ export function writeFacts(id: string, facts: Readonly<Record<string, string>>):
     )
   }
   for (const [index, name] of Object.keys(facts).entries()) {
-    const [term, value] = [list.children[index * 2]!, list.children[index * 2 + 1]!]
-    if (term.textContent !== name) term.textContent = name
-    if (value.textContent !== values[index]) value.textContent = values[index]!
+    writeInto(list.children[index * 2]!, name)
+    writeInto(list.children[index * 2 + 1]!, values[index]!)
   }
 }
 

@@ -3,7 +3,7 @@ import { apiKey } from './key.ts'
 
 /** The page asks anew so long after an answer. */
 const PAUSE_MS = 1000
-/** A server that is silent for so long is lost. */
+/** A server from which nothing comes for so long is lost. A slow one is not. */
 const PATIENCE_MS = 4000
 
 interface Listener {
@@ -32,37 +32,80 @@ export class Feed {
     clearTimeout(this.#timer)
     if (document.hidden || this.#asking) return
     this.#asking = true
-    const goOn = await this.#askOnce()
-    this.#asking = false
-    if (goOn) this.#timer = setTimeout(() => this.ask(), PAUSE_MS)
+    try {
+      const pauseMs = await this.#askOnce()
+      if (pauseMs !== null) this.#timer = setTimeout(() => this.ask(), pauseMs)
+    } finally {
+      this.#asking = false
+    }
   }
 
-  /** @returns false when there is no use in asking again before there is another key */
-  async #askOnce(): Promise<boolean> {
+  /** @returns when to ask again, ms; null when there is no use in it before there is another key */
+  async #askOnce(): Promise<number | null> {
     const key = apiKey()
-    let answer: Live
     try {
-      const response = await fetch(`live?after=${this.#listener.lastTick()}`, {
-        headers: key === null ? {} : { 'X-API-Key': key },
-        signal: AbortSignal.timeout(PATIENCE_MS),
-      })
-      if (response.status === 401) {
+      const answer = await ask(this.#listener.lastTick(), key)
+      if (answer !== null) this.#tell(answer)
+      // Another one was given while the server looked at this one.
+      else if (apiKey() !== key) return 0
+      else {
         this.#listener.refused()
-        return false
+        return null
       }
-      if (!response.ok) throw new Error(`it answered ${response.status}`)
-      answer = await response.json()
     } catch (error) {
       this.#listener.lost(reasonOf(error))
-      return true
     }
-    this.#listener.told(answer)
-    return true
+    return PAUSE_MS
+  }
+
+  /** Of a proxy, or of another version, an answer may be anything. */
+  #tell(answer: string): void {
+    try {
+      this.#listener.told(JSON.parse(answer))
+    } catch (cause) {
+      throw new Error('its answer makes no sense', { cause })
+    }
+  }
+}
+
+/**
+ * What the server says is new after a tick, null when it refuses the key.
+ * @throws DOMException when it is silent for too long, TypeError when it cannot be reached, Error with what it answered
+ */
+async function ask(after: number, key: string | null): Promise<string | null> {
+  const abort = new AbortController()
+  let timer: ReturnType<typeof setTimeout> | undefined
+  const heard = () => {
+    clearTimeout(timer)
+    timer = setTimeout(() => abort.abort(), PATIENCE_MS)
+  }
+  heard()
+  try {
+    const response = await fetch(`live?after=${after}`, {
+      headers: key === null ? {} : { 'X-API-Key': key },
+      signal: abort.signal,
+    })
+    if (response.status === 401) return null
+    if (!response.ok) throw new Error(`it answered ${response.status}`)
+    return await read(response.body!, heard)
+  } finally {
+    clearTimeout(timer)
+  }
+}
+
+/** All of a body, however long it takes. @param heard called whenever some of it has come */
+async function read(body: ReadableStream<Uint8Array<ArrayBuffer>>, heard: () => void): Promise<string> {
+  const reader = body.pipeThrough(new TextDecoderStream()).getReader()
+  let text = ''
+  for (;;) {
+    const { done, value } = await reader.read()
+    if (done) return text
+    heard()
+    text += value
   }
 }
 
 function reasonOf(error: unknown): string {
   if (error instanceof DOMException) return 'it is silent'
-  if (error instanceof SyntaxError) return 'its answer makes no sense'
   return error instanceof TypeError ? 'it cannot be reached' : (error as Error).message
 }

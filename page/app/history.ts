@@ -25,9 +25,9 @@ export class History {
   /** From another process than what is known, it makes all of that forgotten, and what it brings may begin anywhere. */
   add(answer: Live): void {
     const restarted = this.#process !== null && this.#process !== answer.process
+    this.#ticks = restarted ? [] : [...this.#ticks, ...answer.ticks].slice(-answer.history)
     this.#process = answer.process
     this.#latest = answer
-    this.#ticks = restarted ? [] : [...this.#ticks, ...answer.ticks].slice(-answer.history)
   }
 }
 

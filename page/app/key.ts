@@ -2,6 +2,8 @@ import { byId } from './elements.ts'
 import { keep, recall } from './kept.ts'
 
 const KEPT_AS = 'hailo-api-key'
+/** What a browser puts into a header as it is. */
+const SENDABLE = /^[ -~]+$/
 
 let key = recall('sessionStorage', KEPT_AS)
 
@@ -15,7 +17,10 @@ export function watchKey(given: () => void): void {
   byId('key-form', HTMLFormElement).addEventListener('submit', event => {
     event.preventDefault()
     const input = byId('key-input', HTMLInputElement)
-    key = input.value.trim()
+    const text = input.value.trim()
+    input.setCustomValidity(SENDABLE.test(text) ? '' : 'A browser sends keys of ASCII characters only')
+    if (!input.reportValidity()) return
+    key = text
     input.value = ''
     keep('sessionStorage', KEPT_AS, key)
     given()
@@ -30,5 +35,10 @@ export function askForKey(): void {
 }
 
 export function keyAccepted(): void {
-  byId('key', HTMLElement).hidden = true
+  const section = byId('key', HTMLElement)
+  if (section.hidden) return
+  const hadFocus = section.contains(document.activeElement)
+  section.hidden = true
+  // What had it is gone: it goes to where what was asked for begins.
+  if (hadFocus) byId('motifs-title', HTMLElement).focus()
 }

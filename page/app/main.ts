@@ -22,10 +22,11 @@ watchScheme(() => {
 const feed = new Feed({
   lastTick: () => history.lastTick,
   told(answer) {
+    const state = stateOf(answer) // first: it throws where this is no answer of ours
     keyAccepted()
     history.add(answer)
     tryIt.offer(answer.provenance.motif_labels)
-    writeState(...stateOf(answer))
+    writeState(...state)
     drawSoon()
   },
   lost: why => writeState('lost', `Lost: ${why}. Trying again; what is shown below is old.`),

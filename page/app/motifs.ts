@@ -1,4 +1,5 @@
 import { MOTIF_LETTERS } from '../../src/live/answer.ts'
+import { clear } from './canvas.ts'
 import { byId, withText } from './elements.ts'
 
 /** Okabe and Ito's, which people with any kind of colour blindness tell apart; `ink` is what is read best on each. */
@@ -14,7 +15,7 @@ const FILLS = [
 const STRIPES = 7
 const LETTER_PX = 12
 
-/** A piece of a strip in one motif, in CSS pixels. */
+/** A piece of a strip in one motif, from left to right. */
 export interface Piece {
   readonly motif: number
   readonly from: number
@@ -30,19 +31,7 @@ export function motifInWords(labels: readonly string[], motif: number): string {
   return `${letterOf(motif)} ${(labels[motif] ?? `motif ${motif}`).replaceAll('_', ' ')}`
 }
 
-/** Empties a canvas, as sharp as the screen is. @returns its context, in CSS pixels */
-export function clear(canvas: HTMLCanvasElement): CanvasRenderingContext2D {
-  const { clientWidth, clientHeight } = canvas
-  const scale = devicePixelRatio
-  const [width, height] = [Math.round(clientWidth * scale), Math.round(clientHeight * scale)]
-  if (canvas.width !== width || canvas.height !== height) Object.assign(canvas, { width, height })
-  const context = canvas.getContext('2d')!
-  context.setTransform(scale, 0, 0, scale, 0, 0)
-  context.clearRect(0, 0, clientWidth, clientHeight)
-  return context
-}
-
-/** Draws one piece over the whole height: colour, stripes beyond the sixth motif, and the letter where there is room. */
+/** Draws one piece, in CSS pixels, over the whole height: colour, stripes beyond the sixth motif, and the letter where there is room. */
 export function drawPiece(
   context: CanvasRenderingContext2D,
   { motif, from, to }: Piece,
@@ -51,7 +40,10 @@ export function drawPiece(
   const { fill, ink } = FILLS[motif % FILLS.length]!
   context.fillStyle = fill
   context.fillRect(from, 0, to - from, heightPx)
-  if (motif >= FILLS.length) drawStripes(context, from, to, heightPx, ink)
+  if (motif >= FILLS.length) {
+    context.fillStyle = stripesOf(ink, from)
+    context.fillRect(from, 0, to - from, heightPx)
+  }
   if (to - from < LETTER_PX) return
   const middle = (from + to) / 2
   context.fillStyle = fill // no stripe behind the letter
@@ -80,27 +72,32 @@ export function drawLegend(labels: readonly string[]): void {
   }
 }
 
-function drawStripes(
-  context: CanvasRenderingContext2D,
-  from: number,
-  to: number,
-  heightPx: number,
-  colour: string,
-): void {
-  context.save()
-  context.beginPath()
-  context.rect(from, 0, to - from, heightPx)
-  context.clip()
-  context.beginPath()
-  // Counted from the left of the canvas: the stripes of neighbouring pieces meet.
-  const first = Math.floor((from - heightPx) / STRIPES) * STRIPES
-  for (let x = first; x < to; x += STRIPES) {
-    context.moveTo(x, heightPx)
-    context.lineTo(x + heightPx, 0)
+/** By colour and scale of the screen. Made once: to draw each stripe took most of the time. */
+const patterns = new Map<string, CanvasPattern>()
+
+/** Oblique stripes that begin at `from`, so that they move with what they are on. */
+function stripesOf(colour: string, from: number): CanvasPattern {
+  const scale = devicePixelRatio
+  const name = `${colour} ${scale}`
+  const pattern = patterns.get(name) ?? makeStripes(colour, scale)
+  patterns.set(name, pattern)
+  pattern.setTransform(new DOMMatrix([1 / scale, 0, 0, 1 / scale, from, 0]))
+  return pattern
+}
+
+function makeStripes(colour: string, scale: number): CanvasPattern {
+  const side = Math.round(STRIPES * scale)
+  const tile = document.createElement('canvas')
+  Object.assign(tile, { width: side, height: side })
+  const context = tile.getContext('2d')!
+  // Those through the corners belong to the neighbours too.
+  for (const x of [0, side, 2 * side]) {
+    context.moveTo(x - 2 * side, 2 * side)
+    context.lineTo(x + side, -side)
   }
   context.strokeStyle = colour
   context.globalAlpha = 0.55
-  context.lineWidth = 1.5
+  context.lineWidth = 1.5 * scale
   context.stroke()
-  context.restore()
+  return context.createPattern(tile, 'repeat')!
 }

@@ -2,7 +2,7 @@ import { byId } from './elements.ts'
 import { keep, recall } from './kept.ts'
 
 /** Colours of the page, as page.css has them under `--name`. */
-export type Ink = 'ink' | 'quiet' | 'accent' | 'second' | 'bad' | 'grid' | 'line' | 'panel'
+export type Ink = 'quiet' | 'accent' | 'second' | 'bad' | 'grid'
 
 const KEPT_AS = 'hailo-scheme'
 

@@ -1,6 +1,7 @@
 import { MOTIF_LETTERS, type Tick } from '../../src/live/answer.ts'
-import { byId, withText, write } from './elements.ts'
-import { clear, drawPiece, motifInWords, type Piece } from './motifs.ts'
+import { moveLeft, sharpen } from './canvas.ts'
+import { byId, withText, write, writeInto } from './elements.ts'
+import { drawPiece, motifInWords, type Piece } from './motifs.ts'
 
 /** At most so many are drawn: those with the latest answers. */
 const MOST_LANES = 16
@@ -16,10 +17,25 @@ interface Scale {
   readonly ticks: number
 }
 
+interface Row {
+  readonly item: HTMLLIElement
+  readonly now: HTMLElement
+  readonly canvas: HTMLCanvasElement
+  /** Null: nothing is. */
+  drawn: Drawn | null
+}
+
+/** What is on a canvas: the right edge, and where the last piece begins, which may yet grow. In ticks. */
+interface Drawn {
+  readonly end: number
+  readonly open: number
+  readonly width: number
+}
+
 /** The motifs of each client against time: a row per client, its newest answers on the right. */
 export class Timeline {
   readonly #list = byId('lanes', HTMLOListElement)
-  readonly #rows = new Map<number, { item: HTMLLIElement; now: HTMLElement; canvas: HTMLCanvasElement }>()
+  readonly #rows = new Map<number, Row>()
 
   draw(ticks: readonly Tick[], labels: readonly string[], cellMs: number): void {
     const streams = shownStreams(ticks)
@@ -28,19 +44,19 @@ export class Timeline {
     const scale = { cellMs, ticks: wide ? 120 : 60 }
     for (const stream of streams) {
       const { now, canvas } = this.#rows.get(stream)!
-      const pieces = piecesOf(ticks, stream, scale)
-      now.textContent = inWords(ticks, stream, labels)
-      const context = clear(canvas)
-      const { clientWidth, clientHeight } = canvas
-      for (const { motif, from, to } of pieces) {
-        drawPiece(context, { motif, from: from * clientWidth, to: to * clientWidth }, clientHeight)
-      }
+      writeInto(now, inWords(ticks, stream, labels))
+      canvas.ariaLabel = `In two minutes: ${sharesInWords(ticks, stream, labels)}`
     }
     const axis = byId('lanes-axis', HTMLElement)
     axis.hidden = streams.length === 0
     axis.children[0]!.textContent = `${scale.ticks} s ago`
     axis.children[1]!.textContent = `${scale.ticks / 2} s`
     write('lanes-summary', summaryOf(streams, ticks))
+    // Behind all words: sizes are asked for here, for which the page is laid out once.
+    const end = (ticks.at(-1)?.tick ?? 0) + 1
+    for (const stream of streams) {
+      drawRow(this.#rows.get(stream)!, piecesOf(ticks, stream, scale), { end, width: scale.ticks })
+    }
   }
 
   /** Keeps the rows that stay: what a screen reader is at must not be made anew each second. */
@@ -58,7 +74,7 @@ export class Timeline {
     }
   }
 
-  #makeRow(stream: number) {
+  #makeRow(stream: number): Row {
     const item = document.createElement('li')
     const words = document.createElement('div')
     const name = withText('span', stream === 0 ? 'HTTP posts' : `Stream ${stream}`)
@@ -67,12 +83,34 @@ export class Timeline {
     now.className = 'lane-now'
     words.append(name, now)
     const canvas = document.createElement('canvas')
-    canvas.ariaHidden = 'true' // the words beside it say what it shows
+    canvas.role = 'img'
     item.append(words, canvas)
-    const row = { item, now, canvas }
+    const row: Row = { item, now, canvas, drawn: null }
+    // A browser that is short of memory takes what is drawn away.
+    canvas.addEventListener('contextrestored', () => {
+      row.drawn = null
+    })
     this.#rows.set(stream, row)
     return row
   }
+}
+
+/** Moves what is drawn to the left and adds what is new: on a small machine all of it would take too long each second. */
+function drawRow(row: Row, pieces: readonly Piece[], { end, width }: { end: number; width: number }): void {
+  const { canvas, drawn } = row
+  const { context, emptied } = sharpen(canvas)
+  const known = !emptied && drawn !== null && drawn.width === width && drawn.end <= end ? drawn : null
+  // Whole pixels, for any two ends: what is moved then lies where it would be drawn.
+  const pixel = (tick: number) => Math.round((tick * canvas.width) / width)
+  const left = (tick: number) => (pixel(tick) - pixel(end) + canvas.width) / devicePixelRatio
+  if (known !== null) moveLeft(context, pixel(end) - pixel(known.end))
+  const from = known?.open ?? end - width
+  context.clearRect(left(from), 0, canvas.clientWidth, canvas.clientHeight)
+  for (const piece of pieces) {
+    if (piece.from < from) continue
+    drawPiece(context, { ...piece, from: left(piece.from), to: left(piece.to) }, canvas.clientHeight)
+  }
+  row.drawn = { end, width, open: pieces.at(-1)?.from ?? end }
 }
 
 /** In the order of their numbers. */
@@ -96,7 +134,7 @@ function summaryOf(streams: readonly number[], ticks: readonly Tick[]): string {
   return `Answers of the last two minutes to ${who}${hidden ? '; there are more streams, which find no place here' : ''}.`
 }
 
-/** Neighbouring marks of one motif together, in shares of the width. */
+/** Neighbouring marks of one motif together, in ticks. */
 function piecesOf(ticks: readonly Tick[], stream: number, { cellMs, ticks: width }: Scale): Piece[] {
   const shown = ticks.slice(-width)
   const end = (shown.at(-1)?.tick ?? 0) + 1
@@ -106,15 +144,31 @@ function piecesOf(ticks: readonly Tick[], stream: number, { cellMs, ticks: width
     for (let cell = 0; cell < marks.length; cell++) {
       const motif = MOTIF_LETTERS.indexOf(marks[cell]!)
       if (motif === -1) continue
-      const from = (tick + Math.min(1, (cell * cellMs) / span_ms) - end) / width + 1
+      const from = tick + Math.min(1, (cell * cellMs) / span_ms)
       const last = pieces.at(-1)
       if (last !== undefined) last.to = Math.min(last.to, from)
-      const to = Math.min(1, from + HOLD_MS / 1000 / width)
+      const to = Math.min(end, from + HOLD_MS / 1000)
       if (last?.motif === motif && last.to === from) last.to = to
-      else pieces.push({ motif, from: Math.max(0, from), to })
+      else pieces.push({ motif, from, to })
     }
   }
   return pieces
+}
+
+/** What a client got in all ticks, by the motifs of its marks, most frequent first. */
+function sharesInWords(ticks: readonly Tick[], stream: number, labels: readonly string[]): string {
+  const marks = ticks.flatMap(({ lanes }) =>
+    lanes.filter(lane => lane.stream === stream).flatMap(lane => [...lane.marks.replaceAll('.', '')]),
+  )
+  const counts = new Map<string, number>()
+  for (const mark of marks) counts.set(mark, (counts.get(mark) ?? 0) + 1)
+  return [...counts]
+    .toSorted(([, a], [, b]) => b - a)
+    .map(([letter, count]) => {
+      const percent = Math.round((100 * count) / marks.length)
+      return `${motifInWords(labels, MOTIF_LETTERS.indexOf(letter))} ${percent} %`
+    })
+    .join(', ')
 }
 
 /** What a client gets at the moment: motif and rate. */

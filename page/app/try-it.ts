@@ -1,11 +1,15 @@
+import { clear } from './canvas.ts'
 import { byId, write } from './elements.ts'
 import { apiKey } from './key.ts'
-import { clear, drawPiece, motifInWords } from './motifs.ts'
+import { drawPiece, motifInWords } from './motifs.ts'
 import { loadRecording, type Recording, Replay, type Replayed } from './replay.ts'
 
 /** Windows side by side in the strips. */
 const STRIP_WINDOWS = 40
 const ROUND_TRIPS = 50
+/** At the slowest speed answers come each half second. */
+const SILENT_MS = 2000
+const LOOK_MS = 500
 
 /** The panel that plays a recording to this server from the browser. */
 export class TryIt {
@@ -20,6 +24,10 @@ export class TryIt {
   /** How the windows without a result ended. */
   readonly #failures = new Map<string, number>()
   #drawing = false
+  #loading = false
+  /** When the server last said something about a window. */
+  #heardMs = 0
+  #timer: ReturnType<typeof setInterval> | undefined
 
   constructor() {
     this.#button.addEventListener('click', () => (this.#replay === null ? this.#start() : this.#stop()))
@@ -36,14 +44,15 @@ export class TryIt {
 
   draw(): void {
     this.#drawing = false
-    if (document.hidden || this.#answers.length === 0) return
-    const last = this.#answers.at(-1)!
-    const { motifs } = this.#recording!
+    if (document.hidden || this.#recording === null) return
+    const failed = [...this.#failures].map(([error, windows]) => `, ${windows} ${error}`).join('')
+    write('try-count', `${this.#right} of ${this.#answered}${failed}`)
+    const last = this.#answers.at(-1)
+    if (last === undefined) return
+    const { motifs } = this.#recording
     write('try-predicted', motifInWords(motifs, last.predicted))
     write('try-true', motifInWords(motifs, last.truth))
     write('try-accuracy', (this.#right / this.#answered).toFixed(3))
-    const failed = [...this.#failures].map(([error, windows]) => `, ${windows} ${error}`).join('')
-    write('try-count', `${this.#right} of ${this.#answered}${failed}`)
     const trips = this.#answers.map(({ roundTripMs }) => roundTripMs).toSorted((a, b) => a - b)
     write('try-round-trip', trips[Math.floor(trips.length / 2)]!.toFixed(1))
     this.#drawStrip('try-strip-true', ({ truth }) => truth)
@@ -51,17 +60,20 @@ export class TryIt {
   }
 
   async #start(): Promise<void> {
-    this.#button.disabled = true
+    if (this.#loading) return
+    this.#loading = true
     try {
       this.#recording ??= await loadRecording()
     } catch {
-      write('try-state', 'The recording cannot be loaded: the server cannot be reached.')
+      return write('try-state', 'The recording cannot be loaded: the server cannot be reached.')
+    } finally {
+      this.#loading = false
     }
-    this.#button.disabled = false
     if (this.#recording === null) return write('try-state', 'The recording is not there on this server.')
     this.#answers = []
     this.#answered = this.#right = 0
     this.#failures.clear()
+    for (const id of ['try-predicted', 'try-true', 'try-accuracy', 'try-round-trip']) write(id, '–')
     this.#restart()
   }
 
@@ -76,6 +88,17 @@ export class TryIt {
     }
     byId('try-results', HTMLElement).hidden = false
     write('try-button', 'Stop the replay')
+    this.#heardMs = performance.now()
+    clearInterval(this.#timer)
+    this.#timer = setInterval(() => this.#writeState(), LOOK_MS)
+    this.#writeState()
+    this.draw()
+  }
+
+  #writeState(): void {
+    if (performance.now() - this.#heardMs > SILENT_MS) {
+      return write('try-state', 'Waiting for the server: nothing has come back for two seconds.')
+    }
     const known = this.#labels.join() === this.#recording!.motifs.join()
     const note = known ? '' : ' The model has other motifs than the recording: the accuracy says nothing.'
     write('try-state', `Replaying at ${this.#speed.value}×.${note}`)
@@ -86,7 +109,10 @@ export class TryIt {
       speed: Number(this.#speed.value),
       apiKey: apiKey(),
       onAnswer: answer => this.#take(answer),
-      onFailure: ({ error }) => this.#failures.set(error, (this.#failures.get(error) ?? 0) + 1),
+      onFailure: ({ error }) => {
+        this.#failures.set(error, (this.#failures.get(error) ?? 0) + 1)
+        this.#heard()
+      },
       onEnd: why => {
         if (this.#replay === replay) this.#ended(why)
       },
@@ -100,6 +126,7 @@ export class TryIt {
 
   #ended(why: string | null): void {
     this.#replay = null
+    clearInterval(this.#timer)
     write('try-button', 'Start the replay')
     write('try-state', why === null ? 'Stopped.' : `Ended: ${why}`)
   }
@@ -109,6 +136,11 @@ export class TryIt {
     if (answer.predicted === answer.truth) this.#right++
     this.#answers.push(answer)
     if (this.#answers.length > ROUND_TRIPS) this.#answers.shift()
+    this.#heard()
+  }
+
+  #heard(): void {
+    this.#heardMs = performance.now()
     if (this.#drawing) return
     this.#drawing = true
     requestAnimationFrame(() => this.draw())

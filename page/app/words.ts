@@ -1,5 +1,5 @@
 import type { Live, Tick } from '../../src/live/answer.ts'
-import { byId, withText, write, writeFacts } from './elements.ts'
+import { byId, withText, write, writeFacts, writeInto } from './elements.ts'
 import { failedOf, Latencies, LIMIT_MS, perSecond, shedOf } from './history.ts'
 
 /** What the page says in words and numbers: the state, the figures, the texts of the charts, the tables. */
@@ -61,24 +61,7 @@ export function writeSummaries(ticks: readonly Tick[], latencies: Latencies, { n
 }
 
 export function writeTables({ now, provenance }: Live): void {
-  byId('workers', HTMLTableSectionElement).replaceChildren(
-    ...now.workers.map((worker, index) => {
-      const row = document.createElement('tr')
-      const name = withText('th', String(index))
-      name.scope = 'row'
-      const age = worker.heartbeat_age_s
-      row.append(
-        name,
-        ...[
-          worker.backend ?? 'nothing',
-          `${worker.in_flight} of ${worker.slots}`,
-          `${Math.round(worker.busy * 100)} %`,
-          age === null ? 'none yet' : age < 1 ? 'just now' : `${age.toFixed(0)} s ago`,
-        ].map(text => withText('td', text)),
-      )
-      return row
-    }),
-  )
+  writeWorkers(now.workers)
   const { device } = now
   writeFacts(
     'device',
@@ -96,7 +79,7 @@ export function writeTables({ now, provenance }: Live): void {
   )
   writeFacts('provenance', {
     Model: `${provenance.model} ${provenance.model_version}`,
-    'SHA-256': provenance.model_sha256,
+    'SHA-256': shasOf(provenance.model_sha256),
     Expected: provenance.config_ok ? 'yes' : 'no: another model was expected',
     'Golden check': provenance.golden,
     Mode: provenance.mode,
@@ -105,6 +88,36 @@ export function writeTables({ now, provenance }: Live): void {
     Version: provenance.version,
     Up: duration(provenance.uptime_s),
   })
+}
+
+/** Keeps rows and cells that stay: what somebody selects or reads there must not be made anew each second. */
+function writeWorkers(workers: Live['now']['workers']): void {
+  const body = byId('workers', HTMLTableSectionElement)
+  while (body.rows.length > workers.length) body.deleteRow(-1)
+  while (body.rows.length < workers.length) addWorkerRow(body)
+  for (const [index, worker] of workers.entries()) {
+    const age = worker.heartbeat_age_s
+    const texts = [
+      worker.backend ?? 'nothing',
+      `${worker.in_flight} of ${worker.slots}`,
+      `${Math.round(worker.busy * 100)} %`,
+      age === null ? 'none yet' : age < 1 ? 'just now' : `${age.toFixed(0)} s ago`,
+    ]
+    for (const [column, text] of texts.entries()) writeInto(body.rows[index]!.cells[column + 1]!, text)
+  }
+}
+
+function addWorkerRow(body: HTMLTableSectionElement): void {
+  const name = withText('th', String(body.rows.length))
+  name.scope = 'row'
+  const row = body.insertRow()
+  row.append(name, ...Array.from({ length: 4 }, () => document.createElement('td')))
+}
+
+/** With its backend each, where there is more than one. */
+function shasOf(byBackend: Live['provenance']['model_sha256']): string {
+  const all = Object.entries(byBackend)
+  return all.map(([backend, sha256]) => (all.length === 1 ? sha256 : `${backend} ${sha256}`)).join(', ')
 }
 
 /** Such as `: 3 invalid_window, 1 draining`. */

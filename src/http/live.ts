@@ -1,10 +1,10 @@
 import { monotonicMs } from '../clock.ts'
 import { deviceName, fallbackInWords } from '../engine/backend-status.ts'
 import type { Live } from '../live/answer.ts'
-import { CELL_MS, HISTORY_TICKS, LATENCY_EDGES_MS, TICK_MS } from '../live/feed.ts'
+import { CELL_MS, HISTORY_TICKS, LATENCY_EDGES_MS } from '../live/feed.ts'
 import { reasonsNotReady } from './health.ts'
 import { type Answer, type Asker, errorAnswer, jsonAnswer } from './reply.ts'
-import type { Service } from './service.ts'
+import { modelOf, type Service } from './service.ts'
 
 /** What a client that has nothing yet asks for. */
 const BEFORE_ALL = -1
@@ -19,7 +19,6 @@ export function live(service: Service, asker: Asker, query: URLSearchParams): An
   const { live } = service
   const head: Omit<Live, 'ticks'> = {
     process: live.process,
-    tick_ms: TICK_MS,
     cell_ms: CELL_MS,
     history: HISTORY_TICKS,
     latency_edges_ms: LATENCY_EDGES_MS,
@@ -72,13 +71,20 @@ function provenanceOf(service: Service): Live['provenance'] {
     device: deviceName(config.mode, engine.backends),
     model: model.name,
     model_version: model.version,
-    model_sha256: model.sha256,
+    model_sha256: sha256Of(service),
     config_ok: configOk,
     config_version: config.configVersion,
     golden: goldenOf(service),
     deadline_ms: config.deadlineMs,
     motif_labels: model.motifLabels,
   }
+}
+
+/** Of each backend that answers; of the configured one where none does. */
+function sha256Of(service: Service): Live['provenance']['model_sha256'] {
+  const { answering } = service.engine.backends
+  const backends = answering.length === 0 ? [service.config.mode] : answering
+  return Object.fromEntries(backends.map(backend => [backend, modelOf(service, backend).sha256]))
 }
 
 function goldenOf({ model, readiness, engine }: Service): Live['provenance']['golden'] {

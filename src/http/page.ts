@@ -25,6 +25,9 @@ const POLICY = [
 /** What `GET /` answers depends on it. */
 export const VARY = 'Accept, Origin'
 
+/** What a build leaves behind. */
+const BUILT = ['index.html', 'page.js', 'page.css', 'licences.txt']
+
 const BINARY = 'application/octet-stream'
 /** The recording ships with a release and does not change within it. */
 const FOR_A_DAY = { 'Cache-Control': 'max-age=86400' }
@@ -51,7 +54,7 @@ interface About {
 export function livePage(): Readonly<Record<string, () => Answer>> | null {
   const built = join(PROJECT_FOLDER, 'dist/page')
   const artifacts = join(PROJECT_FOLDER, 'artifacts')
-  if (!existsSync(join(built, 'index.html'))) return null
+  if (!BUILT.every(name => existsSync(join(built, name)))) return null
   const file = (type: string, name: string, headers = {}) => {
     const content = once(() => readFileSync(join(built, name)))
     return () => pagePart(type, content(), headers)

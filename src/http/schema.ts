@@ -179,7 +179,6 @@ const RootSchema = z.object({
 const LiveSchema = z
   .object({
     process: z.string().describe('Another one after a restart: ticks count anew then.'),
-    tick_ms: z.int().positive(),
     cell_ms: z.int().positive().describe('What one character of `marks` stands for.'),
     history: z.int().positive().describe('Ticks that are kept.'),
     latency_edges_ms: z.array(z.number()).describe('Upper edges of `latency`, whose last bucket is open.'),
@@ -216,7 +215,9 @@ const LiveSchema = z
       device: z.string(),
       model: z.string(),
       model_version: z.string(),
-      model_sha256: Sha256Schema,
+      model_sha256: z
+        .partialRecord(BackendSchema, Sha256Schema)
+        .describe('Of each backend that answers; of the configured one where none does.'),
       config_ok: z.boolean(),
       config_version: z.string(),
       golden: z.enum(['passed', 'failed', 'pending', 'not checked']),
@@ -232,7 +233,6 @@ const LiveSchema = z
           latency: z.array(z.int().nonnegative()).describe('Answered windows per bucket.'),
           depth: z.int().nonnegative().describe('Windows in flight when it ended.'),
           wait_ms: z.number().nonnegative().describe('The longest wait of an answered window.'),
-          level: LevelSchema,
           failed: z.record(z.string(), z.int().positive()).describe('Errors by their code.'),
           lanes: z.array(
             z.object({

@@ -4,8 +4,7 @@ import type { BackendKind } from '../core/backend.ts'
 export interface Live {
   /** Another one after a restart: ticks count anew then. */
   readonly process: string
-  /** Between two ticks, and what one mark stands for. */
-  readonly tick_ms: number
+  /** What one mark stands for. */
   readonly cell_ms: number
   /** So many ticks are kept. */
   readonly history: number
@@ -30,8 +29,6 @@ export interface Tick {
   readonly depth: number
   /** The longest that an answered window waited to be taken, ms. */
   readonly wait_ms: number
-  /** Backpressure, when the tick ended. */
-  readonly level: 0 | 1 | 2
   /** Errors by their code. `overloaded` is what was shed. */
   readonly failed: Readonly<Record<string, number>>
   /** Those that had answers. */
@@ -94,7 +91,8 @@ interface Provenance {
   readonly device: string
   readonly model: string
   readonly model_version: string
-  readonly model_sha256: string
+  /** Of each backend that answers; of the configured one where none does. */
+  readonly model_sha256: Readonly<Partial<Record<BackendKind, string>>>
   /** Whether the model is the one that was expected, where one was. */
   readonly config_ok: boolean
   readonly config_version: string

@@ -64,7 +64,7 @@ export class LiveFeed implements Witness {
     return this.#ticks.slice(Math.max(0, tick + 1 - oldest))
   }
 
-  tick({ streams, level }: Pick<Engine, 'streams' | 'level'>, nowMs: number): void {
+  tick({ streams }: Pick<Engine, 'streams'>, nowMs: number): void {
     const spanMs = nowMs - this.#tickedMs
     const busyMs = streams.map(({ counters }) => counters.busyMs)
     // What began in the last tick is told in this one: a little more than all of it, or less than nothing after a reset.
@@ -79,7 +79,6 @@ export class LiveFeed implements Witness {
       latency: [...this.#latencies.counts],
       depth: streams.reduce((sum, { ring }) => sum + ring.inFlight, 0),
       wait_ms: Math.round(this.#waitMs * 100) / 100,
-      level,
       failed: Object.fromEntries(this.#failed),
       ...this.#lanes.take(nowMs),
     })
