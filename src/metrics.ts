@@ -71,6 +71,7 @@ export class Metrics implements Observer, Witness {
   readonly #log: Logger
   /** Monotonic; 0 before the first. */
   #lastAnsweredMs = 0
+  #lastTold = { answeredMs: 0, unixMs: 0 }
   /** Of windows with a result. */
   readonly #resultRows: Readonly<Record<BackendKind, { inferences: CounterRow; durations: HistogramRow }>>
 
@@ -172,9 +173,12 @@ export class Metrics implements Observer, Witness {
 
   /** Unix time, ms; 0 before the first. */
   get lastInferenceMs(): number {
-    // Date.now() for each window would take as long as to count it.
-    const ageMs = monotonicMs() - this.#lastAnsweredMs
-    return this.#lastAnsweredMs === 0 ? 0 : Math.round(Date.now() - ageMs)
+    // Date.now() for each window would take as long as to count it. Worked out once, as the clocks differ by a little each time.
+    if (this.#lastTold.answeredMs !== this.#lastAnsweredMs) {
+      const unixMs = Math.round(Date.now() - (monotonicMs() - this.#lastAnsweredMs))
+      this.#lastTold = { answeredMs: this.#lastAnsweredMs, unixMs }
+    }
+    return this.#lastTold.unixMs
   }
 
   /** Adds what only the engine knows. */
