@@ -1,7 +1,7 @@
 import { expect, test } from 'vitest'
 import { clientOf, clientOfText, TokenBuckets } from '../src/http/rate-limit.ts'
-import { ask, bytesOf, Connection, OCTET_STREAM, postOf, postWindow } from './http-client.ts'
-import { metric, startServerForTest } from './load.ts'
+import { ask, bytesOf, Connection, headOf, OCTET_STREAM, postOf, postWindow } from './http-client.ts'
+import { metric, startServerForTest, until } from './load.ts'
 import { windowOf } from './windows.ts'
 import { greet, IN_BINARY, IN_JSON, WebSocketClient } from './ws-client.ts'
 
@@ -113,8 +113,8 @@ test('RATE_LIMIT_PER_KEY refuses what one key sends too much of, over HTTP, in b
     ])
     client.hangUp()
   }
-  // 2 of busy, 4 of bulk (binary), 1 of bulk (JSON), 1 of v2, 1 + 4 of stream
-  expect(await metric(port, 'hailo_rejected_total', 'reason="rate_limited"')).toBe(13)
+  // 2 of busy, 1 of bulk (binary, of which no more than the head came), 1 of bulk (JSON), 1 of v2, 1 + 4 of stream
+  expect(await metric(port, 'hailo_rejected_total', 'reason="rate_limited"')).toBe(10)
 })
 
 test('RATE_LIMIT_PER_ADDRESS counts those behind one address together, keys or none, and believes no header', async () => {
@@ -127,6 +127,26 @@ test('RATE_LIMIT_PER_ADDRESS counts those behind one address together, keys or n
   }
   expect(statuses).toEqual([200, 200, 401, 429])
   expect((await ask({ port }, 'GET /healthz')).status).toBe(200)
+})
+
+test('a head that tells of many windows costs one without a right key, and what came of them with one', async () => {
+  const limits = { RATE_LIMIT_PER_ADDRESS: '0.02:4', DEADLINE_MS: '5000' }
+  const { port } = await startServerForTest({ ...STUB, API_KEY: 'a', ...limits })
+  const head = (key: string) =>
+    headOf('POST /infer', { 'X-API-Key': key, 'Content-Type': OCTET_STREAM, 'Content-Length': 1000 * 3600 })
+  const post = () => postWindow({ port }, windowOf(0), { 'X-API-Key': 'a' })
+
+  const brokenOff = await Connection.open({ port })
+  brokenOff.send(head('a'), windowsOf(1))
+  await until(async () => (await metric(port, 'hailo_inference_requests_total', 'success')) === 1)
+  expect((await post()).status).toBe(429) // a thousand are still to come
+  brokenOff.close()
+  await until(async () => (await post()).status === 200)
+
+  const stranger = await Connection.open({ port })
+  stranger.send(head('guessed'))
+  expect((await stranger.answer()).status).toBe(401)
+  expect(await statusesOf(2, post)).toEqual([200, 429]) // the last of four
 })
 
 test('with TRUST_PROXY the address is the one that the proxy has added, not what its client has told it', async () => {

@@ -64,6 +64,11 @@ export class Allowance {
     return waitMs
   }
 
+  /** Windows that were taken and did not come. */
+  giveBack(windows: number): void {
+    this.spend(-windows)
+  }
+
   /** Windows that came beyond those that were taken: they are owed. */
   spend(windows: number, nowMs = monotonicMs()): void {
     for (const { buckets, client } of this.#shares) buckets.spend(client, windows, nowMs)
@@ -96,8 +101,10 @@ export class TokenBuckets {
     return missing <= 0 ? 0 : (missing / perSecond) * 1000
   }
 
+  /** @param windows below 0 they are given back */
   spend(client: string, windows: number, nowMs: number): void {
-    this.#bucketOf(client, nowMs).tokens -= windows
+    const bucket = this.#bucketOf(client, nowMs)
+    bucket.tokens = Math.min(this.#rate.burst, bucket.tokens - windows)
   }
 
   /** Filled up to now. */
