@@ -89,13 +89,15 @@ test('RATE_LIMIT_PER_KEY refuses what one key sends too much of, over HTTP, in b
   // Four windows: one more than the burst has, so it owes one.
   const bulk = { headers: { 'Content-Type': OCTET_STREAM, 'X-API-Key': 'bulk' }, body: windowsOf(4) }
   expect(await statusesOf(2, () => ask({ port }, 'POST /infer', bulk))).toEqual([200, 429])
-  const json = { windows: new Array(4).fill(new Array(100).fill(new Array(9).fill(0))) }
+  // Of windows that no head told of, each further one is refused as soon as one is owed.
+  const json = { windows: new Array(9).fill(new Array(100).fill(new Array(9).fill(0))) }
   const jsonBulk = { headers: { 'X-API-Key': 'calm' }, body: JSON.stringify(json) }
-  expect(await statusesOf(2, () => ask({ port }, 'POST /infer', jsonBulk))).toEqual([200, 429])
+  const { status, json: answer } = await ask({ port }, 'POST /infer', jsonBulk)
+  expect([status, answer.failed]).toEqual([200, 6])
+  expect(answer.results[3]).toMatchObject({ error: 'rate_limited' })
+  expect((await ask({ port }, 'POST /infer', jsonBulk)).status).toBe(429)
 
-  const shape = [4, 100, 9]
-  const input = { name: 'imu_window', datatype: 'FP32', shape, data: new Array(3600).fill(0) }
-  const v2 = { headers: { 'X-API-Key': 'v2' }, body: JSON.stringify({ inputs: [input] }) }
+  const v2 = { headers: { 'X-API-Key': 'v2' }, body: v2Of(4) }
   const inferV2 = () => ask({ port }, 'POST /v2/models/tcn_encoder/infer', v2)
   expect(await statusesOf(2, inferV2)).toEqual([200, 429])
 
@@ -113,8 +115,9 @@ test('RATE_LIMIT_PER_KEY refuses what one key sends too much of, over HTTP, in b
     ])
     client.hangUp()
   }
-  // 2 of busy, 1 of bulk (binary, of which no more than the head came), 1 of bulk (JSON), 1 of v2, 1 + 4 of stream
-  expect(await metric(port, 'hailo_rejected_total', 'reason="rate_limited"')).toBe(10)
+  // 2 of busy, 1 of bulk (binary, of which no more than the head came), 1 of bulk (JSON) and 6 in it, 1 of v2,
+  // 1 + 4 of stream
+  expect(await metric(port, 'hailo_rejected_total', 'reason="rate_limited"')).toBe(16)
 })
 
 test('RATE_LIMIT_PER_ADDRESS counts those behind one address together, keys or none, and believes no header', async () => {
@@ -149,6 +152,21 @@ test('a head that tells of many windows costs one without a right key, and what 
   expect(await statusesOf(2, post)).toEqual([200, 429]) // the last of four
 })
 
+test('requests of /v2 that were let in together do not go on once one of them owes windows', async () => {
+  const { port } = await startServerForTest({ ...STUB, RATE_LIMIT_PER_ADDRESS: THREE, DEADLINE_MS: '5000' })
+  const body = v2Of(4)
+  const [first, second] = await Promise.all([Connection.open({ port }), Connection.open({ port })])
+  for (const connection of [first, second]) {
+    connection.send(headOf('POST /v2/models/tcn_encoder/infer', { 'Content-Length': body.length }))
+  }
+  // Read after both heads, and the last that the bucket has.
+  expect((await postWindow({ port }, windowOf(0))).status).toBe(200)
+  first.send(body)
+  expect((await first.answer()).status).toBe(200)
+  second.send(body)
+  expect((await second.answer()).status).toBe(429)
+})
+
 test('with TRUST_PROXY the address is the one that the proxy has added, not what its client has told it', async () => {
   const { port } = await startServerForTest({ ...STUB, RATE_LIMIT_PER_ADDRESS: THREE, TRUST_PROXY: 'true' })
   const connection = await Connection.open({ port })
@@ -179,6 +197,12 @@ async function statusesOf(times: number, send: () => Promise<{ status: number }>
   const statuses: number[] = []
   for (let time = 0; time < times; time++) statuses.push((await send()).status)
   return statuses
+}
+
+function v2Of(windows: number): string {
+  const shape = [windows, 100, 9]
+  const input = { name: 'imu_window', datatype: 'FP32', shape, data: new Array(windows * 900).fill(0) }
+  return JSON.stringify({ inputs: [input] })
 }
 
 function windowsOf(count: number): Uint8Array {

@@ -161,9 +161,15 @@ export abstract class Exchange implements BodyReader, Origin {
     return null
   }
 
-  /** The body brought so many windows more than its head had told: they count against the client's rate. */
-  protected spend(windows: number): void {
-    if (windows > 0) this.#allowance?.spend(windows)
+  /**
+   * Takes windows that the body brought beyond what its head had told from the client's rate.
+   * @returns 0, or the ms after which it can be tried again: they are refused
+   */
+  protected takeFurther(windows: number): number {
+    if (windows === 0 || this.#allowance === null) return 0
+    const waitMs = this.#allowance.takeFurther(windows)
+    if (waitMs > 0) this.context.metrics.refused('rate_limited', 'rate_limited')
+    return waitMs
   }
 
   /** What a head has told of and its body has not brought is not owed. One window is: the request itself. */

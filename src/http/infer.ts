@@ -165,8 +165,8 @@ export class InferenceExchange extends Exchange implements Waiter {
         if (!this.over) response.resume()
       },
       answer: answer => this.answer(answer),
+      take: index => (index < Math.max(1, declared) ? 0 : this.takeFurther(1)),
       ended: count => {
-        this.spend(count - Math.max(1, declared))
         this.broughtWindows = count
       },
       fail: (failure, counted) => this.fail(failure, counted),
