@@ -5,6 +5,9 @@ import { metric, startServerForTest, until } from './load.ts'
 import { windowOf } from './windows.ts'
 import { greet, IN_BINARY, IN_JSON, WebSocketClient } from './ws-client.ts'
 
+type Server = { readonly port: number }
+type Headers = Record<string, string>
+
 const STUB = { INFER_MODE: 'stub', WORKERS: '1', LOG_LEVEL: 'fatal' }
 /** So slow that a test is over before there is another window. */
 const THREE = '0.02:3'
@@ -150,6 +153,24 @@ test('a head that tells of many windows costs one without a right key, and what 
   stranger.send(head('guessed'))
   expect((await stranger.answer()).status).toBe(401)
   expect(await statusesOf(2, post)).toEqual([200, 429]) // the last of four
+})
+
+test.each([
+  ['a page', (at: Server, headers: Headers) => ask(at, 'GET /status', { headers })],
+  ['/v2', (at: Server, headers: Headers) => ask(at, 'GET /v2', { headers })],
+  [
+    'an unload',
+    (at: Server, headers: Headers) => ask(at, 'POST /v2/repository/models/tcn_encoder/unload', { headers }),
+  ],
+  ['/stream', (at: Server, headers: Headers) => WebSocketClient.open(at, { headers })],
+])('a wrong key costs a window where %s is asked for too, and a right one none', async (_, asked) => {
+  const server = await startServerForTest({ ...STUB, API_KEY: 'a', RATE_LIMIT_PER_ADDRESS: THREE })
+  const wrong = { 'X-API-Key': 'guessed' }
+  const right = { 'X-API-Key': 'a' }
+  for (let time = 0; time < 4; time++) expect([401, 429]).not.toContain((await asked(server, right)).status)
+  expect(await statusesOf(4, () => asked(server, wrong))).toEqual([401, 401, 401, 429])
+  expect((await postWindow(server, windowOf(0), right)).status).toBe(429)
+  expect([401, 429]).not.toContain((await asked(server, right)).status)
 })
 
 test('requests of /v2 that were let in together do not go on once one of them owes windows', async () => {

@@ -30,11 +30,6 @@ export class Access {
     return this.#origins.size > 0
   }
 
-  /** True when no key is configured, or when the credentials carry one of them. */
-  allows(credentials: Credentials): boolean {
-    return !this.needsKey || this.keyOf(credentials) !== null
-  }
-
   /** The number of the key in X-API-Key or `Authorization: Bearer`. Null when it is none of ours. */
   keyOf({ apiKey, authorization }: Credentials): number | null {
     if (!this.needsKey) return null

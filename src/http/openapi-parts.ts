@@ -74,13 +74,13 @@ export const INFERENCE_HEADERS = headers(
 /** Adds to an operation what a caller without a key is told, where one is needed. */
 export type Guard = (operation: DocumentedOperation) => DocumentedOperation
 
-/** @param unauthorized the responses to a caller without a key, in the words of the door */
+/** @param unauthorized the responses to a caller without a right key, in the words of the door */
 export function guardOf(needsKey: boolean, unauthorized: Record<string, Part>): Guard {
   if (!needsKey) return operation => operation
   return operation => ({
     ...operation,
     security: [{ apiKey: [] }, { bearer: [] }],
-    responses: { ...operation.responses, ...unauthorized },
+    responses: { ...unauthorized, ...operation.responses },
   })
 }
 

@@ -9,6 +9,7 @@ import { perBackend } from '../core/backend.ts'
 import { LATENT_DIMS } from '../core/window.ts'
 import { prefersPage } from './accept.ts'
 import { Access } from './access.ts'
+import { callerOf, credentialsOf } from './caller.ts'
 import { encodeOperation, root, status, TEST } from './compat.ts'
 import { DOCS_PAGES } from './docs-page.ts'
 import { type InferenceContext, overloadedHead, resultHeads } from './exchange.ts'
@@ -21,7 +22,7 @@ import { live } from './live.ts'
 import { methodLabel } from './methods.ts'
 import { livePage } from './page.ts'
 import { RateLimits } from './rate-limit.ts'
-import { type Answer, type Asker, errorAnswer, type Failure, jsonAnswer, UNAUTHORIZED } from './reply.ts'
+import { type Answer, type Asker, errorAnswer, type Failure, jsonAnswer } from './reply.ts'
 import { requestIdOf } from './request-id.ts'
 import { modelOf, type Service } from './service.ts'
 import { LARGEST_CREDITS } from './session.ts'
@@ -349,6 +350,11 @@ export class FrontDoor {
     return endpoint !== ROOT || prefersPage(accept)
   }
 
+  /** Call at once: the request can be read only within the handler. */
+  #refusalOf({ raw: request }: Request, { raw: response }: Response): Failure | null {
+    return callerOf(request, response, credentialsOf(request), 0, this.#context).refusal
+  }
+
   #handlerOf(endpoint: string, page: Page) {
     const { metricsKey } = this.#service.config
     const needsKey = !WITHOUT_KEY.has(endpoint) || (endpoint === '/metrics' && metricsKey)
@@ -361,10 +367,10 @@ export class FrontDoor {
         accept: header('accept'),
         modelAvailable: engine.available,
       }
-      const credentials = { apiKey: header('x-api-key'), authorization: header('authorization') }
-      const allowed = !needsKey || this.#isForPage(endpoint, asker.accept) || this.#access.allows(credentials)
+      const isOpen = !needsKey || this.#isForPage(endpoint, asker.accept)
+      const refusal = isOpen ? null : this.#refusalOf(request, response)
       const query = new URLSearchParams(request.path_query)
-      const answer = await (allowed ? page : failing(UNAUTHORIZED))(asker, query)
+      const answer = await (refusal === null ? page : failing(refusal))(asker, query)
 
       const headers = {
         ...this.#safety,

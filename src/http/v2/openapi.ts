@@ -88,7 +88,7 @@ export const V2_RESPONSES: Record<string, Part> = {
 type Fields = Pick<DocumentedOperation, 'operationId' | 'summary' | 'responses'> & Part
 
 export function v2Paths(config: Config, model: Model): Paths {
-  const guard = guardOf(config.apiKeys.length > 0, errors(['unauthorized']))
+  const guard = guardOf(config.apiKeys.length > 0, errors(['unauthorized', 'rate_limited']))
   const get = (path: string, fields: Fields): Paths => ({ [path]: { get: guard(operation(fields)) } })
   const post = (path: string, fields: Fields): Paths => ({ [path]: { post: guard(operation(fields)) } })
   const readyResponses = {
