@@ -13,6 +13,7 @@ import {
   type Answer,
   errorAnswer,
   type Failure,
+  FORBIDDEN,
   lengthOf,
   linesOf,
   overloadedBody,
@@ -74,7 +75,7 @@ export abstract class Exchange implements BodyReader, Origin {
   protected readonly accept: string
   /** The client's own; empty when it sent none, or none that can be echoed. */
   readonly #correlationId: string
-  /** Empty where no page may read answers. */
+  /** Empty when no page asks. */
   readonly #origin: string
   protected deadlineMs: number
   /** The client has said when its answer stops being useful. */
@@ -106,7 +107,7 @@ export abstract class Exchange implements BodyReader, Origin {
     this.trace = context.beginTrace?.(request.getHeader('traceparent')) ?? null
     const correlationId = request.getHeader('x-correlation-id')
     this.#correlationId = isEchoable(correlationId) ? correlationId : ''
-    this.#origin = context.access.usesCors ? request.getHeader('origin') : ''
+    this.#origin = request.getHeader('origin')
     this.deadlineMs = this.arrivedMs + context.deadlineMs
     response.onAborted(() => {
       this.#over = this.#gone = true
@@ -129,11 +130,12 @@ export abstract class Exchange implements BodyReader, Origin {
   }
 
   /**
-   * What can be refused before the body is read: a missing key, too many windows, a closed engine, a wrong deadline.
+   * What can be refused before the body is read: a page of another origin, a missing key, too many windows, a closed engine, a wrong deadline.
    * @param windows that the body will bring, as far as its head tells
    */
   protected checkHead(request: HttpRequest, windows = 1): Failure | null {
     const { access, engine, limits } = this.context
+    if (this.#origin !== '' && !access.admits(this.#origin, request.getHeader('host'))) return FORBIDDEN
     if (access.needsKey || limits !== null) {
       const { context, response } = this
       const { allowance, refusal } = callerOf(request, response, credentialsOf(request), windows, context)
