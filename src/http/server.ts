@@ -3,6 +3,7 @@ import { chmod, rm } from 'node:fs/promises'
 import { Readable, Writable } from 'node:stream'
 import { setImmediate as nextTurn, setTimeout as sleep } from 'node:timers/promises'
 import { type Request, type Response, Server } from 'hyper-express'
+import { UnusableKeyError } from '../certificate.ts'
 import { monotonicMs } from '../clock.ts'
 import type { TlsConfig } from '../config.ts'
 import { perBackend } from '../core/backend.ts'
@@ -42,6 +43,11 @@ const SAFETY = {
 
 /** For a year. */
 const ONLY_TLS = { 'Strict-Transport-Security': 'max-age=31536000' }
+
+const BARE = {
+  auto_close: false, // signals belong to assemble.ts
+  max_body_length: Number.MAX_SAFE_INTEGER, // bodies are limited where they are read, with our own answer
+}
 
 /** Of hyper-express, and not in its types: puts the routes in place, as listen() does. */
 interface Compilable {
@@ -121,6 +127,7 @@ export class FrontDoor {
   /** Null: it was not built. */
   readonly #livePage = livePage()
 
+  /** @throws UnusableKeyError, see serverWithTls() */
   constructor(service: Service) {
     this.#service = service
     this.#access = new Access(service.config)
@@ -222,13 +229,9 @@ export class FrontDoor {
     while (this.#connections.open > 0 && monotonicMs() < untilMs) await sleep(10)
   }
 
-  /** A server with all routes. */
+  /** A server with all routes. @throws UnusableKeyError, see serverWithTls() */
   #addServer(tls: TlsConfig | null): Server {
-    const server = new Server({
-      auto_close: false, // signals belong to assemble.ts
-      max_body_length: Number.MAX_SAFE_INTEGER, // bodies are limited where they are read, with our own answer
-      ...(tls !== null && { cert_file_name: tls.certPath, key_file_name: tls.keyPath }),
-    })
+    const server = tls === null ? new Server(BARE) : serverWithTls(tls)
     this.#connections.watch(server.uws_instance)
     this.#sockets.addTo(server.uws_instance)
     this.#v2.addTo(server.uws_instance)
@@ -403,6 +406,15 @@ async function untilReceived(request: Request): Promise<void> {
   request.pipe(new Writable({ write: (_part, _encoding, done) => done() }))
   await received
   await nextTurn()
+}
+
+/** @throws UnusableKeyError */
+function serverWithTls({ certPath, keyPath }: TlsConfig): Server {
+  try {
+    return new Server({ ...BARE, cert_file_name: certPath, key_file_name: keyPath })
+  } catch {
+    throw new UnusableKeyError()
+  }
 }
 
 /** Loads what describes the server only where somebody asks for it: the start need not wait for that. */
