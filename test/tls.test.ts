@@ -105,6 +105,13 @@ test('a certificate that comes into the files is shown by itself; a bad one chan
   expect(server.stderr).not.toContain('PRIVATE')
 })
 
+test('SIGHUP with the same files keeps the app that shows them', async () => {
+  const server = await startServerForTest({ ...filesOf('old').env, LOG_LEVEL: 'info' })
+  server.process.kill('SIGHUP')
+  await until(() => server.stderr.includes('the certificate is unchanged'))
+  expect(await renewals(server)).toEqual({ done: 0, failed: 0 })
+})
+
 test.each([
   ['of another', 'new.key', 'TLS_KEY holds no key'],
   ['that is none', 'old.pem', 'TLS_KEY holds no key'],
