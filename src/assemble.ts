@@ -1,4 +1,4 @@
-import { type Certificate, certificateOf, readCertificateFiles } from './certificate.ts'
+import { type Certificate, certificateOf, readCertificateFiles, UnusableKeyError } from './certificate.ts'
 import { monotonicMs } from './clock.ts'
 import { type Config, ConfigError, type TlsConfig } from './config.ts'
 import { firstOf } from './core/golden.ts'
@@ -105,7 +105,7 @@ export async function assemble({ config, threads, startedMs }: Beginning): Promi
   answersRightly.catch(() => {}) // told below: what keeps us from listening comes first
 
   const { FrontDoor } = await import('./http/server.ts')
-  const frontDoor = new FrontDoor({
+  const service = {
     config,
     model,
     fallback,
@@ -119,7 +119,8 @@ export async function assemble({ config, threads, startedMs }: Beginning): Promi
     configOk,
     version: VERSION,
     startedMs,
-  })
+  }
+  const frontDoor = doorOf(() => new FrontDoor(service))
   if (!frontDoor.hasPage) log.warn('the live page was not built, npm run build does that')
   const port = await frontDoor.listen(config.host, config.port).catch(cannotListen)
   tellListening(port)
@@ -215,6 +216,15 @@ async function certificateAtStart(tls: TlsConfig): Promise<ShownCertificate> {
     return { tls, certificate: certificateOf(files), sha256: files.sha256 }
   } catch (cause) {
     throw new ConfigError([`TLS_CERT, TLS_KEY: ${reasonOf(cause)}`])
+  }
+}
+
+/** @throws ConfigError when the front door cannot use the certificate */
+function doorOf(make: () => FrontDoor): FrontDoor {
+  try {
+    return make()
+  } catch (cause) {
+    throw cause instanceof UnusableKeyError ? new ConfigError([`TLS_CERT, TLS_KEY: ${cause.message}`]) : cause
   }
 }
 

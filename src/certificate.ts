@@ -18,6 +18,13 @@ export interface Certificate {
   readonly notAfterMs: number
 }
 
+/** BoringSSL, which uWebSockets brings along, knows fewer kinds of keys than Node's OpenSSL: ed448 is none of them. */
+export class UnusableKeyError extends Error {
+  constructor() {
+    super('uWebSockets cannot use this kind of key, expected RSA or P-256')
+  }
+}
+
 /** @throws when one of them cannot be read */
 export async function readCertificateFiles({ certPath, keyPath }: TlsConfig): Promise<CertificateFiles> {
   const [certPem, keyPem] = await Promise.all([readFile(certPath, 'utf8'), readFile(keyPath, 'utf8')])

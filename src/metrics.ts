@@ -211,9 +211,9 @@ export class Metrics implements Observer, Witness {
     this.recentLatencyMs = recentMs + LATENCY_WEIGHT * (durationMs - recentMs)
   }
 
-  refused(_code: RefusalCode | 'rate_limited', reason: RefusalReason, windows = 1): void {
-    this.#rejected.at(reason, ONLY).count += windows
-    this.#inferences.at('rejected', this.#facts.model.name).count += windows
+  refused(_code: RefusalCode | 'rate_limited', reason: RefusalReason): void {
+    this.#rejected.at(reason, ONLY).count++
+    this.#inferences.at('rejected', this.#facts.model.name).count++
   }
 
   cancelled(): void {

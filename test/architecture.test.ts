@@ -43,6 +43,10 @@ const ARROWS: readonly [place: string, mayImport: readonly string[]][] = [
   ['src/live/', ['src/engine/', 'src/core/', 'src/clock.ts', 'src/tally.ts']],
   ['src/http/', ['src/engine/', 'src/core/', 'src/live/', 'src/clock.ts', ...FACTS]],
   ['src/http/page.ts', ['src/http/', 'src/core/', 'src/project.ts']],
+  [
+    'src/http/server.ts',
+    ['src/http/', 'src/certificate.ts', 'src/engine/', 'src/core/', 'src/live/', 'src/clock.ts', ...FACTS],
+  ],
   ['src/http/certificate-watch.ts', ['src/certificate.ts', ...FACTS]],
   ['src/http/codec.ts', ['src/core/', 'native/codec.ts']],
   ['src/engine/', ['src/core/', 'src/clock.ts']],

@@ -253,6 +253,7 @@ const ASKED: [route: string, status: number, asked?: Ask][] = [
     [`POST ${path}/infer`, 400, { body: bytesOf(windowOf(0)), headers: { [HEADER_LENGTH]: 'all' } }],
     [`POST ${path}/infer`, 400, { body: jsonRequestOf(TWO), headers: { 'X-Deadline-Ms': 'soon' } }],
     [`POST ${path.replace('tcn', 'cnn')}/infer`, 404, { body: jsonRequestOf(TWO) }],
+    [`POST ${path}/infer`, 403, { headers: { Origin: 'https://cats.example' } }],
     [`GET ${path}/infer`, 405],
     [`POST ${path}/infer`, 413, { body: Buffer.alloc(4 * 1024 * 1024 + 1) }],
     [`POST ${path}/infer`, 415, { body: jsonRequestOf(TWO), headers: { 'Content-Encoding': 'br' } }],
@@ -264,6 +265,7 @@ const ASKED: [route: string, status: number, asked?: Ask][] = [
   ...['/v2/repository/index', `${REPOSITORY}/load`, `${REPOSITORY}/unload`].flatMap(
     (path): [string, number, Ask?][] => [
       [`POST ${path}`, 400, { body: 'no JSON' }],
+      [`POST ${path}`, 403, { headers: { Origin: 'https://cats.example' } }],
       [`GET ${path}`, 405],
       [`POST ${path}`, 413, { body: ' '.repeat(100_000) }],
     ],

@@ -289,6 +289,20 @@ test.each([
   for (const { headers } of others) expect(headers['access-control-allow-origin']).toBeUndefined()
 })
 
+test.each(['/infer', '/encode', '/v2/models/tcn_encoder/infer', '/v2/repository/models/tcn_encoder/unload'])(
+  'POST %s is refused to pages that CORS_ORIGINS does not list, before anything is done for them',
+  async path => {
+    const post = async (at: TestServer, origin: string) => {
+      const headers = { 'Content-Type': 'text/plain', Origin: origin }
+      return (await ask(at, `POST ${path}`, { headers, body: '{}' })).status
+    }
+    for (const origin of [PAGE, 'null', 'http://127.0.0.1:1']) expect(await post(server, origin)).toBe(403)
+    expect(await post(guarded, 'https://cats.example')).toBe(403)
+    expect(await post(guarded, PAGE)).toBe(401)
+    expect(await post(server, `http://127.0.0.1:${server.port}`)).not.toBe(403)
+  },
+)
+
 test('CORS_ORIGINS answers the preflight of its pages, which carries no key', async () => {
   const headers = {
     Origin: PAGE,

@@ -1,9 +1,12 @@
 import { expect, test } from 'vitest'
 import { clientOf, clientOfText, TokenBuckets } from '../src/http/rate-limit.ts'
-import { ask, bytesOf, Connection, OCTET_STREAM, postOf, postWindow } from './http-client.ts'
-import { metric, startServerForTest } from './load.ts'
+import { ask, bytesOf, Connection, headOf, OCTET_STREAM, postOf, postWindow } from './http-client.ts'
+import { metric, startServerForTest, until } from './load.ts'
 import { windowOf } from './windows.ts'
 import { greet, IN_BINARY, IN_JSON, WebSocketClient } from './ws-client.ts'
+
+type Server = { readonly port: number }
+type Headers = Record<string, string>
 
 const STUB = { INFER_MODE: 'stub', WORKERS: '1', LOG_LEVEL: 'fatal' }
 /** So slow that a test is over before there is another window. */
@@ -89,13 +92,15 @@ test('RATE_LIMIT_PER_KEY refuses what one key sends too much of, over HTTP, in b
   // Four windows: one more than the burst has, so it owes one.
   const bulk = { headers: { 'Content-Type': OCTET_STREAM, 'X-API-Key': 'bulk' }, body: windowsOf(4) }
   expect(await statusesOf(2, () => ask({ port }, 'POST /infer', bulk))).toEqual([200, 429])
-  const json = { windows: new Array(4).fill(new Array(100).fill(new Array(9).fill(0))) }
+  // Of windows that no head told of, each further one is refused as soon as one is owed.
+  const json = { windows: new Array(9).fill(new Array(100).fill(new Array(9).fill(0))) }
   const jsonBulk = { headers: { 'X-API-Key': 'calm' }, body: JSON.stringify(json) }
-  expect(await statusesOf(2, () => ask({ port }, 'POST /infer', jsonBulk))).toEqual([200, 429])
+  const { status, json: answer } = await ask({ port }, 'POST /infer', jsonBulk)
+  expect([status, answer.failed]).toEqual([200, 6])
+  expect(answer.results[3]).toMatchObject({ error: 'rate_limited' })
+  expect((await ask({ port }, 'POST /infer', jsonBulk)).status).toBe(429)
 
-  const shape = [4, 100, 9]
-  const input = { name: 'imu_window', datatype: 'FP32', shape, data: new Array(3600).fill(0) }
-  const v2 = { headers: { 'X-API-Key': 'v2' }, body: JSON.stringify({ inputs: [input] }) }
+  const v2 = { headers: { 'X-API-Key': 'v2' }, body: v2Of(4) }
   const inferV2 = () => ask({ port }, 'POST /v2/models/tcn_encoder/infer', v2)
   expect(await statusesOf(2, inferV2)).toEqual([200, 429])
 
@@ -113,8 +118,9 @@ test('RATE_LIMIT_PER_KEY refuses what one key sends too much of, over HTTP, in b
     ])
     client.hangUp()
   }
-  // 2 of busy, 4 of bulk (binary), 1 of bulk (JSON), 1 of v2, 1 + 4 of stream
-  expect(await metric(port, 'hailo_rejected_total', 'reason="rate_limited"')).toBe(13)
+  // 2 of busy, 1 of bulk (binary, of which no more than the head came), 1 of bulk (JSON) and 6 in it, 1 of v2,
+  // 1 + 4 of stream
+  expect(await metric(port, 'hailo_rejected_total', 'reason="rate_limited"')).toBe(16)
 })
 
 test('RATE_LIMIT_PER_ADDRESS counts those behind one address together, keys or none, and believes no header', async () => {
@@ -127,6 +133,59 @@ test('RATE_LIMIT_PER_ADDRESS counts those behind one address together, keys or n
   }
   expect(statuses).toEqual([200, 200, 401, 429])
   expect((await ask({ port }, 'GET /healthz')).status).toBe(200)
+})
+
+test('a head that tells of many windows costs one without a right key, and what came of them with one', async () => {
+  const limits = { RATE_LIMIT_PER_ADDRESS: '0.02:4', DEADLINE_MS: '5000' }
+  const { port } = await startServerForTest({ ...STUB, API_KEY: 'a', ...limits })
+  const head = (key: string) =>
+    headOf('POST /infer', { 'X-API-Key': key, 'Content-Type': OCTET_STREAM, 'Content-Length': 1000 * 3600 })
+  const post = () => postWindow({ port }, windowOf(0), { 'X-API-Key': 'a' })
+
+  const brokenOff = await Connection.open({ port })
+  brokenOff.send(head('a'), windowsOf(1))
+  await until(async () => (await metric(port, 'hailo_inference_requests_total', 'success')) === 1)
+  expect((await post()).status).toBe(429) // a thousand are still to come
+  brokenOff.close()
+  await until(async () => (await post()).status === 200)
+
+  const stranger = await Connection.open({ port })
+  stranger.send(head('guessed'))
+  expect((await stranger.answer()).status).toBe(401)
+  expect(await statusesOf(2, post)).toEqual([200, 429]) // the last of four
+})
+
+test.each([
+  ['a page', (at: Server, headers: Headers) => ask(at, 'GET /status', { headers })],
+  ['/v2', (at: Server, headers: Headers) => ask(at, 'GET /v2', { headers })],
+  [
+    'an unload',
+    (at: Server, headers: Headers) => ask(at, 'POST /v2/repository/models/tcn_encoder/unload', { headers }),
+  ],
+  ['/stream', (at: Server, headers: Headers) => WebSocketClient.open(at, { headers })],
+])('a wrong key costs a window where %s is asked for too, and a right one none', async (_, asked) => {
+  const server = await startServerForTest({ ...STUB, API_KEY: 'a', RATE_LIMIT_PER_ADDRESS: THREE })
+  const wrong = { 'X-API-Key': 'guessed' }
+  const right = { 'X-API-Key': 'a' }
+  for (let time = 0; time < 4; time++) expect([401, 429]).not.toContain((await asked(server, right)).status)
+  expect(await statusesOf(4, () => asked(server, wrong))).toEqual([401, 401, 401, 429])
+  expect((await postWindow(server, windowOf(0), right)).status).toBe(429)
+  expect([401, 429]).not.toContain((await asked(server, right)).status)
+})
+
+test('requests of /v2 that were let in together do not go on once one of them owes windows', async () => {
+  const { port } = await startServerForTest({ ...STUB, RATE_LIMIT_PER_ADDRESS: THREE, DEADLINE_MS: '5000' })
+  const body = v2Of(4)
+  const [first, second] = await Promise.all([Connection.open({ port }), Connection.open({ port })])
+  for (const connection of [first, second]) {
+    connection.send(headOf('POST /v2/models/tcn_encoder/infer', { 'Content-Length': body.length }))
+  }
+  // Read after both heads, and the last that the bucket has.
+  expect((await postWindow({ port }, windowOf(0))).status).toBe(200)
+  first.send(body)
+  expect((await first.answer()).status).toBe(200)
+  second.send(body)
+  expect((await second.answer()).status).toBe(429)
 })
 
 test('with TRUST_PROXY the address is the one that the proxy has added, not what its client has told it', async () => {
@@ -159,6 +218,12 @@ async function statusesOf(times: number, send: () => Promise<{ status: number }>
   const statuses: number[] = []
   for (let time = 0; time < times; time++) statuses.push((await send()).status)
   return statuses
+}
+
+function v2Of(windows: number): string {
+  const shape = [windows, 100, 9]
+  const input = { name: 'imu_window', datatype: 'FP32', shape, data: new Array(windows * 900).fill(0) }
+  return JSON.stringify({ inputs: [input] })
 }
 
 function windowsOf(count: number): Uint8Array {

@@ -30,11 +30,6 @@ export class Access {
     return this.#origins.size > 0
   }
 
-  /** True when no key is configured, or when the credentials carry one of them. */
-  allows(credentials: Credentials): boolean {
-    return !this.needsKey || this.keyOf(credentials) !== null
-  }
-
   /** The number of the key in X-API-Key or `Authorization: Bearer`. Null when it is none of ours. */
   keyOf({ apiKey, authorization }: Credentials): number | null {
     if (!this.needsKey) return null
@@ -47,8 +42,8 @@ export class Access {
   }
 
   /**
-   * Whether a page of `origin` may open a WebSocket here: to those, browsers apply no CORS. A page of our
-   * own host may, as may what sends no Origin: it is no page.
+   * Whether a page of `origin` may open a WebSocket or send a POST here: browsers ask nobody before the first, nor
+   * before a simple one of the second. A page of our own host may, as may what sends no Origin: it is no page.
    */
   admits(origin: string, host: string): boolean {
     if (origin === '' || this.#origins.has('*') || this.#origins.has(origin)) return true

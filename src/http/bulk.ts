@@ -7,6 +7,7 @@ import { type Origin, type RefusalCode, type Trace, windowOf } from '../engine/o
 import type { InFlight, Stream, Waiter } from '../engine/stream.ts'
 import { type InferenceContext, lostFailure, serverTiming } from './exchange.ts'
 import { WINDOW_STATUSES, type WindowStatus } from './frame.ts'
+import { rateLimitedDetail } from './rate-limit.ts'
 import { type Answer, type ErrorCode, encodeResult, type Failure, type LongBody } from './reply.ts'
 import type { WindowReader } from './window-readers.ts'
 
@@ -18,7 +19,12 @@ const LOOK_INTERVAL_MS = 500
 const QUIET_NAN = 0x7fc00000
 
 /** What another try may mend. */
-const COMES_BACK: ReadonlySet<Status> = new Set(['overloaded', 'model_unavailable', 'draining'])
+const COMES_BACK: ReadonlySet<Status> = new Set([
+  'overloaded',
+  'rate_limited',
+  'model_unavailable',
+  'draining',
+])
 
 type Status = Extract<WindowStatus, ErrorCode>
 /** Why no further window of an upload is tried. */
@@ -37,6 +43,8 @@ export interface UploadOwner {
   /** Stops reading the body, or goes on; the sender feels it through TCP. */
   pause(): void
   resume(): void
+  /** Takes a window from the client's rate. @returns 0, or the ms after which it can be tried again: it is refused */
+  take(index: number): number
   answer(answer: Answer): void
   /** No more windows are read. @param count that came */
   ended(count: number): void
@@ -119,8 +127,12 @@ export class BulkUpload implements BulkSource {
     }
     if (this.#isTooMany()) return false
     const index = this.#count++
-    const fault = this.#reader.takeInto(stream.ring.nextSlot!)
-    if (fault === null) {
+    const waitMs = this.#owner.take(index)
+    const fault = waitMs > 0 ? null : this.#reader.takeInto(stream.ring.nextSlot!)
+    if (waitMs > 0) {
+      this.#reader.skip()
+      this.#fail(index, 'rate_limited', rateLimitedDetail(waitMs))
+    } else if (fault === null) {
       const deadlineMs = Math.min(this.#owner.deadlineMs, nowMs + maxDeadlineMs)
       const window = this.#idle.pop() ?? this.#anotherWindow()
       window.sequence = index

@@ -25,10 +25,15 @@ export class CertificateWatch {
   readonly #options: Options
   /** Of the files as they were last looked at, good or bad. */
   #sha256: string
+  /** Of the files that are shown. */
+  #shownSha256: string
+  /** Why the files could not be read when last looked at. Null: they could. */
+  #unreadable: string | null = null
 
   constructor(options: Options) {
     this.#options = options
     this.#sha256 = options.sha256
+    this.#shownSha256 = options.sha256
   }
 
   watch(): void {
@@ -38,29 +43,42 @@ export class CertificateWatch {
   /** Looks now, and tells what comes of it, also when nothing has changed. */
   async reload(): Promise<void> {
     this.#sha256 = ''
+    this.#unreadable = null
     await this.#look()
   }
 
   async #look(): Promise<void> {
     const { tls, show, tally, log } = this.#options
+    const files = await readCertificateFiles(tls).catch(({ code }) => String(code))
+    if (typeof files === 'string') return this.#tellUnreadable(files)
+    this.#unreadable = null
+    if (files.sha256 === this.#sha256) return
+    this.#sha256 = files.sha256
+    if (files.sha256 === this.#shownSha256) {
+      log.info('the certificate is unchanged')
+      return
+    }
     try {
-      const files = await readCertificateFiles(tls).catch(({ code }) => {
-        throw new Error(`TLS_CERT and TLS_KEY cannot be read: ${code}`)
-      })
-      if (files.sha256 === this.#sha256) return
-      this.#sha256 = files.sha256
       const certificate = certificateOf(files)
       show()
+      this.#shownSha256 = files.sha256
       tally.shown(certificate)
       tally.renewed('done')
       log.info({ ...certificate }, 'another certificate is shown from here on')
     } catch (error) {
-      const { message } = error as Error
-      if (this.#sha256 === message) return
-      // Where the files cannot be read there is nothing else to know the same fault by.
-      if (message.includes('cannot be read')) this.#sha256 = message
-      tally.renewed('failed')
-      log.error({ cause: message }, 'the new certificate is not shown, the old one is')
+      this.#tellFailed((error as Error).message)
     }
+  }
+
+  #tellUnreadable(code: string): void {
+    if (this.#unreadable === code) return
+    this.#unreadable = code
+    this.#tellFailed(`TLS_CERT and TLS_KEY cannot be read: ${code}`)
+  }
+
+  #tellFailed(cause: string): void {
+    const { tally, log } = this.#options
+    tally.renewed('failed')
+    log.error({ cause }, 'the new certificate is not shown, the old one is')
   }
 }

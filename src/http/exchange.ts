@@ -6,12 +6,14 @@ import type { Engine, Refused } from '../engine/engine.ts'
 import type { BeginTrace, Origin, Trace, Witness } from '../engine/observer.ts'
 import type { Access } from './access.ts'
 import { Body, type BodyReader } from './body.ts'
+import { callerOf, credentialsOf } from './caller.ts'
 import type { AnswerGate } from './gate.ts'
-import { type Allowance, type RateLimits, rateLimited } from './rate-limit.ts'
+import type { Allowance, RateLimits } from './rate-limit.ts'
 import {
   type Answer,
   errorAnswer,
   type Failure,
+  FORBIDDEN,
   lengthOf,
   linesOf,
   overloadedBody,
@@ -19,7 +21,6 @@ import {
   retryAfter,
   send,
   sendPrepared,
-  UNAUTHORIZED,
   wantsProblem,
 } from './reply.ts'
 import { isEchoable, requestIdOf } from './request-id.ts'
@@ -74,13 +75,17 @@ export abstract class Exchange implements BodyReader, Origin {
   protected readonly accept: string
   /** The client's own; empty when it sent none, or none that can be echoed. */
   readonly #correlationId: string
-  /** Empty where no page may read answers. */
+  /** Empty when no page asks. */
   readonly #origin: string
   protected deadlineMs: number
   /** The client has said when its answer stops being useful. */
   protected namesDeadline = false
   /** Null when there is no limit. */
   #allowance: Allowance | null = null
+  /** Windows that were taken from the allowance for what the head told. */
+  #taken = 1
+  /** Windows that the body has brought. */
+  protected broughtWindows = 1
   #body: Body | null = null
   /** Runs while a body that comes in parts is not complete. */
   #slowBody: NodeJS.Timeout | undefined
@@ -102,12 +107,13 @@ export abstract class Exchange implements BodyReader, Origin {
     this.trace = context.beginTrace?.(request.getHeader('traceparent')) ?? null
     const correlationId = request.getHeader('x-correlation-id')
     this.#correlationId = isEchoable(correlationId) ? correlationId : ''
-    this.#origin = context.access.usesCors ? request.getHeader('origin') : ''
+    this.#origin = request.getHeader('origin')
     this.deadlineMs = this.arrivedMs + context.deadlineMs
     response.onAborted(() => {
       this.#over = this.#gone = true
       clearTimeout(this.#slowBody)
       this.onGone()
+      this.#giveBackUnused()
     })
   }
 
@@ -124,25 +130,18 @@ export abstract class Exchange implements BodyReader, Origin {
   }
 
   /**
-   * What can be refused before the body is read: a missing key, too many windows, a closed engine, a wrong deadline.
+   * What can be refused before the body is read: a page of another origin, a missing key, too many windows, a closed engine, a wrong deadline.
    * @param windows that the body will bring, as far as its head tells
    */
   protected checkHead(request: HttpRequest, windows = 1): Failure | null {
     const { access, engine, limits } = this.context
+    if (this.#origin !== '' && !access.admits(this.#origin, request.getHeader('host'))) return FORBIDDEN
     if (access.needsKey || limits !== null) {
-      const credentials = {
-        apiKey: request.getHeader('x-api-key'),
-        authorization: request.getHeader('authorization'),
-      }
-      const key = access.keyOf(credentials)
-      // Also of those without a key: to try one costs them a window.
-      if (limits !== null) this.#allowance = limits.allowanceOf(request, this.response, key)
-      const waitMs = this.#allowance?.take(windows) ?? 0
-      if (waitMs > 0) {
-        this.context.metrics.refused('rate_limited', 'rate_limited', windows)
-        return rateLimited(waitMs)
-      }
-      if (access.needsKey && key === null) return UNAUTHORIZED
+      const { context, response } = this
+      const { allowance, refusal } = callerOf(request, response, credentialsOf(request), windows, context)
+      if (refusal !== null) return refusal
+      this.#allowance = allowance
+      this.#taken = windows
     }
     const refused = engine.refuseAll()
     if (refused !== null) return refusedFailure(refused)
@@ -164,9 +163,23 @@ export abstract class Exchange implements BodyReader, Origin {
     return null
   }
 
-  /** The body brought so many windows more than its head had told: they count against the client's rate. */
-  protected spend(windows: number): void {
-    if (windows > 0) this.#allowance?.spend(windows)
+  /**
+   * Takes windows that the body brought beyond what its head had told from the client's rate.
+   * @returns 0, or the ms after which it can be tried again: they are refused
+   */
+  protected takeFurther(windows: number): number {
+    if (windows === 0 || this.#allowance === null) return 0
+    const waitMs = this.#allowance.takeFurther(windows)
+    if (waitMs > 0) this.context.metrics.refused('rate_limited', 'rate_limited')
+    return waitMs
+  }
+
+  /** What a head has told of and its body has not brought is not owed. One window is: the request itself. */
+  #giveBackUnused(): void {
+    const unused = this.#taken - Math.max(1, this.broughtWindows)
+    if (unused <= 0) return
+    this.#taken -= unused
+    this.#allowance?.giveBack(unused)
   }
 
   /** Collects the body, up to `limitBytes`; one that is not complete by the deadline is answered then. */
@@ -295,6 +308,7 @@ export abstract class Exchange implements BodyReader, Origin {
     if (this.#over) return false
     this.#over = true
     clearTimeout(this.#slowBody)
+    this.#giveBackUnused()
     this.context.metrics.answered('POST', this.endpoint, status, this.spentMs / 1000)
     return true
   }

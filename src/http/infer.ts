@@ -86,10 +86,8 @@ export class InferenceExchange extends Exchange implements Waiter {
   }
 
   protected override checkHead(request: HttpRequest): Failure | null {
-    const failure = super.checkHead(
-      request,
-      Math.max(1, Math.min(this.#declaredWindows, this.context.maxWindowsPerRequest)),
-    )
+    const declared = Math.min(this.#declaredWindows, this.context.maxWindowsPerRequest)
+    const failure = super.checkHead(request, Math.max(1, declared))
     if (failure !== null) return failure
     if (!this.#operation.makeWindow && !this.#isOctetStream && !isJson(this.contentType)) {
       const accepted = `application/json${this.#operation.binary ? ' or application/octet-stream' : ''}`
@@ -167,7 +165,10 @@ export class InferenceExchange extends Exchange implements Waiter {
         if (!this.over) response.resume()
       },
       answer: answer => this.answer(answer),
-      ended: count => this.spend(count - Math.max(1, declared)),
+      take: index => (index < Math.max(1, declared) ? 0 : this.takeFurther(1)),
+      ended: count => {
+        this.broughtWindows = count
+      },
       fail: (failure, counted) => this.fail(failure, counted),
     }
     const ResultsAs = prefersOctetStream(this.accept) ? BinaryResults : JsonResults

@@ -33,7 +33,7 @@ export const MEANINGS: Record<ErrorCode, string> = {
     'no worker has a model, a client has unloaded it, or the worker was lost with the window',
   draining: 'the server is about to end; the connection closes',
   deadline_exceeded: 'the deadline passed before there was a result',
-  forbidden: 'a page of another origin, which CORS_ORIGINS does not list, wants to connect',
+  forbidden: 'a page of another origin, which CORS_ORIGINS does not list, sends a POST or wants to connect',
   upgrade_required: 'the path is for WebSockets, and the request asks for no upgrade',
   rate_limited: 'this client sends more windows than RATE_LIMIT_PER_KEY or RATE_LIMIT_PER_ADDRESS allows',
   unload_not_allowed: 'ALLOW_MODEL_UNLOAD is not set, and this is the only model',
@@ -49,6 +49,7 @@ const COMES_BACK: ReadonlySet<ErrorCode> = new Set([
 export const INFERENCE_ERRORS: readonly ErrorCode[] = [
   'invalid_window',
   'invalid_request',
+  'forbidden',
   'body_too_large',
   'unsupported_media_type',
   'overloaded',
@@ -74,13 +75,13 @@ export const INFERENCE_HEADERS = headers(
 /** Adds to an operation what a caller without a key is told, where one is needed. */
 export type Guard = (operation: DocumentedOperation) => DocumentedOperation
 
-/** @param unauthorized the responses to a caller without a key, in the words of the door */
+/** @param unauthorized the responses to a caller without a right key, in the words of the door */
 export function guardOf(needsKey: boolean, unauthorized: Record<string, Part>): Guard {
   if (!needsKey) return operation => operation
   return operation => ({
     ...operation,
     security: [{ apiKey: [] }, { bearer: [] }],
-    responses: { ...operation.responses, ...unauthorized },
+    responses: { ...unauthorized, ...operation.responses },
   })
 }
 

@@ -64,7 +64,7 @@ const HEADERS: Record<string, Part> = {
 /** The description of this very server, in OpenAPI 3.1: as it is configured, with the routes that it has. */
 export function openApiOf({ config, model, version }: Service): Part & { paths: Paths } {
   const needsKey = config.apiKeys.length > 0
-  const unauthorized = errorResponses(['unauthorized'])
+  const unauthorized = errorResponses(['unauthorized', 'rate_limited'])
   const guard = guardOf(needsKey, unauthorized)
   const metricsGuard = guardOf(needsKey && config.metricsKey, unauthorized)
   return {

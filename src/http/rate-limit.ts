@@ -56,16 +56,29 @@ export class Allowance {
 
   /** Takes so many windows from all of its buckets, or from none. @returns 0, or the ms after which it can be tried again */
   take(windows: number, nowMs = monotonicMs()): number {
-    let waitMs = 0
-    for (const { buckets, client } of this.#shares) {
-      waitMs = Math.max(waitMs, buckets.waitMs(client, windows, nowMs))
-    }
-    if (waitMs === 0) this.spend(windows, nowMs)
+    const waitMs = this.#waitMs(windows, nowMs)
+    if (waitMs === 0) this.#spend(windows, nowMs)
     return waitMs
   }
 
-  /** Windows that came beyond those that were taken: they are owed. */
-  spend(windows: number, nowMs = monotonicMs()): void {
+  /** Windows that an admitted request turned out to bring: they may be owed, but not while others are. @returns as take() */
+  takeFurther(windows: number, nowMs = monotonicMs()): number {
+    const waitMs = this.#waitMs(0, nowMs)
+    if (waitMs === 0) this.#spend(windows, nowMs)
+    return waitMs
+  }
+
+  /** Windows that were taken and did not come. */
+  giveBack(windows: number): void {
+    this.#spend(-windows, monotonicMs())
+  }
+
+  #waitMs(windows: number, nowMs: number): number {
+    const waits = this.#shares.map(({ buckets, client }) => buckets.waitMs(client, windows, nowMs))
+    return Math.max(0, ...waits)
+  }
+
+  #spend(windows: number, nowMs: number): void {
     for (const { buckets, client } of this.#shares) buckets.spend(client, windows, nowMs)
   }
 }
@@ -96,8 +109,10 @@ export class TokenBuckets {
     return missing <= 0 ? 0 : (missing / perSecond) * 1000
   }
 
+  /** @param windows below 0 they are given back */
   spend(client: string, windows: number, nowMs: number): void {
-    this.#bucketOf(client, nowMs).tokens -= windows
+    const bucket = this.#bucketOf(client, nowMs)
+    bucket.tokens = Math.min(this.#rate.burst, bucket.tokens - windows)
   }
 
   /** Filled up to now. */

@@ -87,6 +87,12 @@ export const UNAUTHORIZED: Failure = {
   headers: { 'WWW-Authenticate': 'Bearer' },
 }
 
+/** For a page that may not call: browsers send the Origin of a page with every POST and every upgrade. */
+export const FORBIDDEN: Failure = {
+  code: 'forbidden',
+  detail: 'Pages of this origin may not call this server; CORS_ORIGINS lists those of other hosts that may',
+}
+
 /** A reader that takes nothing of a long answer for so long is given up. */
 const READER_TIMEOUT_MS = 10_000
 

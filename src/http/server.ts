@@ -3,12 +3,14 @@ import { chmod, rm } from 'node:fs/promises'
 import { Readable, Writable } from 'node:stream'
 import { setImmediate as nextTurn, setTimeout as sleep } from 'node:timers/promises'
 import { type Request, type Response, Server } from 'hyper-express'
+import { UnusableKeyError } from '../certificate.ts'
 import { monotonicMs } from '../clock.ts'
 import type { TlsConfig } from '../config.ts'
 import { perBackend } from '../core/backend.ts'
 import { LATENT_DIMS } from '../core/window.ts'
 import { prefersPage } from './accept.ts'
 import { Access } from './access.ts'
+import { callerOf, credentialsOf } from './caller.ts'
 import { encodeOperation, root, status, TEST } from './compat.ts'
 import { DOCS_PAGES } from './docs-page.ts'
 import { type InferenceContext, overloadedHead, resultHeads } from './exchange.ts'
@@ -21,7 +23,7 @@ import { live } from './live.ts'
 import { methodLabel } from './methods.ts'
 import { livePage } from './page.ts'
 import { RateLimits } from './rate-limit.ts'
-import { type Answer, type Asker, errorAnswer, type Failure, jsonAnswer, UNAUTHORIZED } from './reply.ts'
+import { type Answer, type Asker, errorAnswer, type Failure, jsonAnswer } from './reply.ts'
 import { requestIdOf } from './request-id.ts'
 import { modelOf, type Service } from './service.ts'
 import { LARGEST_CREDITS } from './session.ts'
@@ -41,6 +43,11 @@ const SAFETY = {
 
 /** For a year. */
 const ONLY_TLS = { 'Strict-Transport-Security': 'max-age=31536000' }
+
+const BARE = {
+  auto_close: false, // signals belong to assemble.ts
+  max_body_length: Number.MAX_SAFE_INTEGER, // bodies are limited where they are read, with our own answer
+}
 
 /** Of hyper-express, and not in its types: puts the routes in place, as listen() does. */
 interface Compilable {
@@ -120,6 +127,7 @@ export class FrontDoor {
   /** Null: it was not built. */
   readonly #livePage = livePage()
 
+  /** @throws UnusableKeyError, see serverWithTls() */
   constructor(service: Service) {
     this.#service = service
     this.#access = new Access(service.config)
@@ -221,13 +229,9 @@ export class FrontDoor {
     while (this.#connections.open > 0 && monotonicMs() < untilMs) await sleep(10)
   }
 
-  /** A server with all routes. */
+  /** A server with all routes. @throws UnusableKeyError, see serverWithTls() */
   #addServer(tls: TlsConfig | null): Server {
-    const server = new Server({
-      auto_close: false, // signals belong to assemble.ts
-      max_body_length: Number.MAX_SAFE_INTEGER, // bodies are limited where they are read, with our own answer
-      ...(tls !== null && { cert_file_name: tls.certPath, key_file_name: tls.keyPath }),
-    })
+    const server = tls === null ? new Server(BARE) : serverWithTls(tls)
     this.#connections.watch(server.uws_instance)
     this.#sockets.addTo(server.uws_instance)
     this.#v2.addTo(server.uws_instance)
@@ -349,6 +353,11 @@ export class FrontDoor {
     return endpoint !== ROOT || prefersPage(accept)
   }
 
+  /** Call at once: the request can be read only within the handler. */
+  #refusalOf({ raw: request }: Request, { raw: response }: Response): Failure | null {
+    return callerOf(request, response, credentialsOf(request), 0, this.#context).refusal
+  }
+
   #handlerOf(endpoint: string, page: Page) {
     const { metricsKey } = this.#service.config
     const needsKey = !WITHOUT_KEY.has(endpoint) || (endpoint === '/metrics' && metricsKey)
@@ -361,10 +370,10 @@ export class FrontDoor {
         accept: header('accept'),
         modelAvailable: engine.available,
       }
-      const credentials = { apiKey: header('x-api-key'), authorization: header('authorization') }
-      const allowed = !needsKey || this.#isForPage(endpoint, asker.accept) || this.#access.allows(credentials)
+      const isOpen = !needsKey || this.#isForPage(endpoint, asker.accept)
+      const refusal = isOpen ? null : this.#refusalOf(request, response)
       const query = new URLSearchParams(request.path_query)
-      const answer = await (allowed ? page : failing(UNAUTHORIZED))(asker, query)
+      const answer = await (refusal === null ? page : failing(refusal))(asker, query)
 
       const headers = {
         ...this.#safety,
@@ -397,6 +406,15 @@ async function untilReceived(request: Request): Promise<void> {
   request.pipe(new Writable({ write: (_part, _encoding, done) => done() }))
   await received
   await nextTurn()
+}
+
+/** @throws UnusableKeyError */
+function serverWithTls({ certPath, keyPath }: TlsConfig): Server {
+  try {
+    return new Server({ ...BARE, cert_file_name: certPath, key_file_name: keyPath })
+  } catch {
+    throw new UnusableKeyError()
+  }
 }
 
 /** Loads what describes the server only where somebody asks for it: the start need not wait for that. */

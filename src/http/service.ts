@@ -44,8 +44,8 @@ export interface FrontDoorMetrics {
   /** Unix time, ms; 0 before the first. */
   readonly lastInferenceMs: number
   answered(method: string, endpoint: string, status: number, seconds: number): void
-  /** Windows were not let through to the engine. @param windows 1 by default */
-  refused(code: RefusalCode | 'rate_limited', reason: RefusalReason, windows?: number): void
+  /** A window was not let through to the engine. */
+  refused(code: RefusalCode | 'rate_limited', reason: RefusalReason): void
   /** One frame of `/stream` was read or written. */
   framed(direction: 'in' | 'out', type: FrameName | 'unknown'): void
   /** What framed() adds to, for those who do it for every window. */

@@ -4,10 +4,11 @@ import { monotonicMs } from '../clock.ts'
 import type { Engine } from '../engine/engine.ts'
 import type { BeginTrace, Witness } from '../engine/observer.ts'
 import type { Access, Credentials } from './access.ts'
+import { type Caller, callerOf, credentialsOf } from './caller.ts'
 import { refusedFailure } from './exchange.ts'
 import type { AnswerGate } from './gate.ts'
-import type { Allowance, RateLimits } from './rate-limit.ts'
-import { errorAnswer, type Failure, lengthOf, retryAfter, send, UNAUTHORIZED } from './reply.ts'
+import type { RateLimits } from './rate-limit.ts'
+import { errorAnswer, type Failure, FORBIDDEN, lengthOf, retryAfter, send } from './reply.ts'
 import { requestIdOf } from './request-id.ts'
 import type { FrontDoorMetrics } from './service.ts'
 import {
@@ -129,7 +130,7 @@ export class StreamSockets {
       modelAvailable: engine.available,
     }
     const trace = beginTrace?.(request.getHeader('traceparent')) ?? null
-    const failure = this.#checkHead(request, protocols)
+    const { allowance, refusal: failure } = this.#checkHead(response, request, protocols)
     const answered = (status: number) =>
       metrics.answered('GET', path, status, (monotonicMs() - startedMs) / 1000)
     if (failure === null) {
@@ -145,7 +146,7 @@ export class StreamSockets {
         requestId: asker.requestId,
         stream: ++this.#count,
         trace,
-        allowance: this.#allowanceOf(request, response, protocols),
+        allowance,
       }
       const userData: UserData = { connection: new Connection(client) }
       response.upgrade(userData, key, protocols.includes(PROTOCOL) ? PROTOCOL : '', '', socketContext)
@@ -165,22 +166,27 @@ export class StreamSockets {
     answered(answer.status)
   }
 
-  /** What keeps a client out, null when nothing does. */
-  #checkHead(request: HttpRequest, protocols: readonly string[]): Failure | null {
-    const { access, engine, maxConnections } = this.#context
+  /** Who the client is, and what keeps it out. */
+  #checkHead(response: HttpResponse, request: HttpRequest, protocols: readonly string[]): Caller {
+    const refusal = this.#checkUpgrade(request)
+    if (refusal !== null) return { allowance: null, refusal }
+    const caller = callerOf(request, response, keyOf(request, protocols), 0, this.#context)
+    return caller.refusal === null ? { ...caller, refusal: this.#checkRoom() } : caller
+  }
+
+  #checkUpgrade(request: HttpRequest): Failure | null {
+    const { access } = this.#context
     if (
       !/^websocket$/i.test(request.getHeader('upgrade')) ||
       request.getHeader('sec-websocket-version') !== '13'
     ) {
       return UPGRADE_REQUIRED
     }
-    if (!access.admits(request.getHeader('origin'), request.getHeader('host'))) {
-      return {
-        code: 'forbidden',
-        detail: 'Pages of this origin may not connect; CORS_ORIGINS lists those of other hosts that may',
-      }
-    }
-    if (!access.allows(credentialsOf(request, protocols))) return UNAUTHORIZED
+    return access.admits(request.getHeader('origin'), request.getHeader('host')) ? null : FORBIDDEN
+  }
+
+  #checkRoom(): Failure | null {
+    const { engine, maxConnections } = this.#context
     const headers = { 'Retry-After': retryAfter(RETRY_MS) }
     // Not let in either while no window would be: a client that sends what it has would only lose it.
     const refused = engine.refuseAll()
@@ -188,12 +194,6 @@ export class StreamSockets {
     if (this.#connections.size < maxConnections) return null
     const detail = `All ${maxConnections} connections that WS_MAX_CONNECTIONS allows are taken`
     return { code: 'overloaded', status: 503, detail, headers }
-  }
-
-  #allowanceOf(request: HttpRequest, response: HttpResponse, protocols: readonly string[]): Allowance | null {
-    const { limits, access } = this.#context
-    if (limits === null) return null
-    return limits.allowanceOf(request, response, access.keyOf(credentialsOf(request, protocols)))
   }
 
   #open(socket: WebSocket<UserData>): void {
@@ -211,13 +211,13 @@ export class StreamSockets {
   }
 }
 
-function credentialsOf(request: HttpRequest, protocols: readonly string[]): Credentials {
+/** Of a browser's WebSocket, a subprotocol carries it. */
+function keyOf(request: HttpRequest, protocols: readonly string[]): Credentials {
   const keyProtocol = protocols
     .map(protocol => KEY_PROTOCOL.exec(protocol)?.[1])
     .find(key => key !== undefined)
-  const authorization = request.getHeader('authorization')
-  const apiKey = request.getHeader('x-api-key') || (authorization === '' ? (keyProtocol ?? '') : '')
-  return { apiKey, authorization }
+  const { apiKey, authorization } = credentialsOf(request)
+  return { apiKey: apiKey || (authorization === '' ? (keyProtocol ?? '') : ''), authorization }
 }
 
 /** One socket, from open to closed: after that, uWebSockets throws when it is touched. */

@@ -8,6 +8,7 @@ import { windowOf } from '../../engine/observer.ts'
 import { type InFlight, Stream } from '../../engine/stream.ts'
 import { codec } from '../codec.ts'
 import { Exchange, type InferenceContext, lostFailure, refusedFailure } from '../exchange.ts'
+import { rateLimited } from '../rate-limit.ts'
 import type { Answer, Failure } from '../reply.ts'
 import { encodingOf, inflateBody } from './inflate.ts'
 import type { OnePerTurn } from './one-per-turn.ts'
@@ -143,7 +144,8 @@ export class V2Exchange extends Exchange implements BulkSource {
     const startedMs = monotonicMs()
     try {
       this.#request = decodeRequest(body, this.#headerLength, this.context.maxBatch)
-      this.spend(this.#request.count - 1)
+      const waitMs = this.takeFurther(this.#request.count - 1)
+      if (waitMs > 0) return this.fail(rateLimited(waitMs))
       this.#setDeadline(this.#request)
       if (monotonicMs() > this.deadlineMs) return this.failLate('The windows came too late')
       this.#inFlight = new Array(this.#request.count).fill(null)

@@ -88,7 +88,7 @@ export const V2_RESPONSES: Record<string, Part> = {
 type Fields = Pick<DocumentedOperation, 'operationId' | 'summary' | 'responses'> & Part
 
 export function v2Paths(config: Config, model: Model): Paths {
-  const guard = guardOf(config.apiKeys.length > 0, errors(['unauthorized']))
+  const guard = guardOf(config.apiKeys.length > 0, errors(['unauthorized', 'rate_limited']))
   const get = (path: string, fields: Fields): Paths => ({ [path]: { get: guard(operation(fields)) } })
   const post = (path: string, fields: Fields): Paths => ({ [path]: { post: guard(operation(fields)) } })
   const readyResponses = {
@@ -199,7 +199,7 @@ export function v2Paths(config: Config, model: Model): Paths {
       requestBody: optionalBody('V2IndexRequest'),
       responses: {
         200: jsonResponse('The one model; none, when only ready ones are asked for.', 'V2RepositoryIndex'),
-        ...errors(['invalid_request', 'body_too_large']),
+        ...errors(['invalid_request', 'forbidden', 'body_too_large']),
       },
     }),
     ...post(`${repositoryPath}/load`, {
@@ -210,7 +210,7 @@ export function v2Paths(config: Config, model: Model): Paths {
       requestBody: optionalBody('V2LoadRequest'),
       responses: {
         200: { description: 'It is loaded, or was. There is no body.', headers: PAGE_HEADERS },
-        ...errors(['invalid_request', 'not_found', 'body_too_large']),
+        ...errors(['invalid_request', 'forbidden', 'not_found', 'body_too_large']),
       },
     }),
     ...post(`${repositoryPath}/unload`, {
@@ -220,7 +220,7 @@ export function v2Paths(config: Config, model: Model): Paths {
       requestBody: optionalBody('V2LoadRequest'),
       responses: {
         200: { description: 'It is unloaded, or was. There is no body.', headers: PAGE_HEADERS },
-        ...errors(['invalid_request', 'not_found', 'unload_not_allowed', 'body_too_large']),
+        ...errors(['invalid_request', 'forbidden', 'not_found', 'unload_not_allowed', 'body_too_large']),
       },
     }),
   }

@@ -2,9 +2,10 @@ import type { HttpRequest, HttpResponse, TemplatedApp } from 'uWebSockets.js'
 import { monotonicMs } from '../../clock.ts'
 import { perBackend } from '../../core/backend.ts'
 import { Body, type BodyReader } from '../body.ts'
+import { callerOf, credentialsOf } from '../caller.ts'
 import type { InferenceContext } from '../exchange.ts'
 import { methodLabel } from '../methods.ts'
-import { type Answer, type Failure, jsonAnswer, lengthOf, send, UNAUTHORIZED } from '../reply.ts'
+import { type Answer, type Failure, FORBIDDEN, jsonAnswer, lengthOf, send } from '../reply.ts'
 import { requestIdOf } from '../request-id.ts'
 import { modelOf, type Service } from '../service.ts'
 import { type V2Context, V2Exchange } from './infer.ts'
@@ -148,11 +149,12 @@ export class V2Routes {
       metrics.answered(methodLabel(method), pattern, answer.status, seconds)
     }
 
-    const credentials = {
-      apiKey: request.getHeader('x-api-key'),
-      authorization: request.getHeader('authorization'),
-    }
-    if (!withoutKey && !access.allows(credentials)) return reply(v2Error(UNAUTHORIZED))
+    // A simple request of any type needs no preflight: it would come to here from every page.
+    const mayCall = method !== 'POST' || access.admits(request.getHeader('origin'), request.getHeader('host'))
+    if (!mayCall) return reply(v2Error(FORBIDDEN))
+    const credentials = credentialsOf(request)
+    const refusal = withoutKey ? null : callerOf(request, response, credentials, 0, this.#context).refusal
+    if (refusal !== null) return reply(v2Error(refusal))
     if (!takesBody) return reply(page(NO_BODY))
     const reader: BodyReader = {
       onBody: body => reply(page(body)),
