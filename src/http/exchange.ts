@@ -107,7 +107,8 @@ export abstract class Exchange implements BodyReader, Origin {
     this.trace = context.beginTrace?.(request.getHeader('traceparent')) ?? null
     const correlationId = request.getHeader('x-correlation-id')
     this.#correlationId = isEchoable(correlationId) ? correlationId : ''
-    this.#origin = request.getHeader('origin')
+    this.#origin =
+      context.access.usesCors || !isPreflighted(this.contentType) ? request.getHeader('origin') : ''
     this.deadlineMs = this.arrivedMs + context.deadlineMs
     response.onAborted(() => {
       this.#over = this.#gone = true
@@ -331,6 +332,11 @@ export abstract class Exchange implements BodyReader, Origin {
 /** What a result is told in. */
 export const RESULT_TYPES = ['application/octet-stream', 'application/json'] as const
 export type ResultType = (typeof RESULT_TYPES)[number]
+
+/** Whether browsers ask before a page of another origin sends this: then nobody else needs to look where it comes from. */
+function isPreflighted(contentType: string): boolean {
+  return contentType.startsWith('application/octet-stream') || contentType.startsWith('application/json')
+}
 
 export function resultHeads(provenance: Provenance, configVersion: string): Record<ResultType, string> {
   const headOf = (type: ResultType) => headStart('200 OK', type, provenance, configVersion)
