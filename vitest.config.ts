@@ -30,11 +30,11 @@ export default defineConfig({
       {
         extends: true,
         test: {
-          // Compilers, sanitizers, a browser, and much waiting.
+          // Compilers, sanitizers, a browser, and much waiting: three for two cores.
           name: 'together',
           include: ['test/**/*.test.ts'],
           exclude: ALONE,
-          maxWorkers: 2,
+          maxWorkers: 3,
           sequence: { groupOrder: 0 },
         },
       },
