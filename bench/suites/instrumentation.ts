@@ -53,7 +53,10 @@ export const instrumentation: Suite = async context => {
     const common = { DEADLINE_MS, ...settings }
     entries[name] = { server: uncounted(mode, common), ...load }
     for (const [variant, env] of Object.entries(variants)) {
-      entries[`${name}, ${variant}`] = { server: engine(mode, { ...common, ...env }), ...load }
+      const server = engine(mode, { ...common, ...env })
+      // The folder is another one in each run.
+      const settings = server.settings.replace(folder, '…')
+      entries[`${name}, ${variant}`] = { server: { ...server, settings }, ...load }
     }
   }
   const { trials, figures } = await race(context, entries).finally(() => rmSync(folder, { recursive: true }))
