@@ -102,7 +102,6 @@ export const SMUGGLING: readonly Ugly[] = [
       ['a chunk with a sign', '+5\r\n'],
       ['a chunk in 0x', '0x5\r\n'],
       ['a chunk with a space before its length', ' 5\r\n'],
-      ['a chunk that ends in a bare LF', '5\n'],
       ['a chunk without a length', '\r\n'],
       ['a chunk with an extension without end', `5;${MARK.repeat(2000)}`],
       ['a chunk that is longer than it says', '1\r\n'],
@@ -130,6 +129,17 @@ export const TWO_REQUESTS: readonly Ugly[] = [
     raw(['POST /infer HTTP/1.1', 'Host: test', ...lines], `0\r\n\r\n${SMUGGLED}`),
   ],
 )
+
+/** Likewise: a bare LF ends the length of a chunk. */
+export const LOOSE_CHUNKS: readonly Ugly[] = [
+  [
+    'a chunk whose length ends in a bare LF',
+    raw(
+      ['POST /infer HTTP/1.1', 'Host: test', 'Transfer-Encoding: chunked'],
+      `5\nhello\r\n0\r\n\r\n${SMUGGLED}`,
+    ),
+  ],
+]
 
 /** Paths that lead out of where they begin, or are none. */
 export const PATHS: readonly Ugly[] = [
