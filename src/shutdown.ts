@@ -29,9 +29,10 @@ export function shutDownOf({ engine, frontDoor, witness, log }: Running) {
     }
     log.info(why, 'draining')
     setTimeout(() => {
-      log.error('not drained in time')
+      const cutShort = cause === 'drained' ? EXITS.drain_cut_short : code
+      log.error({ code: cutShort }, 'not drained in time')
       waitForNoThread('must')
-      process.exit(code)
+      process.exit(cutShort)
     }, LONGEST_SHUTDOWN_MS).unref()
 
     const drained = engine.drain()

@@ -175,6 +175,7 @@ function whyNot(expressions: readonly string[]): string | null {
   const naming = (start: string) =>
     expressions.some(expression => new RegExp(String.raw`\b${start}`).test(expression))
   if (expressions.length === 0) return 'names no metric of this engine'
+  if (naming('hailo_tls_')) return 'this Prometheus scrapes no TLS'
   if (COMPILER === null && naming('hailo_device_')) return 'no C++ compiler, so no software device'
   return null
 }

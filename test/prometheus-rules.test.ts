@@ -1,7 +1,10 @@
 import { execFile, spawnSync } from 'node:child_process'
+import { once } from 'node:events'
 import { cpSync, mkdtempSync, readdirSync, readFileSync, rmSync, writeFileSync } from 'node:fs'
+import { get } from 'node:https'
 import { tmpdir } from 'node:os'
 import { join } from 'node:path'
+import { text } from 'node:stream/consumers'
 import { promisify } from 'node:util'
 import { afterAll, beforeAll, describe, expect, onTestFinished, test } from 'vitest'
 import { parse } from 'yaml'
@@ -138,8 +141,9 @@ describe('beside running servers', () => {
     )
     servers = { stub: stub!, onnx: onnx! }
     await ask(servers.onnx, 'GET /healthz')
-    // The stub has no golden windows, and so no metrics of them.
-    exported = labelsByName((await scrape(servers.stub)) + (await scrape(servers.onnx)))
+    // The stub has no golden windows, and so no metrics of them; neither has a certificate.
+    const scrapes = [scrape(servers.stub), scrape(servers.onnx), scrapeOfTls()]
+    exported = labelsByName((await Promise.all(scrapes)).join(''))
   })
   afterAll(() => Promise.all(Object.values(servers).map(server => server.stop())))
 
@@ -257,6 +261,15 @@ interface Sample {
 
 async function scrape(server: TestServer): Promise<string> {
   return (await ask(server, 'GET /metrics')).body.toString()
+}
+
+async function scrapeOfTls(): Promise<string> {
+  const tls = { TLS_CERT: 'test/fixtures/tls/old.pem', TLS_KEY: 'test/fixtures/tls/old.key' }
+  const server = await startServer({ INFER_MODE: 'stub', WORKERS: '1', ...tls })
+  const [answer] = await once(get(`${server.url}/metrics`, { rejectUnauthorized: false }), 'response')
+  const metrics = await text(answer)
+  await server.stop()
+  return metrics
 }
 
 function samplesOf(text: string): Sample[] {

@@ -3,14 +3,13 @@ import { afterAll, beforeAll, describe, expect, test } from 'vitest'
 import { ask, bytesOf, Connection, headOf, OCTET_STREAM, postWindow } from './http-client.ts'
 import { metric, startServerForTest, until } from './load.ts'
 import { startServer, type TestServer } from './server.ts'
+import { isTelling, MARK } from './telling.ts'
 import { windowOf } from './windows.ts'
 import { greet, IN_JSON, WebSocketClient } from './ws-client.ts'
 
 const STUB = { INFER_MODE: 'stub', WORKERS: '1' }
 const KEY = 'k3y-of-the-dog'
 const WRONG = 'gu3ss-of-the-cat'
-/** In each ugly input, so that it is found wherever it comes out again. */
-const MARK = 'Xm4rkX'
 
 let server: TestServer
 beforeAll(async () => {
@@ -200,14 +199,6 @@ test('with a higher MAX_CONNECTIONS the same crowd is served', async () => {
   const statuses = await Promise.all(crowd.map(async connection => (await connection.answer()).status))
   expect(statuses).toEqual(new Array(23).fill(200))
 })
-
-/** Has it what the client sent, or what only the server should know? */
-function isTelling(text: string): boolean {
-  return (
-    text.toLowerCase().includes(MARK.toLowerCase()) ||
-    /\n? +at .*[:(]|node_modules|\.[cm]?[jt]s:\d|\/(home|work|tmp|usr|root)\//.test(text)
-  )
-}
 
 function inWords({ headers, body }: { headers: object; body: Buffer }): string {
   return `${JSON.stringify(headers)} ${body}`

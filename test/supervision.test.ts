@@ -1,6 +1,6 @@
 import { execFileSync, spawn } from 'node:child_process'
 import { once } from 'node:events'
-import { existsSync, mkdtempSync, readFileSync, rmSync, symlinkSync, writeFileSync } from 'node:fs'
+import { existsSync, mkdtempSync, rmSync, symlinkSync, writeFileSync } from 'node:fs'
 import { connect } from 'node:net'
 import { tmpdir } from 'node:os'
 import { join } from 'node:path'
@@ -11,7 +11,7 @@ import { LifeRecord, recordPath } from '../src/supervisor/life-record.ts'
 import { FAULTS } from './faults/faults.ts'
 import { closedLoop, distinctWindow, get, metric, post, startServerForTest, tallyOf, until } from './load.ts'
 import { COMPILER } from './native.ts'
-import { freePort, startServer } from './server.ts'
+import { childrenOf, freePort, startServer } from './server.ts'
 import { windowOf } from './windows.ts'
 
 /** Where the native part cannot be compiled, JavaScript has no way to end without waiting but this. */
@@ -206,12 +206,6 @@ function recordOf(state: string, port = 9000): LifeRecord {
   return new LifeRecord(recordPath(state, '127.0.0.1', port), error => {
     throw error
   })
-}
-
-/** The oldest first. */
-function childrenOf(pid: number): number[] {
-  const path = `/proc/${pid}/task/${pid}/children`
-  return existsSync(path) ? readFileSync(path, 'utf8').split(' ').filter(Boolean).map(Number) : []
 }
 
 function folder(): string {

@@ -6,8 +6,10 @@ import { tmpdir } from 'node:os'
 import { join } from 'node:path'
 import { buffer } from 'node:stream/consumers'
 import type { TLSSocket } from 'node:tls'
-import { expect, onTestFinished, test } from 'vitest'
+import { expect, onTestFinished, test, vi } from 'vitest'
 import { WebSocket } from 'ws'
+import { CertificateWatch } from '../src/http/certificate-watch.ts'
+import type { Logger } from '../src/log.ts'
 import { bytesOf, Connection, headOf, OCTET_STREAM } from './http-client.ts'
 import { startServerForTest, until } from './load.ts'
 import { startServer, type TestServer } from './server.ts'
@@ -110,6 +112,21 @@ test('SIGHUP with the same files keeps the app that shows them', async () => {
   server.process.kill('SIGHUP')
   await until(() => server.stderr.includes('the certificate is unchanged'))
   expect(await renewals(server)).toEqual({ done: 0, failed: 0 })
+})
+
+test('a hundred certificates in one life of the process are worth a word: each keeps some memory', async () => {
+  const { env, put } = filesOf('old')
+  const tls = { certPath: env.TLS_CERT, keyPath: env.TLS_KEY }
+  const tally = { shown() {}, renewed: vi.fn() }
+  const log = { info: vi.fn(), warn: vi.fn(), error: vi.fn() } as unknown as Logger
+  const watch = new CertificateWatch({ tls, sha256: '', show() {}, tally, log })
+  for (let renewal = 1; renewal <= 100; renewal++) {
+    expect(log.warn).not.toHaveBeenCalled()
+    put(renewal % 2 === 0 ? 'old' : 'new')
+    await watch.reload()
+  }
+  expect(log.warn).toHaveBeenCalledExactlyOnceWith({ renewals: 100 }, expect.stringContaining('restart'))
+  expect(tally.renewed).toHaveBeenCalledTimes(100)
 })
 
 test.each([

@@ -1,4 +1,4 @@
-import { mkdtempSync, rmSync, writeFileSync } from 'node:fs'
+import { mkdirSync, mkdtempSync, readdirSync, readFileSync, rmSync, writeFileSync } from 'node:fs'
 import { tmpdir } from 'node:os'
 import { join } from 'node:path'
 import { setTimeout as sleep } from 'node:timers/promises'
@@ -18,6 +18,8 @@ const PRELOAD: Target = {
   sources: [join(PROJECT_FOLDER, 'native/test/wall_clock.cc')],
   linkFlags: ['-shared', '-ldl'],
 }
+/** The server takes the wall clock for the one that nobody sets. */
+const OF_THE_WALL = `--import ${join(PROJECT_FOLDER, 'dist/test/programs/hrtime-of-the-wall.js')}`
 const RESTARTS = 'hailo_worker_restarts_total'
 
 test.skipIf(COMPILER === null)(
@@ -66,8 +68,7 @@ test.skipIf(COMPILER === null)(
 test.skipIf(COMPILER === null)(
   'a server that takes the wall clock for its own gives a window up that is in time',
   async () => {
-    const preload = join(PROJECT_FOLDER, 'dist/test/programs/hrtime-of-the-wall.js')
-    const { port, jump } = await startOnWallClock({ NODE_OPTIONS: `--import ${preload}` })
+    const { port, jump } = await startOnWallClock({ NODE_OPTIONS: OF_THE_WALL })
     expect((await post(port, distinctWindow(0, FAULTS.block + 250), { deadlineMs: 2000 })).status).toBe(200)
     const inFlight = post(port, distinctWindow(0, FAULTS.block + 250), { deadlineMs: 2000 })
     await sleep(100)
@@ -76,18 +77,63 @@ test.skipIf(COMPILER === null)(
   },
 )
 
+test.skipIf(COMPILER === null).each([
+  ['a wall clock that jumps fills no bucket, and stops neither golden checks nor telemetry', {}, 429],
+  ['with the wall clock for its own it fills a bucket', { NODE_OPTIONS: OF_THE_WALL }, 200],
+])('%s', async (_, env, status) => {
+  const { port, jump, telemetry } = await startOnWallClock({
+    RATE_LIMIT_PER_ADDRESS: '0.02:3', // 72 windows an hour, and none within this test
+    GOLDEN_INTERVAL_S: '1',
+    ...env,
+  })
+  const ask = () => post(port, distinctWindow(1), { deadlineMs: 2000 })
+  const told = () => lineCountIn(telemetry)
+  for (const _burst of [1, 2, 3]) expect((await ask()).status).toBe(200)
+  jump(HOUR_S)
+  expect((await ask()).status).toBe(status)
+  if (status === 200) return
+  for (const seconds of [HOUR_S, -HOUR_S]) {
+    jump(seconds)
+    const { status, headers } = await ask()
+    expect(status).toBe(429)
+    expect(Number(headers['retry-after'])).toBeLessThanOrEqual(50)
+    const [checks, lines] = [await metric(port, 'hailo_golden_checks_total'), told()]
+    await until(async () => (await metric(port, 'hailo_golden_checks_total')) > checks)
+    await until(async () => (await ask()).status === 429 && told() > lines)
+  }
+})
+
+/** Of answers and errors. */
+function lineCountIn(folder: string): number {
+  const files = readdirSync(folder, { recursive: true, encoding: 'utf8' }).filter(name =>
+    name.endsWith('.ndjson'),
+  )
+  return files
+    .map(name => readFileSync(join(folder, name), 'utf8').split('\n').length - 1)
+    .reduce((a, b) => a + b, 0)
+}
+
 /** A server with one worker, which fails on order, and whose wall clock the test sets: its own alone. */
 async function startOnWallClock(env: Record<string, string> = {}) {
   await build(PRELOAD)
   const folder = mkdtempSync(join(tmpdir(), 'wall-clock-'))
   onTestFinished(() => rmSync(folder, { recursive: true }))
   const file = join(folder, 'offset')
+  const telemetry = join(folder, 'telemetry')
+  mkdirSync(telemetry)
   /** @param seconds off the machine's */
   const jump = (seconds: number) => writeFileSync(file, new BigInt64Array([BigInt(seconds)]), { flag: 'r+' })
   writeFileSync(file, new BigInt64Array(1))
   const server = await startServerForTest(
-    { WORKERS: '1', DEADLINE_MS: '2000', LD_PRELOAD: PRELOAD.output, WALL_CLOCK_FILE: file, ...env },
+    {
+      WORKERS: '1',
+      DEADLINE_MS: '2000',
+      LD_PRELOAD: PRELOAD.output,
+      WALL_CLOCK_FILE: file,
+      TELEMETRY_DIR: telemetry,
+      ...env,
+    },
     { faults: true },
   )
-  return { port: server.port, jump }
+  return { port: server.port, jump, telemetry }
 }

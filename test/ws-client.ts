@@ -184,7 +184,8 @@ export class WebSocketClient {
       else if (opcode === OPCODE.binary) this.#messages.push(Buffer.from(payload))
       else if (opcode === OPCODE.ping) this.pings++
       else if (opcode === OPCODE.close) {
-        this.closed = { code: payload.readUInt16BE(0), reason: payload.toString('utf8', 2) }
+        const code = payload.length < 2 ? 1005 : payload.readUInt16BE(0) // 1005: it does not say
+        this.closed = { code, reason: payload.toString('utf8', 2) }
         this.socket.end(wireOf(payload, { opcode: OPCODE.close }))
       }
     }

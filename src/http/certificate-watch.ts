@@ -3,6 +3,8 @@ import type { TlsConfig } from '../config.ts'
 import type { Logger } from '../log.ts'
 
 const LOOK_INTERVAL_MS = 1000
+/** Each keeps up to 0.2 MB for as long as the process lives: uWebSockets gives nothing of an app back, closed or not. */
+const RENEWALS_WORTH_A_RESTART = 100
 
 /** Counts what comes of another certificate. */
 export interface CertificateTally {
@@ -27,6 +29,7 @@ export class CertificateWatch {
   #sha256: string
   /** Of the files that are shown. */
   #shownSha256: string
+  #renewals = 0
   /** Why the files could not be read when last looked at. Null: they could. */
   #unreadable: string | null = null
 
@@ -65,9 +68,16 @@ export class CertificateWatch {
       tally.shown(certificate)
       tally.renewed('done')
       log.info({ ...certificate }, 'another certificate is shown from here on')
+      this.#renewals++
+      if (this.#renewals % RENEWALS_WORTH_A_RESTART === 0) this.#tellMemory()
     } catch (error) {
       this.#tellFailed((error as Error).message)
     }
+  }
+
+  #tellMemory(): void {
+    const { log } = this.#options
+    log.warn({ renewals: this.#renewals }, 'each certificate keeps some memory, restart at a quiet time')
   }
 
   #tellUnreadable(code: string): void {

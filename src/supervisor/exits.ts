@@ -6,6 +6,8 @@ export const EXITS = {
   restarts_exhausted: 69,
   /** EX_SOFTWARE: a bug. */
   internal_error: 70,
+  /** EX_IOERR: asked to end, and some of what was admitted had no answer yet when the time for that was up. */
+  drain_cut_short: 74,
   /** EX_TEMPFAIL: only a new process is rid of the thread. */
   thread_stuck: 75,
   /** EX_CONFIG: starting again will not help before somebody has changed something. */

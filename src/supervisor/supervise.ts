@@ -14,13 +14,15 @@ const MAX_RESTARTS = 10
 const STAYED_AFTER_MS = 60_000
 /** An engine that has just begun to listen has the processors for itself for so long: it is not ready yet. */
 const SPARE_DELAY_MS = 1000
+/** Each spare that dies in its turn is replaced after twice the time, and after this at the latest. */
+const LONGEST_SPARE_DELAY_MS = 60_000
 /** A drain takes 20 s at most. Who has not ended by then is killed. */
 const STOP_TIMEOUT_MS = 25_000
 const STOP_SIGNALS = ['SIGTERM', 'SIGINT'] as const
 const FORWARDED_SIGNALS = [...STOP_SIGNALS, 'SIGHUP'] as const
 
-/** Starting again is not wanted, or will not help. */
-const FINAL_CODES: readonly (number | null)[] = [EXITS.drained, EXITS.config]
+/** It was asked to end, or starting again will not help. */
+const FINAL_CODES: readonly (number | null)[] = [EXITS.drained, EXITS.drain_cut_short, EXITS.config]
 
 /** How an engine ended. */
 interface End {
@@ -42,6 +44,7 @@ export class Supervisor {
   readonly #stop = new AbortController()
   #engine: ChildProcess | null = null
   #spare: ChildProcess | null = null
+  #spareTimer: NodeJS.Timeout | undefined
   /** The first engine's: where the system chose it, the next ones get the one that clients know. */
   #port: number | null = null
 
@@ -80,29 +83,40 @@ export class Supervisor {
     this.#engine = engine
     this.#spare = null
     const ended = once(engine, 'exit')
-    let spareTimer: NodeJS.Timeout | undefined
     engine.on('message', (told: Told) => {
       if (!('port' in told)) return
       this.#port = told.port
-      spareTimer = setTimeout(() => this.#loadSpare(), SPARE_DELAY_MS)
+      this.#loadSpareAfter(SPARE_DELAY_MS)
     })
     engine.send('serve', () => {}) // one that is gone by now has an exit to tell
     const [code, signal] = await ended.catch(() => [null, null])
-    clearTimeout(spareTimer)
+    clearTimeout(this.#spareTimer)
     this.#engine = null
     return { code, signal, livedMs: monotonicMs() - startedMs }
   }
 
-  #loadSpare(): void {
+  #loadSpareAfter(delayMs: number): void {
+    clearTimeout(this.#spareTimer)
+    this.#spareTimer = setTimeout(() => void this.#keepSpare(delayMs), delayMs)
+  }
+
+  /** Loads one, and another when it dies before it is needed. */
+  async #keepSpare(delayMs: number): Promise<void> {
     if (this.#stop.signal.aborted) return
     const spare = this.#fork()
     this.#spare = spare
     spare.on('message', (told: Told) => {
       if ('loaded' in told) this.#log.info('a spare engine is loaded')
     })
-    spare.once('exit', () => {
-      if (this.#spare === spare) this.#spare = null // the next engine starts from nothing
-    })
+    const loadedMs = monotonicMs()
+    const [code, signal] = await once(spare, 'exit').catch(() => [null, null])
+    if (this.#spare !== spare) return // it has become the engine
+    this.#spare = null // an engine that is needed now starts from nothing
+    if (this.#stop.signal.aborted) return
+    const stayed = monotonicMs() - loadedMs > STAYED_AFTER_MS
+    const nextDelayMs = stayed ? SPARE_DELAY_MS : Math.min(2 * delayMs, LONGEST_SPARE_DELAY_MS)
+    this.#log.warn({ code, signal, nextDelayMs }, 'the spare engine has ended, loading another')
+    this.#loadSpareAfter(nextDelayMs)
   }
 
   #fork(): ChildProcess {

@@ -1,13 +1,15 @@
 import { openSync } from 'node:fs'
-import { isMainThread, Worker, workerData } from 'node:worker_threads'
+import { isMainThread, parentPort, Worker, workerData } from 'node:worker_threads'
 import { waitForNoThread } from '../../src/supervisor/end.ts'
 
 // Ends with 75 while a thread sits in open() of a FIFO that nobody writes to: argument 1. With argument 2, waits for it.
-if (!isMainThread) openSync(workerData, 'r')
-else {
+if (!isMainThread) {
+  parentPort!.postMessage('about to')
+  openSync(workerData, 'r')
+} else {
   const [, , fifo, waits] = process.argv
   const thread = new Worker(new URL(import.meta.url), { workerData: fifo })
-  thread.once('online', () =>
+  thread.once('message', () =>
     setTimeout(() => {
       void thread.terminate()
       process.once('exit', () => process.stdout.write('exit was heard of'))

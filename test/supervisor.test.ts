@@ -1,0 +1,77 @@
+import { spawn } from 'node:child_process'
+import { once } from 'node:events'
+import { join } from 'node:path'
+import { expect, onTestFinished, test, vi } from 'vitest'
+import { PROJECT_FOLDER } from '../src/project.ts'
+import { type Running, shutDownOf } from '../src/shutdown.ts'
+import type { ExitCause } from '../src/supervisor/exits.ts'
+import { get, startServerForTest, until } from './load.ts'
+import { childrenOf } from './server.ts'
+
+vi.mock('../src/supervisor/end.ts', () => ({ waitForNoThread() {} }))
+
+test.each<[ExitCause, number]>([
+  ['drained', 74],
+  ['thread_stuck', 75],
+])(
+  'a shutdown that is cut short after 20 s does not pass for a drain: %s ends with %i',
+  async (cause, code) => {
+    vi.useFakeTimers()
+    const exit = vi.spyOn(process, 'exit').mockReturnValue(undefined as never)
+    onTestFinished(() => {
+      vi.useRealTimers()
+      exit.mockRestore()
+    })
+    const quiet = { info() {}, error() {}, fatal() {} }
+    const neverDrained = { drain: () => new Promise(() => {}) }
+    const running = { engine: neverDrained, frontDoor: { drain() {} }, witness: {}, log: quiet }
+    void shutDownOf(running as unknown as Running)(cause, {})
+    await vi.advanceTimersByTimeAsync(19_999)
+    expect(exit).not.toHaveBeenCalled()
+    await vi.advanceTimersByTimeAsync(1)
+    expect(exit.mock.calls).toEqual([[code]])
+  },
+)
+
+test('a supervisor starts no engine again that was asked to end, drained or cut short', async () => {
+  const [drained, cutShort, crashing] = [run('drained'), run('drain_cut_short'), run('internal_error')]
+  expect(await drained.ended).toEqual({ code: 0, served: 1 })
+  expect(await cutShort.ended).toEqual({ code: 74, served: 1 })
+  // The control: a crash.
+  await until(() => crashing.served > 1)
+})
+
+test('a spare that dies is replaced, each time later, and the engine goes on without one', async () => {
+  const server = await startServerForTest({ INFER_MODE: 'stub', WORKERS: '1' }, { args: ['--supervised'] })
+  const pid = server.process.pid!
+  const [engine] = childrenOf(pid)
+  for (const delayMs of [2000, 4000]) {
+    await until(() => childrenOf(pid).length === 2)
+    process.kill(childrenOf(pid)[1]!, 'SIGKILL')
+    await until(() => server.stderr.includes(`"nextDelayMs":${delayMs}`))
+  }
+  expect(childrenOf(pid)).toEqual([engine])
+  process.kill(engine!, 'SIGKILL')
+  await until(() => server.stderr.includes('the engine has ended, starting another'))
+  await until(async () => (await get(server.port, '/readyz').catch(() => null))?.status === 200)
+  expect(await server.stop()).toBe(0)
+  expect(childrenOf(pid)).toEqual([])
+})
+
+/** A supervisor whose engines end for that cause as soon as they serve. */
+function run(cause: ExitCause) {
+  const supervisor = spawn(process.execPath, [
+    join(PROJECT_FOLDER, 'dist/test/programs/supervised.js'),
+    cause,
+  ])
+  onTestFinished(() => void supervisor.kill('SIGKILL'))
+  let output = ''
+  supervisor.stdout.setEncoding('utf8').on('data', text => (output += text))
+  const servedIn = () => output.split('serving').length - 1
+  return {
+    get served() {
+      return servedIn()
+    },
+    ended: once(supervisor, 'close').then(([code]) => ({ code, served: servedIn() })),
+  }
+}
