@@ -86,12 +86,20 @@ describe.each([50, 100, 250, 500, 1000, 2000, 3000, 5000])('a square wave of %i 
   })
 })
 
+// The control: what the two thresholds and the pauses are for.
+test('without hysteresis a square wave changes the level at every edge', () => {
+  const rows = LEVELS.map(row => ({ ...row, stay: row.enter, dwellMs: 0 }))
+  const high = { ...CALM, fill: 0.95 }
+  const changes = run(new Degradation(rows), 60_000, ms => ((ms + 7) % 1000 < 500 ? high : CALM))
+  expect(changes.length).toBeGreaterThan(100)
+})
+
 const share = fc.double({ min: 0, max: 1.5, noNaN: true })
 const pressure: fc.Arbitrary<Pressure> = fc.record({
   fill: share,
   wait: share,
   shed: share,
-  lagMs: fc.double({ min: 0, max: 300, noNaN: true }),
+  lagMs: fc.double({ min: 0, max: 400, noNaN: true }),
   connections: share,
 })
 /** How long each pressure lasts, ms. */
@@ -139,12 +147,7 @@ interface Change {
 }
 
 /** Looks at a load for so long. Returns what that changed. */
-function run(
-  degradation: Degradation,
-  forMs: number,
-  load: (ms: number) => Pressure,
-  fromMs = 0,
-): Change[] {
+function run(degradation: Degradation, forMs: number, load: (ms: number) => Pressure, fromMs = 0): Change[] {
   const changes: Change[] = []
   for (let ms = fromMs; ms <= fromMs + forMs; ms += LOOK_MS) {
     const from = degradation.level

@@ -118,6 +118,33 @@ test('under a rising load telemetry gives way first, then what overlaps and bulk
   expect(await sampled()).toBe(sampledBefore)
 }, 60_000)
 
+// The control: the same load, and nothing that gives way to it.
+test('without levels bulk fills the slots that live windows need, and nobody is turned away', async () => {
+  const connections = CLIENTS[LEVEL.shed] + CROWD
+  const server = await startServerForTest(
+    {
+      INFER_MODE: 'stub',
+      WORKERS: '1',
+      RING_SLOTS: String(SLOTS),
+      DEADLINE_MS: '5000',
+      MAX_CONNECTIONS: String(Math.floor(connections / 0.91)),
+      FAULTS_LEVELS: 'none',
+    },
+    { faults: true },
+  )
+  const press = startPressing(server.port)
+  press.with(CLIENTS[LEVEL.shed])
+  const crowd = Array.from({ length: CROWD }, () => idleConnection(server))
+  await until(async () => (await metric(server.port, 'hailo_queue_depth')) > 0.95 * SLOTS)
+  await sleep(500)
+  expect(await levelOf(server)).toBe(LEVEL.normal)
+  expect((await bulkOf(server, 2)).status).toBe(200)
+  const newcomers = Array.from({ length: 20 }, () => askAnew(server, 'GET /readyz'))
+  expect(tallyOf(await Promise.all(newcomers))).toEqual({ 200: 20 })
+  for (const socket of crowd) socket.destroy()
+  await press.stop()
+}, 30_000)
+
 /** 0.9 of them lead to REJECT. */
 const MAX_CONNECTIONS = 200
 const CROWD = 185

@@ -16,7 +16,7 @@ export interface Pressure {
 export const LEVEL = { normal: 0, elevated: 1, degraded: 2, shed: 3, reject: 4 } as const
 export type Level = (typeof LEVEL)[keyof typeof LEVEL]
 
-interface Row {
+export interface LevelRow {
   readonly level: Level
   readonly name: string
   /** One of these, with all of its values reached, brings the service here from any lower level. */
@@ -31,13 +31,13 @@ interface Row {
  * Bulk alone fills half of a ring, with 10 ms of work: it must not lead to ELEVATED. DEGRADED and SHED come before the
  * first live window would be late, so that /infer is the last to be refused.
  */
-export const LEVELS: readonly Row[] = [
+export const LEVELS: readonly LevelRow[] = [
   { level: LEVEL.normal, name: 'NORMAL', enter: [], stay: [], dwellMs: 0 },
   {
     level: LEVEL.elevated,
     name: 'ELEVATED',
-    enter: [{ fill: 0.65 }, { wait: 0.65 }, { lagMs: 50 }, { connections: 0.75 }],
-    stay: [{ fill: 0.55 }, { wait: 0.5 }, { lagMs: 30 }, { connections: 0.65 }],
+    enter: [{ fill: 0.65 }, { wait: 0.65 }, { lagMs: 100 }, { connections: 0.75 }],
+    stay: [{ fill: 0.55 }, { wait: 0.5 }, { lagMs: 60 }, { connections: 0.65 }],
     dwellMs: 3000,
   },
   {
@@ -58,8 +58,8 @@ export const LEVELS: readonly Row[] = [
     // Nobody can connect, a probe neither: so seldom, and not for long.
     level: LEVEL.reject,
     name: 'REJECT',
-    enter: [{ connections: 0.9 }, { lagMs: 100, shed: 0.5 }],
-    stay: [{ connections: 0.8 }, { lagMs: 50, shed: 0.25 }],
+    enter: [{ connections: 0.9 }, { lagMs: 200, shed: 0.5 }],
+    stay: [{ connections: 0.8 }, { lagMs: 100, shed: 0.25 }],
     dwellMs: 1000,
   },
 ]
@@ -70,13 +70,18 @@ export const LEVELS: readonly Row[] = [
  */
 export class Degradation {
   level: Level = LEVEL.normal
+  readonly #rows: readonly LevelRow[]
   /** Since when nothing has kept it at its level, and it has been there. */
   #calmSinceMs = 0
 
+  constructor(rows = LEVELS) {
+    this.#rows = rows
+  }
+
   /** @param nowMs monotonic ms */
   update(pressure: Pressure, nowMs: number): Level {
-    const wanted = LEVELS.findLast(({ enter }) => isReached(enter, pressure))?.level ?? LEVEL.normal
-    const { stay, dwellMs } = LEVELS[this.level]!
+    const wanted = this.#rows.findLast(({ enter }) => isReached(enter, pressure))?.level ?? LEVEL.normal
+    const { stay, dwellMs } = this.#rows[this.level]!
     if (wanted > this.level) this.#go(wanted, nowMs)
     else if (isReached(stay, pressure)) this.#calmSinceMs = nowMs
     else if (this.level > LEVEL.normal && nowMs - this.#calmSinceMs >= dwellMs) {
