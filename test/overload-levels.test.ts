@@ -29,7 +29,7 @@ const SLOTS = 128
 const CLIENTS = { [LEVEL.elevated]: 100, [LEVEL.degraded]: 114, [LEVEL.shed]: 124 } as const
 /** So few keep the level that was reached, and leave room for what a test asks beside them. */
 const KEEPING = { [LEVEL.elevated]: 90, [LEVEL.degraded]: 95, [LEVEL.shed]: 105 } as const
-const LOAD_WAVE = { periodMs: 2000, periods: 2 }
+const LOAD_WAVE = { periodMs: 1200, periods: 3 }
 /** Samples of a recording, of which no window orders anything of the worker. */
 const SAMPLES = 300
 
