@@ -11,6 +11,7 @@ const ALONE = [
   'load-generator',
   'micro',
   'overload',
+  'overload-levels',
   'soak',
   'stream-abuse',
   'stream-drain',

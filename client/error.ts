@@ -17,6 +17,7 @@ const SERVER_CODES = [
   'draining',
   'deadline_exceeded',
   'cancelled',
+  'thinned',
 ] as const
 
 /** The client's own words: what only this side can tell. */

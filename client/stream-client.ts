@@ -1,4 +1,4 @@
-import { encodeFrame, type Head, STREAM_VERSION } from '../src/http/frame.ts'
+import { encodeFrame, HELLO_FLAGS, type Head, STREAM_VERSION } from '../src/http/frame.ts'
 import { STREAM_MODES, type StreamMode } from '../src/http/stream-words.ts'
 import { AnswerQueue } from './answer-queue.ts'
 import type { Backlog, Frame, StreamFailure, StreamResult } from './backlog.ts'
@@ -15,6 +15,11 @@ export interface StreamOptions {
   readonly mode?: StreamMode
   /** In samples mode: from one window to the next, in samples. Default 50. */
   readonly hop?: number
+  /**
+   * In samples mode: under load, the server may leave out windows that overlap the one before. Each of them is answered
+   * with the error `thinned`, so that the numbers stay those of the samples. Default false.
+   */
+  readonly allowThinning?: boolean
   /**
    * Goes to the server as a subprotocol: letters, digits and !#$%&'*+-.^_`|~ alone. One with other characters needs a
    * header, which a browser cannot set and others can, with a `webSocket` such as
@@ -205,10 +210,11 @@ export class StreamClient implements AsyncIterable<StreamResult | StreamFailure>
     this.#complaint = null
     socket.binaryType = 'arraybuffer'
     socket.onopen = () => {
-      const { mode = 'windows', hop = 50 } = this.#options
+      const { mode = 'windows', hop = 50, allowThinning = false } = this.#options
       const head = {
         version: STREAM_VERSION,
         mode: STREAM_MODES.indexOf(mode),
+        flags: allowThinning ? HELLO_FLAGS.thin : 0,
         hop,
         first: this.#backlog.rewind(),
       }

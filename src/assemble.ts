@@ -93,6 +93,7 @@ export async function assemble({ config, threads, startedMs }: Beginning): Promi
   })
   metrics.watch(engine)
   live.watch(engine)
+  witness.watch(engine)
 
   const readiness: Readiness = { phase: 'starting' }
   // Another server may listen there, and have the device: then nobody else should open it.
@@ -150,6 +151,11 @@ export async function assemble({ config, threads, startedMs }: Beginning): Promi
   }
   if (engine.draining) return
   engine.open()
+  engine.loadWatch.watch({
+    deadlineMs: config.deadlineMs,
+    connections: () => frontDoor.fullness,
+    observer: metrics,
+  })
   if (model.golden !== null && config.goldenIntervalMs > 0) {
     const { goldenIntervalMs: intervalMs } = config
     new Canary({ engine, golden: model.golden, intervalMs, observer: metrics.golden }).watch()

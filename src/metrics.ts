@@ -1,9 +1,11 @@
 import { monotonicMs } from './clock.ts'
 import type { Config } from './config.ts'
 import { BACKEND_FAILURES, type BackendKind, type DeviceReport, perBackend } from './core/backend.ts'
+import { LEVELS, type Pressure } from './core/degradation.ts'
 import type { Outcome } from './core/outcome.ts'
 import type { Slot } from './core/slot.ts'
 import type { Fallback } from './engine/backend-status.ts'
+import type { LevelChange } from './engine/load-watch.ts'
 import {
   type DeviceChange,
   LOSS_CAUSES,
@@ -11,6 +13,7 @@ import {
   REFUSAL_REASONS,
   type RefusalCode,
   type RefusalReason,
+  type TurnedAway,
   type Witness,
   type WorkerLoss,
 } from './engine/observer.ts'
@@ -107,7 +110,17 @@ export class Metrics implements Observer, Witness {
   readonly #streaming = this.registry.gauge('hailo_ws_connections', 'Clients of /stream that are connected')
   readonly #turnedAway = this.registry.counter(
     'hailo_connections_refused_total',
-    'Connections closed as they came: MAX_CONNECTIONS were open',
+    'Connections closed as they came: MAX_CONNECTIONS were open (limit), or the service let nobody in at its backpressure level (level)',
+    ['reason'],
+  )
+  readonly #levelChanges = this.registry.counter(
+    'hailo_backpressure_changes_total',
+    'Changes of the backpressure level, by the one that was reached',
+    ['level'],
+  )
+  readonly #thinned = this.registry.counter(
+    'hailo_stream_thinned_total',
+    'Windows of /stream that were left out under load, as their client has agreed to',
   )
   readonly #healthChecks = this.registry.counter('hailo_health_checks_total', 'Answers of /healthz', [
     'status',
@@ -147,6 +160,8 @@ export class Metrics implements Observer, Witness {
     }
     for (const reason of REFUSAL_REASONS) this.#rejected.at(reason, ONLY)
     for (const result of ['exported', 'dropped']) this.#traceSpans.at(result, ONLY)
+    for (const reason of ['limit', 'level'] satisfies TurnedAway[]) this.#turnedAway.inc({ reason }, 0)
+    for (const { level } of LEVELS) this.#levelChanges.inc({ level }, 0)
     for (const status of ['healthy', 'unhealthy']) this.#healthChecks.inc({ status }, 0)
     for (let worker = 0; worker < config.workers; worker++) {
       for (const cause of LOSS_CAUSES) this.#restarts.inc({ worker, cause }, 0)
@@ -294,8 +309,20 @@ export class Metrics implements Observer, Witness {
     this.#streaming.set(connections)
   }
 
-  turnedAway(): void {
-    this.#turnedAway.inc()
+  turnedAway(reason: TurnedAway): void {
+    this.#turnedAway.inc({ reason })
+  }
+
+  thinned(): void {
+    this.#thinned.inc()
+  }
+
+  /** Seldom enough to be told each time: see Degradation. */
+  levelChanged({ from, to, pressure }: LevelChange): void {
+    this.#levelChanges.inc({ level: to })
+    const change = { from: LEVELS[from]!.name, to: LEVELS[to]!.name, ...inThousandths(pressure) }
+    if (to > from) this.#log.warn(change, 'backpressure grows')
+    else this.#log.info(change, 'backpressure falls')
   }
 
   healthChecked(healthy: boolean): void {
@@ -366,6 +393,12 @@ export class Metrics implements Observer, Witness {
       () => this.#answers.all().map(({ duration }) => duration),
     )
   }
+}
+
+/** For the log. */
+function inThousandths(values: Pressure): Pressure {
+  const rounded = Object.entries(values).map(([name, value]) => [name, Math.round(value * 1000) / 1000])
+  return Object.fromEntries(rounded) as Pressure
 }
 
 /** What is counted of the answers of one method and route. */

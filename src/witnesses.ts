@@ -2,6 +2,7 @@ import type { Config } from './config.ts'
 import { perBackend } from './core/backend.ts'
 import type { Slot } from './core/slot.ts'
 import type { OnnxModel } from './core/stream-task.ts'
+import type { Engine } from './engine/engine.ts'
 import type { BeginTrace, Origin, Witness } from './engine/observer.ts'
 import type { InFlight } from './engine/stream.ts'
 import { FailureLog } from './failure-log.ts'
@@ -56,6 +57,11 @@ export class Witnesses implements Witness {
   get beginTrace(): BeginTrace | null {
     const tracing = this.#tracing
     return tracing && (traceparent => tracing.begin(traceparent))
+  }
+
+  /** From here on less is kept when the engine is pressed. */
+  watch(engine: Engine): void {
+    this.#telemetry?.recorder.watch(engine)
   }
 
   /** Begins to write what is kept. */

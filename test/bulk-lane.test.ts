@@ -1,7 +1,10 @@
+import { setTimeout as sleep } from 'node:timers/promises'
 import { afterEach, beforeEach, expect, onTestFinished, test, vi } from 'vitest'
+import { LEVEL, type Level } from '../src/core/degradation.ts'
 import { Ring } from '../src/core/ring.ts'
 import { BulkLane, type BulkSource } from '../src/engine/bulk-lane.ts'
 import { Stream } from '../src/engine/stream.ts'
+import { until } from './load.ts'
 import { MOTIF_COUNT } from './windows.ts'
 
 const CAPACITY = 64
@@ -72,7 +75,20 @@ test('workers are woken when their share is filled, not once per window', () => 
 })
 
 /** A lane to streams of 0.1 ms a window, whose workers do nothing until end(). */
-function laneOf({ streams: count } = { streams: 1 }) {
+test('from DEGRADED on a lane lets four windows in after each tenth of a second, however much room there is', async () => {
+  const { lane, stream } = laneOf({ level: LEVEL.degraded })
+  lane.offer(sourceOf(1000))
+  for (const windows of [4, 8]) {
+    vi.advanceTimersByTime(90)
+    await sleep(10)
+    expect(stream.ring.inFlight).toBe(windows - 4)
+    vi.advanceTimersByTime(20)
+    await until(() => stream.ring.inFlight > windows - 4)
+    expect(stream.ring.inFlight).toBe(windows)
+  }
+})
+
+function laneOf({ streams: count = 1, level = LEVEL.normal as Level } = {}) {
   let lane: BulkLane | null = null
   const observer = {
     inferenceEnded: () => {},
@@ -89,7 +105,7 @@ function laneOf({ streams: count } = { streams: 1 }) {
     })
     return stream
   })
-  lane = new BulkLane(streams)
+  lane = new BulkLane(streams, { level })
   const stream = streams[0]!
   const end = (windows: number) => {
     for (let left = windows; left > 0; left--) {

@@ -1,5 +1,6 @@
 import { setTimeout as sleep } from 'node:timers/promises'
 import { expect, test } from 'vitest'
+import { LEVEL } from '../src/core/degradation.ts'
 import { FAULTS } from './faults/faults.ts'
 import { bytesOf, headOf, JSON_TYPE, OCTET_STREAM, Connection as Upload } from './http-client.ts'
 import {
@@ -78,6 +79,7 @@ test('where windows are shed, one is refused before its body has come, and its c
   const upload = await Upload.open({ port })
   upload.send(head(), body)
   expect((await upload.answer()).json.detail).toBe('All 2 slots are taken')
+  await until(async () => (await metric(port, 'hailo_backpressure_level')) >= LEVEL.degraded)
 
   upload.send(head({ 'X-Request-ID': 'so"\\', 'X-Correlation-ID': 'walk/42' }))
   const early = await upload.answer()
@@ -235,7 +237,7 @@ test.each(TAKERS)(
     timeout: 60_000,
   },
   async (_, fill) => {
-    const server = await startFaultyServer({ RING_SLOTS: String(SLOTS) })
+    const server = await startFaultyServer({ RING_SLOTS: String(SLOTS), FAULTS_LEVELS: 'none' })
     const { port } = server
     const rounds = 50
     const waitsMs: number[] = []

@@ -240,7 +240,9 @@ describe.skipIf(!HAS_CHROMIUM)(
     test('a client of /stream gets a row with its motif while it sends; pictures are kept of it', async () => {
       const page = await open()
       await page.waitForSelector('#state[data-state=live]')
-      expect(await page.textContent('#state')).toBe('Live: ONNX Runtime answers on the CPU, there is room')
+      expect(await page.textContent('#state')).toMatch(
+        /^Live: ONNX Runtime answers on the CPU, (there is room|it fills up)$/,
+      )
       const client = await WebSocketClient.open(server)
       await greet(client, IN_BINARY)
       client.send(IN_BINARY.window(0, windowOf(3)), IN_BINARY.window(1, windowOf(3)))

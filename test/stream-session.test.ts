@@ -1,4 +1,5 @@
 import { afterEach, beforeEach, expect, test, vi } from 'vitest'
+import { LEVEL } from '../src/core/degradation.ts'
 import { Stream } from '../src/engine/stream.ts'
 import { type Sender, Session, type SessionContext } from '../src/http/session.ts'
 import { ORIGIN } from './origin.ts'
@@ -236,6 +237,7 @@ function sessionOn(streamCount: number) {
   const context: SessionContext = {
     engine: {
       draining: false,
+      level: LEVEL.normal,
       admit: () => streams[admitted++ % streamCount]!,
       submit: (stream, times, waiter) => stream.publish(times, waiter),
     },
@@ -245,7 +247,7 @@ function sessionOn(streamCount: number) {
     credits: CREDITS,
     deadlineMs: 40,
     maxDeadlineMs: 5000,
-    metrics: { framed: () => {}, frames: () => ({ count: 0 }), refused: () => {} },
+    metrics: { framed: () => {}, frames: () => ({ count: 0 }), refused: () => {}, thinned: () => {} },
     witness: { windowFailed: () => {} },
     turn: { arrivedMs: () => clock.ms },
   }

@@ -204,7 +204,7 @@ test('without TELEMETRY_DIR nothing is written, and the metrics are there all th
   await postMany(server, 3)
   const { body } = await get(server.port, '/metrics')
   const rows = String(body).match(/^hailo_telemetry_\w+(\{.*\})? .*$/gm)!
-  expect(rows).toHaveLength(1 + 5 + 4 + 1 + 1 + 1) // of kept windows one per reason, of lost records too
+  expect(rows).toHaveLength(1 + 5 + 5 + 1 + 1 + 1) // of kept windows one per reason, of lost records too
   expect(rows.filter(row => !row.endsWith(' 0'))).toEqual([])
 })
 

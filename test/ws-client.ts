@@ -8,6 +8,7 @@ import {
   encodeFrame,
   type FrameName,
   frameName,
+  HELLO_FLAGS,
   headBytes,
   STREAM_MODES,
   STREAM_VERSION,
@@ -233,7 +234,7 @@ function parseFrame(bytes: Buffer): { opcode: number; payload: Buffer; end: numb
 /** What a client says, in the two variants of the frames. */
 export interface Speech {
   readonly name: 'binary' | 'JSON'
-  hello(options?: { mode?: StreamMode; hop?: number; first?: number }): string | Uint8Array
+  hello(options?: { mode?: StreamMode; hop?: number; first?: number; thin?: boolean }): string | Uint8Array
   window(sequence: number, window: Float32Array, deadlineMs?: number): string | Uint8Array
   samples(index: number, samples: Float32Array): string | Uint8Array
   cancel(sequence: number): string | Uint8Array
@@ -242,8 +243,14 @@ export interface Speech {
 
 export const IN_BINARY: Speech = {
   name: 'binary',
-  hello: ({ mode = 'windows', hop = 50, first = 0 } = {}) =>
-    encodeFrame('hello', { version: STREAM_VERSION, mode: STREAM_MODES.indexOf(mode), hop, first }),
+  hello: ({ mode = 'windows', hop = 50, first = 0, thin = false } = {}) =>
+    encodeFrame('hello', {
+      version: STREAM_VERSION,
+      mode: STREAM_MODES.indexOf(mode),
+      flags: thin ? HELLO_FLAGS.thin : 0,
+      hop,
+      first,
+    }),
   window: (sequence, window, deadlineMs = 0) =>
     encodeFrame('window', { sequence, deadlineMs }, bytesOf(window)),
   samples: (index, samples) => encodeFrame('samples', { index }, bytesOf(samples)),
@@ -253,8 +260,8 @@ export const IN_BINARY: Speech = {
 
 export const IN_JSON: Speech = {
   name: 'JSON',
-  hello: ({ mode = 'windows', hop = 50, first = 0 } = {}) =>
-    JSON.stringify({ type: 'hello', version: STREAM_VERSION, mode, hop, first }),
+  hello: ({ mode = 'windows', hop = 50, first = 0, thin = false } = {}) =>
+    JSON.stringify({ type: 'hello', version: STREAM_VERSION, mode, hop, first, thin }),
   window: (sequence, window, deadlineMs = 0) =>
     JSON.stringify({ type: 'window', seq: sequence, deadline_ms: deadlineMs, x: rowsOf(window) }),
   samples: (index, samples) => JSON.stringify({ type: 'samples', index, samples: rowsOf(samples) }),

@@ -1,8 +1,8 @@
 import type { Live } from '../../src/live/answer.ts'
 import { apiKey } from './key.ts'
 
-/** The page asks anew so long after an answer. */
-const PAUSE_MS = 1000
+/** The page asks anew so long after it got no answer; after one the server says when. */
+const RETRY_MS = 1000
 /** A server from which nothing comes for so long is lost. A slow one is not. */
 const PATIENCE_MS = 4000
 
@@ -45,23 +45,23 @@ export class Feed {
     const key = apiKey()
     try {
       const answer = await ask(this.#listener.lastTick(), key)
-      if (answer !== null) this.#tell(answer)
+      if (answer !== null) return this.#tell(answer)
       // Another one was given while the server looked at this one.
-      else if (apiKey() !== key) return 0
-      else {
-        this.#listener.refused()
-        return null
-      }
+      if (apiKey() !== key) return 0
+      this.#listener.refused()
+      return null
     } catch (error) {
       this.#listener.lost(reasonOf(error))
     }
-    return PAUSE_MS
+    return RETRY_MS
   }
 
-  /** Of a proxy, or of another version, an answer may be anything. */
-  #tell(answer: string): void {
+  /** Of a proxy, or of another version, an answer may be anything. @returns when the server wants to be asked again, ms */
+  #tell(answer: string): number {
     try {
-      this.#listener.told(JSON.parse(answer))
+      const live: Live = JSON.parse(answer)
+      this.#listener.told(live)
+      return live.pause_ms
     } catch (cause) {
       throw new Error('its answer makes no sense', { cause })
     }

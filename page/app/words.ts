@@ -4,7 +4,13 @@ import { failedOf, Latencies, LIMIT_MS, perSecond, shedOf } from './history.ts'
 
 /** What the page says in words and numbers: the state, the figures, the texts of the charts, the tables. */
 
-const LEVELS = ['there is room', 'a ring is more than half full', 'windows are being shed'] as const
+const LEVELS = [
+  'there is room',
+  'it fills up',
+  'it is nearly full, bulk waits',
+  'there is room for live windows alone',
+  'nobody can connect anew',
+] as const
 const FIGURES_SECONDS = 10
 
 export type State = 'connecting' | 'live' | 'pressed' | 'not ready' | 'lost'

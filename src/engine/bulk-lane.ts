@@ -1,5 +1,6 @@
 import { monotonicMs } from '../clock.ts'
 import { roomForBulk, type StreamLoad } from '../core/admission.ts'
+import { LEVEL, type Level } from '../core/degradation.ts'
 import type { Stream } from './stream.ts'
 
 /** Somebody with many windows and time: a bulk upload, a batch of low priority. */
@@ -26,10 +27,11 @@ const STARVED_WINDOWS = 4
  * Lets bulk work in behind live traffic. Rings are first in, first out, so bulk goes only as far ahead
  * as a live window that comes now can afford to wait behind; what is beyond that waits with its sender.
  * Sources take turns, a window each. Live traffic that leaves no room at all still yields a few windows
- * ten times a second: bulk becomes slow, never stuck.
+ * ten times a second: bulk becomes slow, never stuck. From DEGRADED on that is all it gets.
  */
 export class BulkLane {
   readonly #streams: readonly Stream[]
+  readonly #load: { readonly level: Level }
   readonly #sources: BulkSource[] = []
   /** What each ring had published when the lane looked away: what has been published since is live. */
   #published: number[]
@@ -38,8 +40,9 @@ export class BulkLane {
   #lastRoomMs = 0
   #pumping = false
 
-  constructor(streams: readonly Stream[]) {
+  constructor(streams: readonly Stream[], load: { readonly level: Level }) {
     this.#streams = streams
+    this.#load = load
     this.#published = streams.map(({ ring }) => ring.published)
   }
 
@@ -69,7 +72,7 @@ export class BulkLane {
       const nowMs = monotonicMs()
       this.#lookForLive(nowMs)
       const expectsLive = nowMs - this.#liveMs < LIVE_MS
-      this.#fill(nowMs, load => roomForBulk(load, expectsLive))
+      if (this.#load.level < LEVEL.degraded) this.#fill(nowMs, load => roomForBulk(load, expectsLive))
     } finally {
       this.#pumping = false
     }

@@ -1,4 +1,5 @@
 import { monotonicMs } from '../clock.ts'
+import { LEVEL } from '../core/degradation.ts'
 import { type GoldenVectors, goldenWindow, Parity } from '../core/golden.ts'
 import { LATENT_DIMS } from '../core/window.ts'
 import { type Engine, type Inferred, NoResult } from './engine.ts'
@@ -55,7 +56,7 @@ export class Canary {
     const isChecked = ring.serving !== null && Parity.of(ring.serving, golden) !== null
     if (watch.checking || !isChecked || engine.draining) return
     const nowMs = monotonicMs()
-    const isIdle = ring.inFlight === 0 && !engine.isShedding(nowMs)
+    const isIdle = ring.inFlight === 0 && engine.level < LEVEL.degraded
     if (!isIdle && !urgent && ++watch.skips <= MOST_SKIPS) {
       return observer.goldenChecked(watch.worker, SKIPPED)
     }

@@ -1,11 +1,13 @@
 import { monotonicMs } from '../clock.ts'
 import { predictedWaitMs, type Refusal, refusal } from '../core/admission.ts'
 import type { BackendKind } from '../core/backend.ts'
+import { LEVEL, LEVELS, type Level } from '../core/degradation.ts'
 import type { Outcome } from '../core/outcome.ts'
 import type { Slot } from '../core/slot.ts'
 import type { BackendStatus } from './backend-status.ts'
 import { BackendWatch } from './backend-watch.ts'
 import { BulkLane } from './bulk-lane.ts'
+import { LoadWatch } from './load-watch.ts'
 import type { Observer, RefusalCode, RefusalReason, StreamObserver, Witness } from './observer.ts'
 import { type CommonTask, WorkerPool } from './pool.ts'
 import { type InFlight, Stream, type Waiter, type WindowTimes } from './stream.ts'
@@ -49,10 +51,6 @@ export class NoResult extends Error {
   }
 }
 
-/** How full the rings are: 0 there is room, 1 more than half full, 2 windows were shed within the last second. */
-export type BackpressureLevel = 0 | 1 | 2
-
-const SHEDDING_FOR_MS = 1000
 /** Work for a worker that is worth waking it for before the turn ends, ms: a wake costs some hundredths of that. */
 const WORK_PER_WAKE_MS = 0.5
 /** A worker that was just replaced needs about so long to open its backend. */
@@ -63,6 +61,8 @@ export class Engine {
   readonly streams: readonly Stream[]
   /** The way in for work that can wait, behind all that cannot. */
   readonly bulk: BulkLane
+  /** How hard the engine is pressed. */
+  readonly loadWatch: LoadWatch
   readonly #pool: WorkerPool
   readonly #backends: BackendWatch
   readonly #observer: Observer
@@ -73,7 +73,6 @@ export class Engine {
   #draining = false
   /** Closed to clients by one of them. The workers keep their backends open. */
   #unloaded = false
-  #shedAtMs = Number.NEGATIVE_INFINITY
   #expiry: NodeJS.Timeout | undefined
   #expiryAtMs = Number.POSITIVE_INFINITY
   #wakeScheduled = false
@@ -95,7 +94,8 @@ export class Engine {
       { length: options.threads.maxThreads },
       () => new Stream({ capacity: options.ringSlots, motifCount: options.task.motifCount, observer }),
     )
-    this.bulk = new BulkLane(this.streams)
+    this.loadWatch = new LoadWatch(this.streams)
+    this.bulk = new BulkLane(this.streams, this.loadWatch)
     this.#backends = new BackendWatch(this.streams, options.task.primary.kind, options.observer)
     this.#pool = new WorkerPool({
       threadStuck: () => {},
@@ -156,14 +156,9 @@ export class Engine {
     return this.#backends.status
   }
 
-  get level(): BackpressureLevel {
-    if (this.isShedding(monotonicMs())) return 2
-    return this.streams.some(({ ring }) => ring.inFlight > ring.capacity / 2) ? 1 : 0
-  }
-
-  /** Windows were shed within the last second: the next may be as well. */
-  isShedding(nowMs: number): boolean {
-    return nowMs - this.#shedAtMs < SHEDDING_FOR_MS
+  /** What is given up under the load of the moment: docs/backpressure.md. */
+  get level(): Level {
+    return this.loadWatch.level
   }
 
   /**
@@ -195,9 +190,16 @@ export class Engine {
     )
   }
 
+  /** What is refused at the moment that can wait: several windows at once, or low priority. Null while it is taken. */
+  refuseBulk(): Refused | null {
+    if (this.level < LEVEL.shed) return null
+    const { name, dwellMs } = LEVELS[LEVEL.shed]!
+    const detail = `Only live windows are taken under this load (level ${LEVEL.shed}, ${name})`
+    return this.#refuse('overloaded', 'low_priority', detail, dwellMs)
+  }
+
   /** A window that waited in the bulk lane is given up. Counted like one that was refused when it came. */
   shed(code: RefusalCode): void {
-    if (code === 'overloaded') this.#shedAtMs = monotonicMs()
     const reasons = { overloaded: 'no_room', draining: 'draining', model_unavailable: 'no_worker' } as const
     this.#observer.refused(code, reasons[code])
   }
@@ -245,6 +247,7 @@ export class Engine {
   /** Ends the workers. Call after drain(): what is still in flight stays unanswered. */
   async close(): Promise<void> {
     clearTimeout(this.#expiry)
+    this.loadWatch.stop()
     await this.#pool.stop()
   }
 
@@ -282,7 +285,7 @@ export class Engine {
           : `No worker has a model at the moment${fault === null ? '' : `: ${fault.cause}`}`
       return this.#refuse('model_unavailable', 'no_worker', detail, REOPEN_MS)
     }
-    this.#shedAtMs = nowMs
+    this.loadWatch.countShed()
     const { reason, retryAfterMs } = refused
     const detail =
       reason === 'ring_full'

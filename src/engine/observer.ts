@@ -115,6 +115,9 @@ export interface CanaryObserver {
 
 export type DeviceChange = 'found' | 'lost' | 'throttled' | 'no longer throttled'
 
+/** Why a connection is closed as it comes: there are as many as may be, or the level is REJECT. */
+export type TurnedAway = 'limit' | 'level'
+
 /** Why a window is not taken. */
 export type RefusalCode = 'overloaded' | 'draining' | 'model_unavailable'
 
@@ -127,6 +130,8 @@ export const REFUSAL_REASONS = [
   'no_worker',
   'unloaded',
   'no_room',
+  /** Several windows at once, or low priority: the request, whatever it would have brought. */
+  'low_priority',
   /** Of `/stream`: it was sent without one, and the engine has not heard of it. */
   'no_credit',
   /** The client sends more than its rate, and the engine has not heard of it. */

@@ -6,6 +6,7 @@ import {
   type FrameName,
   float32At,
   frameName,
+  HELLO_FLAGS,
   headBytes,
   offsetsOf,
   SAMPLE_BYTES,
@@ -139,14 +140,14 @@ function readNamed(name: FrameName, message: Uint8Array): ClientFrame {
 }
 
 function readHello(message: Uint8Array): ClientFrame {
-  const { version, mode: modeIndex, hop, first } = decodeHead('hello', message)
+  const { version, mode: modeIndex, flags, hop, first } = decodeHead('hello', message)
   const mode = STREAM_MODES[modeIndex]
   const refuse = (field: string, value: number, expected: string) =>
     unreadable('hello', `Cannot read hello: ${field} is ${value}, expected ${expected}`)
   if (version !== STREAM_VERSION) return refuse('version', version, `${STREAM_VERSION}`)
   if (mode === undefined) return refuse('mode', modeIndex, '0 (windows) or 1 (samples)')
   if (mode === 'samples' && (hop < 1 || hop > LARGEST_HOP)) return refuse('hop', hop, `1 to ${LARGEST_HOP}`)
-  return { type: 'hello', mode, hop, first }
+  return { type: 'hello', mode, hop, first, thin: (flags & HELLO_FLAGS.thin) !== 0 }
 }
 
 /**

@@ -26,8 +26,8 @@ const type = u32
 
 /** Heads by the name of their frame. */
 export const HEADS = {
-  /** First frame of the client. `first`: the sequence of the first window to come; 0, or where it resumes. */
-  hello: object({ type, version: u8, mode: u8, reserved: u16, hop: u32, first: u32 }),
+  /** First frame of the client. `flags`: sum of HELLO_FLAGS. `first`: the sequence of the first window to come; 0, or where it resumes. */
+  hello: object({ type, version: u8, mode: u8, flags: u8, reserved: u8, hop: u32, first: u32 }),
   /** Then float32[100][9]. `deadlineMs` counts from the frame's arrival; 0 for the server's default. */
   window: object({ type, sequence: u32, deadlineMs: f32 }),
   /** Then float32[n][9], n ≥ 1. `index` of the first of them in the whole recording. */
@@ -83,6 +83,9 @@ export const HEADS = {
   gap: object({ type, missing: u32, index: u32, sequence: u32 }),
 } as const
 
+/** What a client may agree to. */
+export const HELLO_FLAGS = { thin: 1 } as const
+
 const TYPES = {
   hello: 1,
   window: 2,
@@ -134,16 +137,19 @@ export function offsetsOf<Name extends FrameName>(name: Name): Readonly<Record<k
   return Object.fromEntries(offsets)
 }
 
+/** A head whose flags may be left out where there are none. */
+type HeadToWrite<Name extends FrameName> = Omit<Head<Name>, 'flags'> & { readonly flags?: number }
+
 /** A whole frame. @param payload copied */
 export function encodeFrame<Name extends FrameName>(
   name: Name,
-  head: Head<Name>,
+  head: HeadToWrite<Name>,
   payload: Uint8Array = NO_BYTES,
 ): Uint8Array<ArrayBuffer> {
   const frame = new Uint8Array(headBytes(name) + payload.length)
   HEAD_WRITER.seekTo(0)
   const schema = HEADS[name] as { write(writer: BufferWriter, head: unknown): void }
-  schema.write(HEAD_WRITER, { ...head, type: TYPES[name], reserved: 0 })
+  schema.write(HEAD_WRITER, { flags: 0, ...head, type: TYPES[name], reserved: 0 })
   frame.set(HEAD.subarray(0, headBytes(name)))
   frame.set(payload, headBytes(name))
   return frame

@@ -1,5 +1,6 @@
 import type { HttpRequest, HttpResponse } from 'uWebSockets.js'
 import { monotonicMs } from '../clock.ts'
+import { LEVEL } from '../core/degradation.ts'
 import type { Outcome } from '../core/outcome.ts'
 import type { Slot } from '../core/slot.ts'
 import { WINDOW_BYTES } from '../core/window.ts'
@@ -109,13 +110,13 @@ export class InferenceExchange extends Exchange implements Waiter {
 
   /**
    * What a window is refused with before its body is read, which uWebSockets throws away behind an answer. Null when it
-   * is to come, and it is decided then. That costs every window a second question, so only where windows were shed of
-   * late; and a body of JSON may hold several, which would wait for room.
+   * is to come, and it is decided then. That costs every window a second question, so only where windows are shed, or
+   * soon will be; and a body of JSON may hold several, which would wait for room.
    */
   #refusedEarly(request: HttpRequest): Refused | null {
     if (!this.#isOctetStream || this.#declaredBytes !== WINDOW_BYTES) return null
     const { engine } = this.context
-    if (!engine.isShedding(this.arrivedMs) || closesConnection(request)) return null
+    if (engine.level < LEVEL.degraded || closesConnection(request)) return null
     const nowMs = monotonicMs()
     if (nowMs > this.deadlineMs) return null
     const place = engine.admit(this.deadlineMs, nowMs)
@@ -142,7 +143,12 @@ export class InferenceExchange extends Exchange implements Waiter {
   /** Several windows in one request, too many to wait for each other. Returns what takes the body. */
   #startUpload(): (part: Uint8Array, isLast: boolean) => void {
     const { response } = this
-    const { uploads, resultBytes, maxWindowsPerRequest } = this.context
+    const { engine, uploads, resultBytes, maxWindowsPerRequest } = this.context
+    const refused = engine.refuseBulk()
+    if (refused !== null) {
+      this.refuse(refused)
+      return () => {}
+    }
     const bytes = this.#declaredBytes || CHUNKED_BYTES
     const together = [...uploads].reduce((sum, upload) => sum + upload.bytes, bytes)
     if (uploads.size >= MAX_UPLOADS || (uploads.size > 0 && together > MAX_UPLOAD_BYTES)) {

@@ -16,6 +16,7 @@ const SCHEMAS = {
       .max(LARGEST_HOP)
       .default(TIMESTEPS / 2),
     first: uint32.default(0),
+    thin: z.boolean().default(false),
   }),
   // The rows are left to parseWindow(): what is wrong with them is told for their sequence, in its turn.
   window: z.object({ seq: uint32, deadline_ms: z.number().default(0), x: z.unknown() }),
@@ -88,8 +89,8 @@ function readNamed(name: Name, document: unknown): ClientFrame {
     case 'hello': {
       const hello = SCHEMAS.hello.safeParse(document)
       if (!hello.success) return refused(name, hello.error)
-      const { mode, hop, first } = hello.data
-      return { type: 'hello', mode, hop, first }
+      const { mode, hop, first, thin } = hello.data
+      return { type: 'hello', mode, hop, first, thin }
     }
     case 'window': {
       const window = SCHEMAS.window.safeParse(document)

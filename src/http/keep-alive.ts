@@ -1,4 +1,6 @@
 import type { HttpResponse, TemplatedApp } from 'uWebSockets.js'
+import { monotonicMs } from '../clock.ts'
+import type { TurnedAway } from '../engine/observer.ts'
 
 /** uWebSockets closes an idle connection after 8 to 12 s, so it is touched more often than that. */
 const TOUCH_INTERVAL_MS = 4000
@@ -6,6 +8,9 @@ const TOUCH_INTERVAL_MS = 4000
 const LONGEST_ANSWER_BYTES = 256 * 1024
 /** Older ones go back to uWebSockets' own timeout: peers that vanished, or want to fill the house, must not pile up. */
 const MAX_KEPT = 512
+/** Where nobody is to be let in, so many are within a second all the same: a probe that tries again gets through. */
+const RESERVE = 8
+const RESERVE_MS = 1000
 
 /**
  * Keeps idle HTTP connections open for as long as their clients do. uWebSockets closes them after some
@@ -20,15 +25,29 @@ const MAX_KEPT = 512
  */
 export class KeptConnections {
   readonly #maxOpen: number
-  readonly #turnedAway: () => void
+  readonly #isClosed: () => boolean
+  readonly #turnedAway: (reason: TurnedAway) => void
   /** Handles of sockets, in the order in which they came. Not responses: those end with their request. */
   readonly #sockets = new Set<HttpResponse>()
   readonly #timer: NodeJS.Timeout
   #open = 0
+  /** Let in of the reserve since then. */
+  #reserved = 0
+  #reservedSinceMs = Number.NEGATIVE_INFINITY
 
-  /** @param maxOpen more are closed as they come @param turnedAway called for each of those */
-  constructor(maxOpen: number, turnedAway: () => void) {
+  /**
+   * @param maxOpen more are closed as they come
+   * @param isClosed whether nobody is to be let in at the moment, but for a few
+   * @param turnedAway called for each that is closed as it comes
+   */
+  constructor(options: {
+    maxOpen: number
+    isClosed: () => boolean
+    turnedAway: (reason: TurnedAway) => void
+  }) {
+    const { maxOpen, isClosed, turnedAway } = options
     this.#maxOpen = maxOpen
+    this.#isClosed = isClosed
     this.#turnedAway = turnedAway
     this.#timer = setInterval(() => this.#touch(), TOUCH_INTERVAL_MS)
   }
@@ -43,6 +62,11 @@ export class KeptConnections {
   /** HTTP connections open now. */
   get open(): number {
     return this.#open
+  }
+
+  /** Of those that may be open, 0 to 1. */
+  get fullness(): number {
+    return this.#open / this.#maxOpen
   }
 
   /**
@@ -62,8 +86,9 @@ export class KeptConnections {
 
   #opened(socket: HttpResponse): void {
     this.#open++
-    if (this.#open > this.#maxOpen) {
-      this.#turnedAway()
+    const reason = this.#reasonToClose()
+    if (reason !== null) {
+      this.#turnedAway(reason)
       socket.close() // which calls #closed()
       return
     }
@@ -72,6 +97,20 @@ export class KeptConnections {
       const [oldest] = this.#sockets
       this.#sockets.delete(oldest!)
     }
+  }
+
+  /** Null: it may stay. It is counted among the open ones already. */
+  #reasonToClose(): TurnedAway | null {
+    if (this.#open > this.#maxOpen) return 'limit'
+    return this.#isClosed() && !this.#takeReserve(monotonicMs()) ? 'level' : null
+  }
+
+  #takeReserve(nowMs: number): boolean {
+    if (nowMs - this.#reservedSinceMs >= RESERVE_MS) {
+      this.#reservedSinceMs = nowMs
+      this.#reserved = 0
+    }
+    return this.#reserved++ < RESERVE
   }
 
   #closed(closing: HttpResponse): void {

@@ -1,4 +1,5 @@
 import { monotonicMs } from '../clock.ts'
+import { LEVEL } from '../core/degradation.ts'
 import { deviceName, fallbackInWords } from '../engine/backend-status.ts'
 import type { Live } from '../live/answer.ts'
 import { CELL_MS, HISTORY_TICKS, LATENCY_EDGES_MS } from '../live/feed.ts'
@@ -8,8 +9,10 @@ import { modelOf, type Service } from './service.ts'
 
 /** What a client that has nothing yet asks for. */
 const BEFORE_ALL = -1
+/** How long the page waits before it asks again, without load and with it. */
+const PAUSE_MS = { usual: 1000, pressed: 5000 } as const
 
-/** `GET /live?after=<tick>`: what the live page shows. The page asks about once a second; nothing is kept for it. */
+/** `GET /live?after=<tick>`: what the live page shows. The page asks as often as it is told; nothing is kept for it. */
 export function live(service: Service, asker: Asker, query: URLSearchParams): Answer {
   const after = query.get('after')
   if (after !== null && !/^(-1|\d{1,15})$/.test(after)) {
@@ -20,6 +23,7 @@ export function live(service: Service, asker: Asker, query: URLSearchParams): An
   const head: Omit<Live, 'ticks'> = {
     process: live.process,
     cell_ms: CELL_MS,
+    pause_ms: service.engine.level < LEVEL.elevated ? PAUSE_MS.usual : PAUSE_MS.pressed,
     history: HISTORY_TICKS,
     latency_edges_ms: LATENCY_EDGES_MS,
     now: nowOf(service),

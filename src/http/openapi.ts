@@ -348,7 +348,8 @@ function streamPaths(guard: Guard): Paths {
         ...refusal,
         503: errorResponse(
           {
-            overloaded: 'all connections that WS_MAX_CONNECTIONS allows are taken',
+            overloaded:
+              'all connections that WS_MAX_CONNECTIONS allows are taken, or nobody is let in under this load',
             draining: MEANINGS.draining,
           },
           PAGE_HEADERS,

@@ -1,6 +1,7 @@
 import { z } from 'zod'
 import type { Config } from '../config.ts'
 import { BACKEND_FAILURES, BACKENDS } from '../core/backend.ts'
+import { LEVEL, LEVELS } from '../core/degradation.ts'
 import { CHANNEL_NAMES, CHANNELS, LATENT_DIMS, SENSORS, TIMESTEPS } from '../core/window.ts'
 import { WINDOW_STATUSES } from './frame.ts'
 import { type ErrorCode, REPLY } from './reply.ts'
@@ -37,8 +38,10 @@ const Sha256Schema = z
   .regex(/^([0-9a-f]{64}|stub)$/)
   .describe('SHA-256 of the model, "stub" where there is none.')
 const LevelSchema = z
-  .union([z.literal(0), z.literal(1), z.literal(2)])
-  .describe('Backpressure. 0: none. 1: a ring is more than half full. 2: windows are being shed.')
+  .int()
+  .min(LEVEL.normal)
+  .max(LEVEL.reject)
+  .describe(`Backpressure: ${LEVELS.map(({ level, name }) => `${level} ${name}`).join(', ')}.`)
 const FallbackSchema = z.object({
   from: BackendSchema,
   to: BackendSchema,
@@ -180,6 +183,7 @@ const LiveSchema = z
   .object({
     process: z.string().describe('Another one after a restart: ticks count anew then.'),
     cell_ms: z.int().positive().describe('What one character of `marks` stands for.'),
+    pause_ms: z.int().positive().describe('When to ask again: less often under load.'),
     history: z.int().positive().describe('Ticks that are kept.'),
     latency_edges_ms: z.array(z.number()).describe('Upper edges of `latency`, whose last bucket is open.'),
     now: z.object({

@@ -7,6 +7,7 @@ import { UnusableKeyError } from '../certificate.ts'
 import { monotonicMs } from '../clock.ts'
 import type { TlsConfig } from '../config.ts'
 import { perBackend } from '../core/backend.ts'
+import { LEVEL } from '../core/degradation.ts'
 import { LATENT_DIMS } from '../core/window.ts'
 import { prefersPage } from './accept.ts'
 import { Access } from './access.ts'
@@ -132,7 +133,11 @@ export class FrontDoor {
     this.#service = service
     this.#access = new Access(service.config)
     this.#safety = service.config.tls === null ? SAFETY : { ...SAFETY, ...ONLY_TLS }
-    this.#connections = new KeptConnections(service.config.maxConnections, () => service.metrics.turnedAway())
+    this.#connections = new KeptConnections({
+      maxOpen: service.config.maxConnections,
+      isClosed: () => service.engine.level === LEVEL.reject,
+      turnedAway: reason => service.metrics.turnedAway(reason),
+    })
     this.#limits = RateLimits.of(service.config.rateLimits)
     this.#operations = [
       { ...INFER, endpoint: '/infer' },
@@ -165,6 +170,11 @@ export class FrontDoor {
   /** Whether browsers get the live page. */
   get hasPage(): boolean {
     return this.#livePage !== null
+  }
+
+  /** HTTP connections, of those that may be open. */
+  get fullness(): number {
+    return this.#connections.fullness
   }
 
   /** Resolves with the port, which the system chose when `port` is 0. @throws when it is taken */

@@ -1,7 +1,7 @@
 import type { Config } from '../config.ts'
 import type { BackendKind } from '../core/backend.ts'
 import type { Engine } from '../engine/engine.ts'
-import type { BeginTrace, RefusalCode, RefusalReason, Witness } from '../engine/observer.ts'
+import type { BeginTrace, RefusalCode, RefusalReason, TurnedAway, Witness } from '../engine/observer.ts'
 import type { LiveFeed } from '../live/feed.ts'
 import type { Logger } from '../log.ts'
 import type { Model } from '../model.ts'
@@ -52,8 +52,10 @@ export interface FrontDoorMetrics {
   frames(direction: 'in' | 'out', type: FrameName): { count: number }
   /** So many clients of `/stream` are connected now. */
   streaming(connections: number): void
-  /** There are as many connections as there may be, and one more was closed as it came. */
-  turnedAway(): void
+  /** A connection was closed as it came. */
+  turnedAway(reason: TurnedAway): void
+  /** A window of `/stream` was left out, as its client has agreed to. */
+  thinned(): void
   healthChecked(healthy: boolean): void
   scrape(accept: string): Promise<{ contentType: string; text: string }>
 }

@@ -1,5 +1,6 @@
 import { monotonicMs } from '../clock.ts'
 import type { BackendKind } from '../core/backend.ts'
+import { LEVEL } from '../core/degradation.ts'
 import type { Outcome } from '../core/outcome.ts'
 import { distance } from '../core/ring.ts'
 import type { Slot } from '../core/slot.ts'
@@ -13,6 +14,7 @@ import { JSON_TEXT } from './json-frames.ts'
 import { type Allowance, rateLimitedDetail } from './rate-limit.ts'
 import { SampleCutter } from './samples.ts'
 import type { FrontDoorMetrics } from './service.ts'
+import { Thinning } from './thinning.ts'
 import type { ClientFrame, Frame, Gap, Variant, WindowError, WindowFrame } from './variant.ts'
 
 /** The largest message that is read: 7,281 samples, or seventy windows' worth. */
@@ -34,6 +36,7 @@ const IDLE_FRAMES_MS = 1000
 /** No message that is shorter holds a window: as JSON, 100 rows of 9 digits, their commas and brackets. */
 const SHORTEST_WINDOW_BYTES = 2000
 const NO_CREDIT = 'too many windows without a credit'
+const THINNED = 'Left out under load: the window overlaps the one before'
 const HELLO_MS = 10_000
 const SILENCE_MS = 5 * 60_000
 /** A worker that was lost needs about so long to be replaced. */
@@ -60,7 +63,7 @@ export interface Sender {
 }
 
 export interface SessionContext {
-  readonly engine: Pick<Engine, 'admit' | 'submit' | 'draining'>
+  readonly engine: Pick<Engine, 'admit' | 'submit' | 'draining' | 'level'>
   readonly backend: BackendKind
   readonly modelSha256: string
   readonly motifCount: number
@@ -68,7 +71,7 @@ export interface SessionContext {
   readonly credits: number
   readonly deadlineMs: number
   readonly maxDeadlineMs: number
-  readonly metrics: Pick<FrontDoorMetrics, 'framed' | 'frames' | 'refused'>
+  readonly metrics: Pick<FrontDoorMetrics, 'framed' | 'frames' | 'refused' | 'thinned'>
   readonly witness: Pick<Witness, 'windowFailed'>
   readonly turn: { arrivedMs(): number }
 }
@@ -188,14 +191,18 @@ export class Session {
     const reason = `silent for ${SILENCE_MS / 60_000} minutes`
     this.#timer = setTimeout(() => this.#close(CLOSE.goingAway, reason), SILENCE_MS)
 
-    const { mode, hop, first } = hello
+    const { mode, hop, first, thin } = hello
     this.#lastSequence = (first - 1) | 0
     if (mode === 'samples') {
+      const thinning = thin ? new Thinning({ hop, first }) : null
       this.#cutter = new SampleCutter(
         { hop, first },
         {
-          window: (sequence, bytes) =>
-            this.#submit({ sequence, deadlineMs: 0, fill: slot => codec.readWindow(bytes, slot) }),
+          window: (sequence, bytes) => {
+            const passes = thinning?.passes(sequence, this.#context.engine.level >= LEVEL.degraded) ?? true
+            const fill = passes ? (slot: Slot) => codec.readWindow(bytes, slot) : null
+            this.#submit({ sequence, deadlineMs: 0, fill })
+          },
           gap: gap => this.#tellGap(gap),
         },
       )
@@ -242,8 +249,8 @@ export class Session {
     this.#complain(`Cannot take window: its sequence ${sequence} is not new, ${expected}`, sequence)
   }
 
-  /** Sends the window on its way, or queues what keeps it from going. */
-  #submit(window: Omit<WindowFrame, 'type'>): void {
+  /** Sends the window on its way, or queues what keeps it from going. @param window without `fill` it is left out */
+  #submit(window: Pick<WindowFrame, 'sequence' | 'deadlineMs'> & { fill: WindowFrame['fill'] | null }): void {
     if (this.#over) return
     const { deadlineMs, maxDeadlineMs, engine } = this.#context
     const wantedMs = window.deadlineMs
@@ -258,6 +265,10 @@ export class Session {
       return this.#refuse(answer, 'overloaded', 'There is no credit left for this window', deadlineMs)
     }
     this.#credits--
+    if (window.fill === null) {
+      this.#context.metrics.thinned()
+      return this.#refuse(answer, 'thinned', THINNED)
+    }
     if (!(budgetMs > 0)) {
       const expected = `expected a number above 0, or 0 for ${deadlineMs}`
       return this.#refuse(answer, 'invalid_request', `Cannot take a deadline of ${wantedMs} ms, ${expected}`)
@@ -350,8 +361,9 @@ export class Session {
   }
 
   #errorFrame(error: WindowError, origin: Origin): Frame {
-    // A cancelled window is no failure, and the engine counts it.
-    if (error.status !== 'cancelled') this.#context.witness.windowFailed(error.status, origin)
+    // What the client has asked for, or agreed to, is no failure, and is counted elsewhere.
+    if (error.status !== 'cancelled' && error.status !== 'thinned')
+      this.#context.witness.windowFailed(error.status, origin)
     return this.#variant!.error({ ...error, retryAfterMs: Math.ceil(error.retryAfterMs) })
   }
 

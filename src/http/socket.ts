@@ -1,6 +1,7 @@
 import type { HttpRequest, HttpResponse, TemplatedApp, us_socket_context_t, WebSocket } from 'uWebSockets.js'
 import { setTimeout as sleep } from 'node:timers/promises'
 import { monotonicMs } from '../clock.ts'
+import { LEVEL } from '../core/degradation.ts'
 import type { Engine } from '../engine/engine.ts'
 import type { BeginTrace, Witness } from '../engine/observer.ts'
 import type { Access, Credentials } from './access.ts'
@@ -191,6 +192,10 @@ export class StreamSockets {
     // Not let in either while no window would be: a client that sends what it has would only lose it.
     const refused = engine.refuseAll()
     if (refused !== null) return refusedFailure(refused)
+    if (engine.level === LEVEL.reject) {
+      const detail = 'No client is let in under this load; those that are connected are served'
+      return { code: 'overloaded', status: 503, detail, headers }
+    }
     if (this.#connections.size < maxConnections) return null
     const detail = `All ${maxConnections} connections that WS_MAX_CONNECTIONS allows are taken`
     return { code: 'overloaded', status: 503, detail, headers }

@@ -17,5 +17,6 @@ export const WINDOW_STATUSES = [
   'invalid_request',
   'internal_error',
   'rate_limited',
+  'thinned',
 ] as const
 export type WindowStatus = (typeof WINDOW_STATUSES)[number]

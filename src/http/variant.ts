@@ -7,13 +7,22 @@ export type Frame = Uint8Array | string
 
 /** What a client says, whatever it looked like on the wire. What it holds is valid for the length of the call only. */
 export type ClientFrame =
-  | { readonly type: 'hello'; readonly mode: StreamMode; readonly hop: number; readonly first: number }
+  | Hello
   | WindowFrame
   /** `bytes` are little-endian float32[n][9], n ≥ 1. */
   | { readonly type: 'samples'; readonly index: number; readonly bytes: Uint8Array }
   | { readonly type: 'cancel'; readonly sequence: number }
   | { readonly type: 'bye' }
   | Unreadable
+
+export interface Hello {
+  readonly type: 'hello'
+  readonly mode: StreamMode
+  readonly hop: number
+  readonly first: number
+  /** In samples mode: under load, windows that overlap may be left out. */
+  readonly thin: boolean
+}
 
 export interface WindowFrame {
   readonly type: 'window'

@@ -1,4 +1,5 @@
 import type { BackendKind } from '../core/backend.ts'
+import type { Level } from '../core/degradation.ts'
 
 /** What `GET /live` answers and the live page shows. Plain JSON: the page takes these types as they are. */
 export interface Live {
@@ -6,6 +7,8 @@ export interface Live {
   readonly process: string
   /** What one mark stands for. */
   readonly cell_ms: number
+  /** The page asks again so long after this answer: less often under load. */
+  readonly pause_ms: number
   /** So many ticks are kept. */
   readonly history: number
   /** Upper edges of `Tick.latency`, whose last bucket is open. */
@@ -57,7 +60,7 @@ export interface Now {
   readonly answering: readonly BackendKind[]
   /** Why it is not what was configured, in words. */
   readonly fallback: string | null
-  readonly level: 0 | 1 | 2
+  readonly level: Level
   readonly capacity: number
   readonly workers: readonly Worker[]
   readonly device: Device | null

@@ -2,6 +2,7 @@ import { monotonicMs } from '../clock.ts'
 import type { Config } from '../config.ts'
 import { BACKENDS, type BackendKind, type DeviceReport } from '../core/backend.ts'
 import { BATCH_SIZE_EDGES } from '../core/counters.ts'
+import { LEVELS } from '../core/degradation.ts'
 import { LATENT_DIMS, SENSORS, TIMESTEPS } from '../core/window.ts'
 import { deviceName } from '../engine/backend-status.ts'
 import type { Engine } from '../engine/engine.ts'
@@ -113,7 +114,7 @@ export function addRings(registry: MetricRegistry, engine: Pick<WatchedEngine, '
   )
   registry.gauge(
     'hailo_backpressure_level',
-    '0 there is room, 1 a ring is more than half full, 2 windows were shed within the last second',
+    LEVELS.map(({ level, name }) => `${level} ${name}`).join(', '),
     [],
     gauge => gauge.set(engine.level),
   )

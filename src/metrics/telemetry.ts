@@ -16,7 +16,7 @@ export function watchTelemetry(registry: MetricRegistry, counters: TelemetryCoun
   )
   registry.derived(
     'hailo_telemetry_dropped_total',
-    'Lines and windows of telemetry lost: their queue was full, or the disk did not take them',
+    'Lines and windows of telemetry lost: their queue was full, the disk did not take them, or (sampled) one line of ten is enough under load',
     ['reason'],
     counter => {
       for (const reason of DROP_REASONS) counter.inc({ reason }, counters.dropped(reason))

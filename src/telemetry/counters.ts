@@ -9,8 +9,8 @@ export const KEPT_REASONS = [
 
 export type KeptReason = (typeof KEPT_REASONS)[number]
 
-/** Why a line was not written. A closed list, as above. */
-export const DROP_REASONS = ['queue_full', 'disk_full', 'disk_error', 'thread_failed'] as const
+/** Why a line was not written; `sampled`: on purpose, under load. A closed list, as above. */
+export const DROP_REASONS = ['queue_full', 'disk_full', 'disk_error', 'thread_failed', 'sampled'] as const
 
 export type DropReason = (typeof DROP_REASONS)[number]
 
@@ -22,7 +22,7 @@ export type DropReason = (typeof DROP_REASONS)[number]
  *   float64  2       bytes that they may have, 0 while there is no telemetry
  *   float64  3       files removed to stay within that
  *   float64  4 –  8  windows kept, per reason of KEPT_REASONS
- *   float64  9 – 12  records dropped, per reason of DROP_REASONS
+ *   float64  9 – 13  records dropped, per reason of DROP_REASONS
  */
 const LINES = 0
 const DISK_BYTES = 1
@@ -33,7 +33,7 @@ const DROPPED = KEPT + KEPT_REASONS.length
 const LENGTH = DROPPED + DROP_REASONS.length
 
 /**
- * Each cell has one writer: `queue_full` and the budget the main thread, all others the thread that writes, and once
+ * Each cell has one writer: `queue_full`, `sampled` and the budget the main thread, all others the thread that writes, and once
  * there is none `thread_failed` the main thread.
  */
 export class TelemetryCounters {

@@ -176,6 +176,8 @@ export class V2Exchange extends Exchange implements BulkSource {
   /** Behind live traffic. The windows are the exchange's own: the lane asks for them later. */
   #wait(request: DecodedRequest): void {
     const { engine } = this.context
+    const refused = engine.refuseBulk()
+    if (refused !== null) return this.fail(refusedFailure(refused))
     if (!engine.available) {
       // Nothing would ever have room.
       const refused = engine.admit(this.deadlineMs)
