@@ -1,6 +1,6 @@
 import { closeSync, fsyncSync, openSync, renameSync, rmSync, symlinkSync } from 'node:fs'
 import { join } from 'node:path'
-import { ArtifactError, CURRENT, servedVersion } from './current.ts'
+import { ArtifactError, CURRENT, servedVersion, versionsIn } from './current.ts'
 import { readHistory, remember, versionBefore } from './history.ts'
 import { verify } from './verify.ts'
 
@@ -34,11 +34,12 @@ export function rollback(folder: string): Promise<Promotion> {
 }
 
 async function change(folder: string, version: string, by: 'promote' | 'rollback'): Promise<Promotion> {
+  const refused = `Cannot ${by === 'promote' ? 'promote' : 'roll back to'} ${version}, nothing has changed:`
   const { problems } = await verify(folder, version)
   if (problems.length > 0) {
-    throw new ArtifactError(`Cannot ${by} ${version}, nothing has changed:\n${problems.join('\n')}`)
+    throw new ArtifactError(`${refused}\n${problems.join('\n')}`)
   }
-  const from = servedVersion(folder)
+  const from = servedVersion(folder) ?? onlyOther(folder, version)
   try {
     if (from !== version) remember(folder, { by, from, to: version })
     switchLink(folder, version)
@@ -46,10 +47,16 @@ async function change(folder: string, version: string, by: 'promote' | 'rollback
     const { code, syscall } = cause as NodeJS.ErrnoException
     if (syscall === undefined) throw cause
     throw new ArtifactError(
-      `Cannot ${by} ${version}, nothing has changed: ${folder} cannot be written to (${code} at ${syscall}). Run it as its owner, on a file system that is not mounted read-only`,
+      `${refused} ${folder} cannot be written to (${code} at ${syscall}). Run it as its owner, on a file system that is not mounted read-only`,
     )
   }
   return { from, to: version }
+}
+
+/** What was served without a link until `version` came to lie beside it. */
+function onlyOther(folder: string, version: string): string | null {
+  const [only, ...others] = versionsIn(folder).filter(name => name !== version)
+  return only === undefined || others.length > 0 ? null : only
 }
 
 /** Whoever reads the link at any moment gets the old version or the new one, also when this process is killed. */

@@ -1,7 +1,6 @@
 import { createHash } from 'node:crypto'
 import { readFileSync, statSync } from 'node:fs'
 import { join } from 'node:path'
-import { openOnnx } from '../../workers/backends/onnx.ts'
 import { loadConfig } from '../config.ts'
 import { type GoldenVectors, goldenWindow, Parity } from '../core/golden.ts'
 import type { OnnxModel } from '../core/stream-task.ts'
@@ -51,7 +50,8 @@ export async function verify(folder: string, version: string): Promise<Verificat
     try {
       findings.push(`${name}: ${await tryModel(join(folder, version, name), manifest)}`)
     } catch (error) {
-      problems.push(`${name}: ${inWords(error)}`)
+      const words = inWords(error).replaceAll(join(folder, version, '/'), '')
+      problems.push(words.startsWith(`${name}: `) ? words : `${name}: ${words}`)
     }
   }
   return { ...checked, problems, warnings, findings }
@@ -123,6 +123,8 @@ async function tryModel(path: string, { motif_labels }: Manifest): Promise<strin
 async function parityOf(plan: OnnxModel, golden: GoldenVectors, { motifLabels }: Model): Promise<Parity> {
   const parity = Parity.of('onnx', golden)!
   const output = new Float32Array(LATENT_DIMS + motifLabels.length)
+  // ONNX Runtime takes longer to load than all that is read here, and a list of versions needs none.
+  const { openOnnx } = await import('../../workers/backends/onnx.ts')
   const backend = await openOnnx(plan, motifLabels.length)
   try {
     for (let index = 0; index < golden.count; index++) {

@@ -133,7 +133,7 @@ function servedIn(folder: string): string {
 }
 
 /** @throws TypeError when the command is unknown, or has more or less than it needs */
-function parseOptions(args: string[], env: NodeJS.ProcessEnv): Options | 'help' {
+function parseOptions(args: string[], { MODEL_DIR }: NodeJS.ProcessEnv): Options | 'help' {
   const { values, positionals } = parseArgs({
     args,
     allowPositionals: true,
@@ -154,7 +154,7 @@ function parseOptions(args: string[], env: NodeJS.ProcessEnv): Options | 'help' 
   if (others.length > 0 || (version !== undefined && !takesVersion)) {
     throw new TypeError(`${command} takes ${takesVersion ? 'one VERSION' : 'no VERSION'} and nothing else`)
   }
-  const folder = resolve(values.dir ?? (env['MODEL_DIR'] || SHIPPED_MODELS_FOLDER))
+  const folder = resolve(values.dir ?? (MODEL_DIR || SHIPPED_MODELS_FOLDER))
   return { command, version: version ?? null, folder, json: values.json }
 }
 
