@@ -15,7 +15,7 @@ import {
 import { tmpdir } from 'node:os'
 import { join } from 'node:path'
 import { setTimeout as sleep } from 'node:timers/promises'
-import { expect, onTestFinished, test } from 'vitest'
+import { expect, onTestFinished, test, vi } from 'vitest'
 import { ArtifactError, currentVersion, servedPath } from '../src/artifacts/current.ts'
 import { MAX_HISTORY_CHANGES, readHistory, remember } from '../src/artifacts/history.ts'
 import { promote, rollback } from '../src/artifacts/promote.ts'
@@ -24,6 +24,22 @@ import { loadConfig } from '../src/config.ts'
 import { loadFallback, loadModel } from '../src/model.ts'
 import { SHIPPED_MODEL_FOLDER, SHIPPED_MODELS_FOLDER } from '../src/project.ts'
 import { runProgram } from './native.ts'
+
+/** What is called before each step of this process that may change something on the disk. */
+const disk = vi.hoisted(() => ({ beforeWrite: () => {} }))
+vi.mock('node:fs', async importOriginal => {
+  const fs = await importOriginal<typeof import('node:fs')>()
+  const writing = ['openSync', 'writeSync', 'fsyncSync', 'symlinkSync', 'renameSync', 'rmSync'] as const
+  const watched = writing.map(name => [
+    name,
+    (...args: never[]) => {
+      disk.beforeWrite()
+      return (fs[name] as (...args: never[]) => unknown)(...args)
+    },
+  ])
+  return { ...fs, ...Object.fromEntries(watched) }
+})
+const KILLED = new Error('killed')
 
 const MANIFEST = JSON.parse(readFileSync(join(SHIPPED_MODEL_FOLDER, 'model.json'), 'utf8'))
 /** What versions in these tests have of the shipped model. */
@@ -156,7 +172,7 @@ test('rollback refuses a version that has gone bad since', async () => {
 })
 
 test('list says which version is current, which previous, and which broken and why', async () => {
-  const folder = versions('1.2.0', '1.10.0', '2.0.0', 'by-hand')
+  const folder = hefVersions('1.2.0', '1.10.0', '2.0.0', 'by-hand')
   await promote(folder, '1.2.0')
   await promote(folder, '1.10.0')
   flipBit(join(folder, '2.0.0', 'golden.json'))
@@ -180,7 +196,7 @@ test('list says which version is current, which previous, and which broken and w
 })
 
 test('of two promotions at the same time one wins, and the link is never missing', async () => {
-  const folder = versions('1.0.0', '1.1.0', '1.2.0')
+  const folder = hefVersions('1.0.0', '1.1.0', '1.2.0')
   await promote(folder, '1.0.0')
   const seen = new Set<string>()
   let isDone = false
@@ -200,17 +216,26 @@ test('of two promotions at the same time one wins, and the link is never missing
   expect(to).not.toBe(from)
 })
 
-test('a promotion that was killed half-way leaves all as it was', async () => {
-  const folder = versions('1.0.0', '1.1.0', '1.2.0')
+test('a promotion that is killed at any step leaves the old version or the new one, and the way back', async () => {
+  const folder = hefVersions('1.0.0', '1.1.0', '1.2.0')
   await promote(folder, '1.0.0')
-  await promote(folder, '1.1.0')
-  // It had written down what it was about to do, and made the link that was to be.
-  remember(folder, { by: 'promote', from: '1.1.0', to: '1.2.0' })
-  symlinkSync('1.2.0', join(folder, `.current.${process.pid}`))
-  expect(currentVersion(folder)).toBe(join(folder, '1.1.0'))
-  expect(await rollback(folder)).toEqual({ from: '1.1.0', to: '1.0.0' })
-  expect(await promote(folder, '1.2.0')).toEqual({ from: '1.0.0', to: '1.2.0' })
-  expect(existsSync(join(folder, `.current.${process.pid}`))).toBe(false)
+  for (let survived = 0; ; survived++) {
+    await promote(folder, '1.1.0')
+    let left = survived
+    disk.beforeWrite = () => {
+      if (left-- <= 0) throw KILLED
+    }
+    const end = await promote(folder, '1.2.0').catch((error: unknown) => error)
+    disk.beforeWrite = () => undefined
+    const served = currentVersion(folder)
+    const expected = served.endsWith('1.2.0') ? ['1.2.0', '1.1.0'] : ['1.1.0', '1.0.0']
+    expect(await rollback(folder)).toEqual({ from: expected[0], to: expected[1] })
+    if (end !== KILLED) {
+      expect(end).toEqual({ from: '1.1.0', to: '1.2.0' })
+      expect(survived).toBeGreaterThan(5)
+      return
+    }
+  }
 })
 
 test('without a link a single version is served, and among several nobody guesses', async () => {
@@ -275,7 +300,7 @@ test('ONNX_PATH and HEF_PATH may lead through a link too, followed at each load 
 })
 
 test('a folder that cannot be written to is named, and nothing changes', async () => {
-  const folder = versions('1.0.0', '1.1.0')
+  const folder = hefVersions('1.0.0', '1.1.0')
   chmodSync(folder, 0o555)
   const isRoot = process.geteuid!() === 0
   if (isRoot) process.seteuid!(NOBODY) // root may write anywhere
@@ -335,6 +360,13 @@ test('artifacts exits with 1 and one line when it cannot do what it is told', as
 })
 
 const NOBODY = 65_534
+
+/** The same as versions(), without the model that takes ONNX Runtime to verify. */
+function hefVersions(...names: string[]): string {
+  const folder = versions()
+  for (const name of names) addVersion(folder, name, { models: ['tcn_encoder.soft.hef'] })
+  return folder
+}
 
 /** A folder with these versions, each of the shipped model, and with no link. */
 function versions(...names: string[]): string {
