@@ -1,11 +1,11 @@
 import { readFileSync } from 'node:fs'
 import { createRequire } from 'node:module'
 import { availableParallelism, tmpdir } from 'node:os'
-import { dirname, join, resolve } from 'node:path'
+import { join, resolve } from 'node:path'
 import { z } from 'zod'
 import { BACKENDS, type BackendKind } from './core/backend.ts'
 import { MAX_MOTIFS } from './core/window.ts'
-import { SHIPPED_MODEL_FOLDER } from './project.ts'
+import { SHIPPED_MODELS_FOLDER } from './project.ts'
 
 const require = createRequire(import.meta.url)
 
@@ -21,12 +21,12 @@ export interface Config {
   readonly fallback: 'onnx' | 'stub' | null
   /** Null in the other modes. */
   readonly hailo: HailoConfig | null
-  /** Absolute, as all paths. Opened only where ONNX is the mode or the fallback. */
-  readonly onnxPath: string
-  /** Of the model that the mode runs. Not opened in stub mode. */
-  readonly manifestPath: string
-  /** Of the model in `onnxPath`; in onnx mode the same as `manifestPath`. */
-  readonly onnxManifestPath: string
+  /** Has the versions of a model, see artifacts.md. Absolute, as all paths. */
+  readonly modelsFolder: string
+  /** Null: that of the current version in `modelsFolder`. Opened only where ONNX is the mode or the fallback. */
+  readonly onnxPath: string | null
+  /** Of the model that the mode runs. Null: beside it, as that of a fallback always is. */
+  readonly manifestPath: string | null
   /** 64 lower-case hex digits that the model must hash to. Null: the hash in its manifest is enough. */
   readonly expectedSha256: string | null
   /** Motif scores per window. EdgeInfer takes 12 and nothing else. */
@@ -77,7 +77,8 @@ export interface Config {
 
 /** Which compiled model runs where. */
 export interface HailoConfig {
-  readonly hefPath: string
+  /** Null: that of the current version in `modelsFolder`. */
+  readonly hefPath: string | null
   /** Null for any device. */
   readonly deviceId: string | null
   /** Path or name of libhailort, null for where the system keeps it. */
@@ -214,6 +215,7 @@ const KEYS = {
   FALLBACK: oneOf(['none', 'onnx', 'stub']),
   HEF_PATH: text,
   ONNX_PATH: text,
+  MODEL_DIR: text,
   MODEL_MANIFEST: text,
   EXPECTED_SHA256: z.hash('sha256').toLowerCase().describe('64 hex digits'),
   NUM_MOTIFS: integer(1, MAX_MOTIFS),
@@ -319,7 +321,7 @@ export function loadConfig(env: Record<string, string | undefined>): Config {
   }
   const set = Settings.parse(good)
 
-  const { INFER_MODE, USE_REAL_MODEL, HEF_PATH } = set
+  const { INFER_MODE, USE_REAL_MODEL, HEF_PATH, ONNX_PATH, MODEL_DIR } = set
   const implied = USE_REAL_MODEL === undefined ? undefined : USE_REAL_MODEL ? 'hailo' : 'stub'
   // onnx runs a real model too: USE_REAL_MODEL=true does not contradict it.
   if (INFER_MODE && USE_REAL_MODEL === (INFER_MODE === 'stub')) {
@@ -328,10 +330,10 @@ export function loadConfig(env: Record<string, string | undefined>): Config {
     )
   }
   const mode = INFER_MODE ?? implied ?? (HEF_PATH === undefined ? 'onnx' : 'hailo')
-  if (mode === 'hailo' && HEF_PATH === undefined) {
+  if (mode === 'hailo' && HEF_PATH === undefined && MODEL_DIR === undefined) {
     const key = INFER_MODE ? 'INFER_MODE' : 'USE_REAL_MODEL'
     problems.push(
-      `HEF_PATH: is not set, but ${key}=${values[key]} runs a compiled model. Set it to a HEF that the Hailo Dataflow Compiler has made, or try it without a device: npm run start:softhailo`,
+      `HEF_PATH: is not set, but ${key}=${values[key]} runs a compiled model. Set it to a HEF that the Hailo Dataflow Compiler has made, or MODEL_DIR to a folder of versions that have one, or try it without a device: npm run start:softhailo`,
     )
   }
   const fallback = set.FALLBACK === undefined || set.FALLBACK === 'none' ? null : set.FALLBACK
@@ -358,6 +360,12 @@ export function loadConfig(env: Record<string, string | undefined>): Config {
   }
   if (problems.length > 0) throw new ConfigError(problems)
 
+  /** Whether every model that the mode may open has a path of its own, or it opens none. */
+  const isNamed = {
+    hailo: HEF_PATH !== undefined && ONNX_PATH !== undefined,
+    onnx: ONNX_PATH !== undefined,
+    stub: true,
+  }
   const unused = [
     ...WITHOUT_EFFECT,
     ...(set.TELEMETRY_DIR === undefined ? ONLY_FOR_TELEMETRY : []),
@@ -365,12 +373,12 @@ export function loadConfig(env: Record<string, string | undefined>): Config {
     ...(traces ? [] : ONLY_FOR_TRACING),
     ...(set.API_KEY === undefined ? ONLY_WITH_KEYS : []),
     ...(set.RATE_LIMIT_PER_ADDRESS === undefined ? (['TRUST_PROXY'] as const) : []),
+    ...(isNamed[mode] ? (['MODEL_DIR'] as const) : []),
   ].filter(key => (key === 'FALLBACK' ? fallback !== null : values[key] !== undefined))
-  const onnxPath = resolve(set.ONNX_PATH ?? join(SHIPPED_MODEL_FOLDER, 'model_dynamic.onnx'))
   const hailo: HailoConfig | null =
     mode === 'hailo'
       ? Object.freeze({
-          hefPath: resolve(HEF_PATH!),
+          hefPath: absolute(HEF_PATH),
           deviceId: set.HAILO_DEVICE_ID ?? null,
           library: set.HAILORT_LIB ?? null,
           io: set.HAILO_IO ?? 'async',
@@ -385,17 +393,16 @@ export function loadConfig(env: Record<string, string | undefined>): Config {
           sample: set.TELEMETRY_SAMPLE ?? 1,
           budgetBytes: (set.TELEMETRY_MAX_MB ?? 1024) * 1e6,
         })
-  const manifestPath = resolve(set.MODEL_MANIFEST ?? manifestBeside(hailo?.hefPath ?? onnxPath))
   return Object.freeze({
     host: set.SIDECAR_HOST ?? set.FASTAPI_HOST ?? '127.0.0.1',
     port: set.SIDECAR_PORT ?? set.FASTAPI_PORT ?? set.PORT ?? 9000,
-    socketPath: set.SIDECAR_SOCKET === undefined ? null : resolve(set.SIDECAR_SOCKET),
+    socketPath: absolute(set.SIDECAR_SOCKET),
     mode,
     fallback: mode === 'hailo' ? fallback : null,
     hailo,
-    onnxPath,
-    manifestPath,
-    onnxManifestPath: mode === 'hailo' ? manifestBeside(onnxPath) : manifestPath,
+    modelsFolder: resolve(MODEL_DIR ?? SHIPPED_MODELS_FOLDER),
+    onnxPath: absolute(ONNX_PATH),
+    manifestPath: absolute(set.MODEL_MANIFEST),
     expectedSha256: set.EXPECTED_SHA256 ?? null,
     motifCount: set.NUM_MOTIFS ?? 12,
     workers: set.WORKERS ?? defaultWorkers(),
@@ -456,8 +463,8 @@ function decoded(value: string): string | null {
   }
 }
 
-function manifestBeside(modelPath: string): string {
-  return join(dirname(modelPath), 'model.json')
+function absolute(path: string | undefined): string | null {
+  return path === undefined ? null : resolve(path)
 }
 
 /**

@@ -3,6 +3,14 @@ import { readFileSync } from 'node:fs'
 import { basename, dirname, join } from 'node:path'
 import { isDeepStrictEqual } from 'node:util'
 import { z } from 'zod'
+import {
+  ArtifactError,
+  currentVersion,
+  inRealFolder,
+  MANIFEST_NAME,
+  type ModelKind,
+  modelIn,
+} from './artifacts/current.ts'
 import type { Config, HailoConfig } from './config.ts'
 import type { GoldenVectors } from './core/golden.ts'
 import type { Normalisation } from './core/normalise.ts'
@@ -19,8 +27,10 @@ export interface Model {
   readonly version: string
   /** 64 lower-case hex digits of the artifact, `stub` for the stub. */
   readonly sha256: string
-  /** The artifact. Null for the stub. */
+  /** The artifact, with no link in the way to its folder. Null for the stub. */
   readonly path: string | null
+  /** The folder of the version in `modelsFolder` that it is. Null where its path is configured, and for the stub. */
+  readonly versionFolder: string | null
   /** What runs it, with the artifact as it was verified: nobody opens the file a second time. */
   readonly plan: BackendPlan
   /** One per motif score, in their order. */
@@ -43,14 +53,18 @@ export class ModelError extends Error {
 }
 
 /**
- * Reads and verifies the model and its golden vectors. Blocking, but for loading what reads a HEF, which
+ * Reads and verifies the model and its golden vectors. Where a link leads to them it is followed once, so that all are
+ * of one version. Blocking, but for loading what reads a HEF, which
  * only a start with a HEF has to wait for.
  * @throws ModelError saying which file, what was found, what was expected and what to do
  */
 export async function loadModel(config: Config): Promise<Model> {
-  const { mode, hailo, onnxPath, manifestPath, expectedSha256 } = config
+  const { mode, hailo, manifestPath, expectedSha256 } = config
   if (mode === 'stub') return stub(config)
-  const model = hailo === null ? loadOnnx(onnxPath, manifestPath, config) : await loadHef(hailo, config)
+  const model =
+    hailo === null
+      ? loadOnnx(placeOf('onnx', config, { manifestPath, versionFolder: null }), config)
+      : await loadHef(placeOf('hef', config, { manifestPath, versionFolder: null }), hailo, config)
   if (expectedSha256 === null || model.sha256 === expectedSha256) return model
   throw new ModelError({
     path: model.path!,
@@ -75,22 +89,55 @@ export function loadFallback(config: Config, primary: Model): Model | null {
  * @throws ModelError as loadModel(), and when its motifs are others
  */
 export function loadFloatModel(config: Config, primary: Model): Model {
-  const { onnxPath, onnxManifestPath } = config
-  const model = loadOnnx(onnxPath, onnxManifestPath, config)
+  const place = placeOf('onnx', config, { manifestPath: null, versionFolder: primary.versionFolder })
+  const model = loadOnnx(place, config)
   if (isDeepStrictEqual(model.motifLabels, primary.motifLabels)) return model
   throw new ModelError({
-    path: onnxManifestPath,
+    path: place.manifestPath,
     found: `motif_labels ${model.motifLabels.join(' ')}`,
     expected: `those of the model that it stands in for, ${primary.motifLabels.join(' ')}`,
-    remedy: 'Set ONNX_PATH to the same model, or FALLBACK=none',
+    remedy: `Set ${place.key} to the same model, or FALLBACK=none`,
   })
 }
 
-function loadOnnx(path: string, manifestPath: string, config: Config): Model {
+/** Where a model and what belongs to it lie. */
+interface Place {
+  readonly path: string
+  readonly manifestPath: string
+  readonly versionFolder: string | null
+  /** The key of the configuration that leads there. */
+  readonly key: 'HEF_PATH' | 'ONNX_PATH' | 'MODEL_DIR'
+}
+
+/** @param versionFolder null: the current one @throws ModelError */
+function placeOf(
+  kind: ModelKind,
+  { hailo, onnxPath, modelsFolder }: Config,
+  told: Pick<Model, 'versionFolder'> & { manifestPath: string | null },
+): Place {
+  const named = kind === 'hef' ? hailo!.hefPath : onnxPath
+  if (named !== null) {
+    const path = inRealFolder(named)
+    const manifestPath = told.manifestPath ?? join(dirname(path), MANIFEST_NAME)
+    return { path, manifestPath, versionFolder: null, key: kind === 'hef' ? 'HEF_PATH' : 'ONNX_PATH' }
+  }
+  try {
+    const versionFolder = told.versionFolder ?? currentVersion(modelsFolder)
+    const manifestPath = told.manifestPath ?? join(versionFolder, MANIFEST_NAME)
+    const name = modelIn(Object.keys(readManifest(manifestPath).files), kind, manifestPath)
+    return { path: join(versionFolder, name), manifestPath, versionFolder, key: 'MODEL_DIR' }
+  } catch (error) {
+    if (error instanceof ArtifactError) throw new ModelError(error.message)
+    throw error
+  }
+}
+
+function loadOnnx(place: Place, config: Config): Model {
+  const { path, manifestPath } = place
   const bytes = read(path, ONNX)
   if (isText(bytes)) throw new ModelError({ path, found: `${bytes.length} bytes of text`, ...ONNX })
   const manifest = readManifest(manifestPath)
-  const model = describe({ path, bytes, manifest, manifestPath, config })
+  const model = describe({ place, bytes, manifest, config })
   const motif = manifest.outputs.find(isMotif)
   if (motif === undefined) {
     const found = 'outputs lists neither motif_logits nor motif_scores'
@@ -112,13 +159,12 @@ function loadOnnx(path: string, manifestPath: string, config: Config): Model {
   })
 }
 
-async function loadHef(hailo: HailoConfig, config: Config): Promise<Model> {
-  const { manifestPath, workers } = config
-  const path = hailo.hefPath
+async function loadHef(place: Place, hailo: HailoConfig, config: Config): Promise<Model> {
+  const { path, manifestPath } = place
   const bytes = read(path, HEF)
   const hef = await parseHef(bytes, path)
   const manifest = readManifest(manifestPath)
-  const model = describe({ path, bytes, manifest, manifestPath, config })
+  const model = describe({ place, bytes, manifest, config })
   const streams = streamsOf(hef, { path, manifest, motifCount: config.motifCount })
   return Object.freeze({
     ...model,
@@ -132,7 +178,7 @@ async function loadHef(hailo: HailoConfig, config: Config): Promise<Model> {
         deviceId: hailo.deviceId,
         io: hailo.io,
         scheduler: hailo.scheduler,
-        streamCount: workers,
+        streamCount: config.workers,
         ...streams,
         motifHead: streams.motifName === null ? readMotifHead(manifest, manifestPath) : null,
         normalisation: manifest.normalization.in_hef ? null : model.normalisation,
@@ -142,7 +188,8 @@ async function loadHef(hailo: HailoConfig, config: Config): Promise<Model> {
 }
 
 /** What a manifest says of an artifact, once both belong together and fit the configuration. */
-function describe({ path, bytes, manifest, manifestPath, config }: Artifact) {
+function describe({ place, bytes, manifest, config }: Artifact) {
+  const { path, manifestPath, versionFolder, key } = place
   const sha256 = verify(bytes, path, manifest, manifestPath)
   const { motif_labels, normalization } = manifest
   if (motif_labels.length !== config.motifCount) {
@@ -150,7 +197,7 @@ function describe({ path, bytes, manifest, manifestPath, config }: Artifact) {
       path: manifestPath,
       found: `the model has ${motif_labels.length} motifs`,
       expected: `${config.motifCount} as NUM_MOTIFS says`,
-      remedy: `Set NUM_MOTIFS=${motif_labels.length}, or ${config.hailo?.hefPath === path ? 'HEF_PATH' : 'ONNX_PATH'} to another model`,
+      remedy: `Set NUM_MOTIFS=${motif_labels.length}, or ${key} to another model`,
     })
   }
   return {
@@ -159,6 +206,7 @@ function describe({ path, bytes, manifest, manifestPath, config }: Artifact) {
     version: config.modelVersion ?? manifest.version,
     sha256,
     path,
+    versionFolder,
     motifLabels: Object.freeze(motif_labels),
     normalisation: Object.freeze({
       mean: Float32Array.from(normalization.mean),
@@ -170,10 +218,9 @@ function describe({ path, bytes, manifest, manifestPath, config }: Artifact) {
 }
 
 interface Artifact {
-  readonly path: string
+  readonly place: Place
   readonly bytes: Buffer
   readonly manifest: Manifest
-  readonly manifestPath: string
   readonly config: Config
 }
 
@@ -271,6 +318,7 @@ function stub(config: Config): Model {
     version: config.modelVersion ?? '0',
     sha256: 'stub',
     path: null,
+    versionFolder: null,
     plan: { kind: 'stub' as const },
     motifLabels: Object.freeze(Array.from({ length: config.motifCount }, (_, motif) => `motif_${motif}`)),
     normalisation: null,
@@ -323,7 +371,7 @@ const Manifest = z.object({
     .object({ test_all_windows: z.object({ accuracy: z.number().min(0).max(1) }).optional() })
     .optional(),
 })
-type Manifest = z.infer<typeof Manifest>
+export type Manifest = z.infer<typeof Manifest>
 
 interface Output {
   readonly name: string
@@ -332,7 +380,8 @@ interface Output {
 const isLatent = ({ name, shape }: Output) => name === 'latent' && shape.at(-1) === LATENT_DIMS
 const isMotif = ({ name }: Output) => name === 'motif_logits' || name === 'motif_scores'
 
-function readManifest(path: string): Manifest {
+/** @throws ModelError */
+export function readManifest(path: string): Manifest {
   const text = read(path, MANIFEST).toString()
   let content: unknown
   try {

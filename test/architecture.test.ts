@@ -34,7 +34,13 @@ const ARROWS: readonly [place: string, mayImport: readonly string[]][] = [
   ['src/metrics/life.ts', ['src/metrics/', 'src/supervisor/life-record.ts']],
   ['src/shutdown.ts', ['src/']],
   ['src/tally.ts', []],
-  ['src/model.ts', ['src/core/', 'src/hef/', 'type src/config.ts']],
+  ['src/model.ts', ['src/artifacts/current.ts', 'src/core/', 'src/hef/', 'type src/config.ts']],
+  ['src/artifacts/', ['src/core/', 'type src/config.ts']],
+  // It runs the model as a worker would.
+  [
+    'src/artifacts/verify.ts',
+    ['src/artifacts/', 'src/config.ts', 'src/core/', 'src/model.ts', 'workers/backends/onnx.ts'],
+  ],
   ['src/config.ts', ['src/core/', 'src/project.ts']],
   ['src/certificate.ts', ['type src/config.ts']],
   ['src/project.ts', []],
@@ -57,6 +63,7 @@ const ARROWS: readonly [place: string, mayImport: readonly string[]][] = [
   ['src/hef/', ['src/core/']],
   ['src/cli/', ['src/hef/', 'src/project.ts']],
   ['src/cli/doctor.ts', ['src/doctor/']],
+  ['src/cli/artifacts.ts', ['src/artifacts/', 'src/project.ts']],
   ['src/cli/al.ts', ['src/telemetry/', 'src/core/window.ts']],
   // It tries what a start does, the device included, each in a process of its own.
   [
@@ -189,7 +196,13 @@ test('the client knows no Node.js: what it is made of runs in browsers', () => {
 
 test('only what is started by a person reads process.env', () => {
   const readers = FILES.filter(file => /\bprocess\s*\.\s*env\b|\bimport\.meta\.env\b/.test(codeOf(file)))
-  expect(readers.sort()).toEqual(['native/build.ts', 'src/cli/al.ts', 'src/cli/doctor.ts', 'src/main.ts'])
+  expect(readers.sort()).toEqual([
+    'native/build.ts',
+    'src/cli/al.ts',
+    'src/cli/artifacts.ts',
+    'src/cli/doctor.ts',
+    'src/main.ts',
+  ])
 })
 
 // What waits, expires or is limited goes by monotonicMs(): people and NTP set the wall clock.
@@ -197,6 +210,7 @@ test('the wall clock is read for labels alone', () => {
   const server = FILES.filter(file => /^(src|workers)\//.test(file))
   const readers = server.filter(file => /\bDate\.now\b|\bnew Date\b|\btimeOrigin\b/.test(codeOf(file)))
   expect(readers.sort()).toEqual([
+    'src/artifacts/history.ts', // when a version was promoted
     'src/doctor/machine.ts', // when the certificate ends
     'src/hef/hef.ts', // when a HEF was compiled
     'src/http/compat.ts', // last_inference_time

@@ -3,7 +3,7 @@ import { tmpdir } from 'node:os'
 import { join, resolve } from 'node:path'
 import { expect, onTestFinished, test } from 'vitest'
 import { CONFIG_KEYS, ConfigError, defaultWorkers, loadConfig } from '../src/config.ts'
-import { SHIPPED_MODEL_FOLDER } from '../src/project.ts'
+import { SHIPPED_MODELS_FOLDER } from '../src/project.ts'
 
 const HAILO = {
   hefPath: resolve('m/a.hef'),
@@ -12,7 +12,6 @@ const HAILO = {
   io: 'async',
   scheduler: 'round_robin',
 }
-const SHIPPED_MODEL = join(SHIPPED_MODEL_FOLDER, 'model_dynamic.onnx')
 
 test('loadConfig() of an empty environment runs the shipped model on the local interface', () => {
   const { workers, ...config } = loadConfig({})
@@ -24,9 +23,9 @@ test('loadConfig() of an empty environment runs the shipped model on the local i
     mode: 'onnx',
     fallback: null,
     hailo: null,
-    onnxPath: SHIPPED_MODEL,
-    manifestPath: join(SHIPPED_MODEL_FOLDER, 'model.json'),
-    onnxManifestPath: join(SHIPPED_MODEL_FOLDER, 'model.json'),
+    modelsFolder: SHIPPED_MODELS_FOLDER,
+    onnxPath: null,
+    manifestPath: null,
     expectedSha256: null,
     motifCount: 12,
     ringSlots: 128,
@@ -56,7 +55,7 @@ test('loadConfig() of an empty environment runs the shipped model on the local i
 
 test('loadConfig() finds the shipped model from the compiled sources too', async () => {
   const { loadConfig } = await import(resolve('dist/src/config.js'))
-  expect(loadConfig({}).onnxPath).toBe(SHIPPED_MODEL)
+  expect(loadConfig({}).modelsFolder).toBe(SHIPPED_MODELS_FOLDER)
 })
 
 test.each([
@@ -68,11 +67,17 @@ test.each([
   [{ STATE_DIR: 'state' }, { stateFolder: resolve('state') }],
   [{ SIDECAR_SOCKET: 'run/dog.sock' }, { socketPath: resolve('run/dog.sock') }],
   [{ SIDECAR_SOCKET: `/${'é'.repeat(53)}` }, { socketPath: `/${'é'.repeat(53)}` }],
+  [{ ONNX_PATH: 'models/dog.onnx' }, { onnxPath: resolve('models/dog.onnx'), manifestPath: null }],
+  [{ MODEL_DIR: 'models' }, { mode: 'onnx', modelsFolder: resolve('models'), onnxPath: null, unused: [] }],
+  [{ MODEL_DIR: 'm', ONNX_PATH: 'dog.onnx' }, { unused: ['MODEL_DIR'] }],
+  [{ MODEL_DIR: 'm', INFER_MODE: 'stub' }, { unused: ['MODEL_DIR'] }],
+  [{ MODEL_DIR: 'm', HEF_PATH: 'm/a.hef' }, { unused: [] }],
+  [{ MODEL_DIR: 'm', HEF_PATH: 'm/a.hef', ONNX_PATH: 'dog.onnx' }, { unused: ['MODEL_DIR'] }],
   [
-    { ONNX_PATH: 'models/dog.onnx' },
-    { onnxPath: resolve('models/dog.onnx'), manifestPath: resolve('models/model.json') },
+    { MODEL_DIR: 'm', INFER_MODE: 'hailo' },
+    { mode: 'hailo', hailo: { ...HAILO, hefPath: null } },
   ],
-  [{ MODEL_MANIFEST: '/dog.json' }, { onnxPath: SHIPPED_MODEL, manifestPath: '/dog.json' }],
+  [{ MODEL_MANIFEST: '/dog.json' }, { onnxPath: null, manifestPath: '/dog.json' }],
   [{ EXPECTED_SHA256: 'AB'.repeat(32) }, { expectedSha256: 'ab'.repeat(32) }],
   [
     { NUM_MOTIFS: '44', WORKERS: '32', RING_SLOTS: '4096' },
@@ -179,10 +184,7 @@ test.each([
   [{ USE_REAL_MODEL: 'true', INFER_MODE: 'onnx' }, { mode: 'onnx' }],
   [{ FALLBACK: 'none' }, { mode: 'onnx', fallback: null, unused: [] }],
   [{ FALLBACK: 'onnx' }, { mode: 'onnx', fallback: null, unused: ['FALLBACK'] }],
-  [
-    { HEF_PATH: 'm/a.hef' },
-    { mode: 'hailo', hailo: HAILO, manifestPath: resolve('m/model.json'), unused: [] },
-  ],
+  [{ HEF_PATH: 'm/a.hef' }, { mode: 'hailo', hailo: HAILO, manifestPath: null, unused: [] }],
   [
     { HEF_PATH: 'm/a.hef', INFER_MODE: 'hailo', FALLBACK: 'none' },
     { mode: 'hailo', fallback: null },
@@ -197,16 +199,11 @@ test.each([
   ],
   [
     { HEF_PATH: 'm/a.hef', FALLBACK: 'onnx', ONNX_PATH: 'n/b.onnx' },
-    {
-      fallback: 'onnx',
-      onnxPath: resolve('n/b.onnx'),
-      manifestPath: resolve('m/model.json'),
-      onnxManifestPath: resolve('n/model.json'),
-    },
+    { fallback: 'onnx', hailo: HAILO, onnxPath: resolve('n/b.onnx'), manifestPath: null },
   ],
   [
     { HEF_PATH: 'm/a.hef', FALLBACK: 'onnx', MODEL_MANIFEST: 'dog.json' },
-    { manifestPath: resolve('dog.json'), onnxManifestPath: join(SHIPPED_MODEL_FOLDER, 'model.json') },
+    { manifestPath: resolve('dog.json') },
   ],
   [
     {
@@ -329,11 +326,11 @@ test.each([
   ],
   [
     { INFER_MODE: 'hailo' },
-    'HEF_PATH: is not set, but INFER_MODE=hailo runs a compiled model. Set it to a HEF that the Hailo Dataflow Compiler has made, or try it without a device: npm run start:softhailo',
+    'HEF_PATH: is not set, but INFER_MODE=hailo runs a compiled model. Set it to a HEF that the Hailo Dataflow Compiler has made, or MODEL_DIR to a folder of versions that have one, or try it without a device: npm run start:softhailo',
   ],
   [
     { USE_REAL_MODEL: 'True' },
-    'HEF_PATH: is not set, but USE_REAL_MODEL=True runs a compiled model. Set it to a HEF that the Hailo Dataflow Compiler has made, or try it without a device: npm run start:softhailo',
+    'HEF_PATH: is not set, but USE_REAL_MODEL=True runs a compiled model. Set it to a HEF that the Hailo Dataflow Compiler has made, or MODEL_DIR to a folder of versions that have one, or try it without a device: npm run start:softhailo',
   ],
   [
     { INFER_MODE: 'onnx', USE_REAL_MODEL: 'false' },

@@ -25,7 +25,8 @@ test('loadModel() describes the shipped model as its manifest does', async () =>
     servedName: 'tcn_encoder',
     version: '1.0.0',
     sha256: SHA256,
-    path: loadConfig({}).onnxPath,
+    path: join(SHIPPED_MODEL_FOLDER, ARTIFACT),
+    versionFolder: SHIPPED_MODEL_FOLDER,
     motifLabels: manifest.motif_labels,
     normalisation: NORMALISATION,
     accuracy: 0.9004,
@@ -76,6 +77,7 @@ test('loadModel() in stub mode opens no file', async () => {
     version: '0',
     sha256: 'stub',
     path: null,
+    versionFolder: null,
     plan: { kind: 'stub' },
     motifLabels: ['motif_0', 'motif_1'],
     normalisation: null,
@@ -158,7 +160,7 @@ test('loadModel() takes the model that EXPECTED_SHA256 names and no other', asyn
 
 test('loadModel() refuses a model whose motifs are not NUM_MOTIFS', async () => {
   expect(await refusalOf(SHIPPED_MODEL_FOLDER, { NUM_MOTIFS: '10' })).toContain(
-    'the model has 12 motifs, expected 10 as NUM_MOTIFS says. Set NUM_MOTIFS=12',
+    'the model has 12 motifs, expected 10 as NUM_MOTIFS says. Set NUM_MOTIFS=12, or ONNX_PATH to another model',
   )
 })
 
