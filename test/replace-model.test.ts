@@ -1,7 +1,13 @@
 import assert from 'node:assert/strict'
+import { execFile } from 'node:child_process'
+import { mkdtempSync, rmSync } from 'node:fs'
+import { tmpdir } from 'node:os'
+import { join } from 'node:path'
+import { promisify } from 'node:util'
 import { expect, onTestFinished, test, vi } from 'vitest'
 import { monotonicMs } from '../src/clock.ts'
 import { loadConfig } from '../src/config.ts'
+import { WorkerCounters } from '../src/core/counters.ts'
 import { type GoldenVectors, goldenWindow } from '../src/core/golden.ts'
 import type { Outcome } from '../src/core/outcome.ts'
 import { Ring } from '../src/core/ring.ts'
@@ -14,9 +20,13 @@ import type { ReplaceError } from '../src/engine/replace-error.ts'
 import { Stream } from '../src/engine/stream.ts'
 import { startThreads } from '../src/engine/threads.ts'
 import { loadModel } from '../src/model.ts'
+import { PROJECT_FOLDER } from '../src/project.ts'
+import type { Backend } from '../workers/backends/backend.ts'
 import { openOnnx } from '../workers/backends/onnx.ts'
+import { serve } from '../workers/loop.ts'
 import { FAULTS, type Opening, ordering } from './faults/faults.ts'
 import { distinctWindow, until } from './load.ts'
+import { COMPILER, SOFT_LIBRARY } from './native.ts'
 import { GOLDEN, MOTIF_COUNT, publish, ringOf, windowOf } from './windows.ts'
 
 const WINDOWS = 8
@@ -190,6 +200,65 @@ test('a worker that is given up just as it lets go has one successor, which lose
   front.supersede(epoch)
   expect([successor.waitForTurn(0), successor.slot(0).taken, front.completed]).toEqual(['turn', true, 0])
 })
+
+test('serve() ends what it has taken, and leaves all the rest to the successor that was called', async () => {
+  const ring = ringOf(8)
+  ring.nameSuccessor()
+  const submitted: number[] = []
+  const backend: Backend = {
+    depth: 2,
+    ready: 0,
+    batchSize: 1,
+    failure: null,
+    submit: input => submitted.push(input[0]!),
+    collect: () => 'ok',
+    close: () => {},
+  }
+  for (let n = 0; n < 2; n++) publish(ring, windowOf(n))
+  const look = ring.waitForWindows.bind(ring)
+  const found = vi.spyOn(ring, 'waitForWindows').mockImplementationOnce(look)
+  found.mockImplementationOnce(() => {
+    // It heard of no call when it went to look, and finds windows from before and behind it.
+    publish(ring, windowOf(2))
+    ring.handOver()
+    publish(ring, windowOf(3))
+    return 2
+  })
+  const counters = new WorkerCounters()
+  expect(await serve({ ring, backend, kind: 'stub', counters, normalisation: null, generation: 7 })).toBe(
+    'handed_over',
+  )
+  expect(submitted).toEqual([windowOf(0)[0], windowOf(1)[0]])
+  expect([ring.completed, ring.slot(2).taken, ring.slot(3).taken]).toEqual([2, false, false])
+  expect([ring.slot(0).generation, ring.slot(1).generation]).toEqual([7, 7])
+  expect(ring.superseded).toBe(true)
+})
+
+test.skipIf(COMPILER === null).each([
+  // With that of the start these are 32, which is as many as HailoRT can hold.
+  ['round_robin', 33, 31, /held 32 different ones .* before the service is started again$/],
+  ['none', 1, 0, /takes HAILO_SCHEDULER=round_robin$/],
+])(
+  'with scheduler %s, a HEF that the device can hold beside the one that serves takes over, and no other',
+  async (...row) => {
+    const [scheduler, replacements, generation, words] = row
+    const locks = mkdtempSync(join(tmpdir(), 'device-'))
+    onTestFinished(() => rmSync(locks, { recursive: true, force: true }))
+    const program = join(PROJECT_FOLDER, 'dist/test/programs/replaced-hefs.js')
+    const { stdout } = await promisify(execFile)(
+      process.execPath,
+      [program, SOFT_LIBRARY, String(replacements), scheduler],
+      { env: { SOFTHAILORT_LOCK_DIR: locks } },
+    )
+    expect(JSON.parse(stdout)).toEqual({
+      generation,
+      refused: [expect.stringMatching(words)],
+      wrong: 0,
+      losses: 0,
+      devices: 1,
+    })
+  },
+)
 
 /** What replaces another, and what it answers. */
 interface TestModel {
