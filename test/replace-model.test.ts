@@ -29,27 +29,29 @@ import { distinctWindow, until } from './load.ts'
 import { COMPILER, SOFT_LIBRARY } from './native.ts'
 import { GOLDEN, MOTIF_COUNT, publish, ringOf, windowOf } from './windows.ts'
 
+vi.setConfig({ testTimeout: 60_000 })
+
 const WINDOWS = 8
 /** Nothing may be late here: what is asked is who answers. */
-const PATIENT_MS = 15_000
+const PATIENT_MS = 60_000
 
 test('under load each window is answered once, by the model of its moment, and never again by an older one', async () => {
   const models = await Promise.all([0, 1, 2].map(modelOf))
   const { engine, lost, threads } = await engineOf(models[0]!)
   const load = new Load(engine)
-  for (let generation = 1; generation <= 6; generation++) {
-    await load.until(20)
+  for (let generation = 1; generation <= 4; generation++) {
+    await load.until(10)
     await engine.replaceModel(models[generation % 3]!)
     expect(engine.generation).toBe(generation)
   }
-  await load.until(20)
+  await load.until(10)
   const answers = await load.end()
 
   expect(answers.map(({ outcome }) => outcome)).toEqual(answers.map(() => 'ok'))
   for (const stream of engine.streams) {
     const generations = answers.filter(answer => answer.stream === stream).map(({ generation }) => generation)
     expect(generations).toEqual(generations.toSorted((a, b) => a - b))
-    expect(new Set(generations)).toEqual(new Set([0, 1, 2, 3, 4, 5, 6]))
+    expect(new Set(generations)).toEqual(new Set([0, 1, 2, 3, 4]))
   }
   for (const { generation, submittedIn, index, output } of answers) {
     // Who came after the models were changed is answered by the new one, on whatever stream.
@@ -61,7 +63,8 @@ test('under load each window is answered once, by the model of its moment, and n
   expect(threads.threads.length).toBeLessThanOrEqual(4)
 })
 
-test.each<[string, (model: TestModel, wrong: TestModel) => Partial<TestModel>, string, RegExp]>([
+/** In what a model is changed for the worse, of what cause it does not take over, and in which words. */
+const BAD_MODELS: [string, (model: TestModel, other: TestModel) => Partial<TestModel>, string, RegExp][] = [
   ['answers wrongly', (_, { selfCheck }) => ({ selfCheck }), 'wrong_answers', /best motifs wrong$/],
   [
     'cannot be read',
@@ -69,18 +72,21 @@ test.each<[string, (model: TestModel, wrong: TestModel) => Partial<TestModel>, s
     'error',
     /./,
   ],
-  ['cannot be opened in one stream', opening('fail'), 'device_in_use', /^a plan asked for this failure$/],
+  ['fails in one stream', opening('fail'), 'device_in_use', /^a plan asked for this failure$/],
   ['ends a thread', opening('exit'), 'exit', /^worker exited with code: 1$/],
-])('a model that %s changes nothing, and says why', async (_, change, cause, detail) => {
+]
+
+test('a model that cannot take over in every stream changes nothing, and it is told why', async () => {
   const [good, bad] = await Promise.all([modelOf(0), modelOf(1)])
   const { engine, lost } = await engineOf(good)
   const load = new Load(engine)
-  const error: ReplaceError = await engine
-    .replaceModel({ ...bad, ...change(bad, good) })
-    .catch(error => error)
-  expect(error).toMatchObject({ name: 'ReplaceError', cause, detail: expect.stringMatching(detail) })
-  expect(engine.generation).toBe(0)
-  await load.until(20)
+  for (const [what, change, cause, detail] of BAD_MODELS) {
+    const error = await engine.replaceModel({ ...bad, ...change(bad, good) }).catch(error => error)
+    expect({ what, error }).toMatchObject({ what, error: { name: 'ReplaceError', cause } })
+    expect(error.detail).toMatch(detail)
+    expect(engine.generation).toBe(0)
+  }
+  await load.until(10)
   const answers = await load.end()
   expect(new Set(answers.map(({ outcome, generation }) => `${outcome} ${generation}`))).toEqual(
     new Set(['ok 0']),
@@ -90,18 +96,25 @@ test.each<[string, (model: TestModel, wrong: TestModel) => Partial<TestModel>, s
   expect(engine.generation).toBe(1)
 })
 
-test('a worker that hangs is given up, and the model that was called answers what waits behind it', async () => {
+test('a worker that hangs when a successor is called is given up, and that one answers what waits', async () => {
   const [first, second] = await Promise.all([modelOf(0), modelOf(1)])
   const { engine, lost } = await engineOf(first)
   const [stream] = engine.streams as [Stream, Stream]
-  const hanging = ask(engine, stream, distinctWindow(0, FAULTS.hang))
-  await until(() => stream.ring.slot(stream.ring.completed).taken)
-  const replaced = engine.replaceModel(second)
-  const behind = await ask(engine, stream, windowOf(3))
+  const { ring } = stream
+  const asked: Promise<Answered>[] = []
+  const handOver = ring.handOver.bind(ring)
+  vi.spyOn(ring, 'handOver').mockImplementationOnce(() => {
+    asked.push(ask(engine, stream, distinctWindow(0, FAULTS.hang)))
+    const hanging = ring.slot(ring.published - 1)
+    while (!hanging.taken) ring.wakeWorker()
+    asked.push(ask(engine, stream, windowOf(3)))
+    handOver()
+  })
+  await engine.replaceModel(second)
+  const [hanging, behind] = await Promise.all(asked)
+  expect(hanging!.outcome).toBe('model_unavailable')
   expect(behind).toMatchObject({ outcome: 'ok', generation: 1 })
-  expect(differenceOf(behind.output, second, 3)).toBeLessThan(1e-4)
-  expect((await hanging).outcome).toBe('model_unavailable')
-  await replaced
+  expect(differenceOf(behind!.output, second, 3)).toBeLessThan(1e-4)
   expect(lost).toEqual(['stuck'])
 })
 
@@ -122,25 +135,22 @@ test('a worker that dies while the next model opens is replaced; later ones are 
   expect(lost).toEqual(['exit', 'error'])
 })
 
-test.each<Opening>(['never', 'hang'])(
-  'an engine that drains while a model opens (%s) answers everything and ends at once',
-  async opening => {
-    const model = await modelOf(0)
-    const { engine } = await engineOf(model)
-    const load = new Load(engine)
-    const replaced = engine
-      .replaceModel({ ...model, primary: ordering(model.primary, opening) })
-      .catch((error: ReplaceError) => error.cause)
-    await load.until(20)
-    const answers = load.end()
-    await engine.drain()
-    await engine.close()
-    expect(await replaced).toBe('draining')
-    expect((await answers).every(({ outcome }) => outcome === 'ok')).toBe(true)
-    expect(engine.threadsLeft).toBe(0)
-    await expect(engine.replaceModel(model)).rejects.toMatchObject({ cause: 'draining' })
-  },
-)
+test('an engine that drains while a model opens, and never will, answers everything and ends', async () => {
+  const model = await modelOf(0)
+  const { engine } = await engineOf(model)
+  const load = new Load(engine)
+  const replaced = engine
+    .replaceModel({ ...model, primary: ordering(model.primary, 'hang') })
+    .catch((error: ReplaceError) => error.cause)
+  await load.until(10)
+  const answers = load.end()
+  await engine.drain()
+  await engine.close()
+  expect(await replaced).toBe('draining')
+  expect((await answers).every(({ outcome }) => outcome === 'ok')).toBe(true)
+  expect(engine.threadsLeft).toBe(0)
+  await expect(engine.replaceModel(model)).rejects.toMatchObject({ cause: 'draining' })
+})
 
 test('the canary does not take the answers of a new model for wrong ones of the old, and goes on with its own', async () => {
   const [first, second] = await Promise.all([modelOf(0), modelOf(1)])
@@ -268,8 +278,16 @@ interface TestModel {
   readonly selfCheck: GoldenVectors
 }
 
+const MODELS = new Map<number, Promise<TestModel>>()
+
+function modelOf(n: number): Promise<TestModel> {
+  const model = MODELS.get(n) ?? makeModel(n)
+  MODELS.set(n, model)
+  return model
+}
+
 /** The shipped network behind a z-score of its own, which makes another model of it, and its own answers. */
-async function modelOf(n: number): Promise<TestModel> {
+async function makeModel(n: number): Promise<TestModel> {
   const { plan } = await loadModel(loadConfig({}))
   if (plan.kind !== 'onnx') throw new Error('the shipped model is not ONNX')
   const { mean, std } = plan.model.normalisation

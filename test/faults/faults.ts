@@ -16,7 +16,7 @@ export const FAULTS = {
 } as const
 
 /** What a plan orders worker 1 to do when it opens a backend, see `ordering()`. */
-export type Opening = 'fail' | 'exit' | 'hang' | 'never' | 'slow'
+export type Opening = 'fail' | 'exit' | 'hang' | 'slow'
 
 /** The plan of a model that opens in its own way in worker 1, and as ever in all others. */
 export function ordering(plan: BackendPlan, opening: Opening): BackendPlan {

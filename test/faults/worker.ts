@@ -29,7 +29,6 @@ async function carryOut(order: Opening | undefined): Promise<void> {
   if (order === 'fail') throw new BackendError('device_in_use', 'a plan asked for this failure')
   if (order === 'exit') process.exit(1)
   if (order === 'hang') while (true);
-  if (order === 'never') await new Promise(() => {})
   if (order === 'slow') await sleep(SLOW_MS)
 }
 
