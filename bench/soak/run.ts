@@ -1,0 +1,63 @@
+import { setTimeout as sleep } from 'node:timers/promises'
+import { FAULTS } from './faults.ts'
+import type { Options } from './options.ts'
+import type { Round } from './round.ts'
+import { Observer, since } from './samples.ts'
+import { burstMs, DUTY, faultsByRound, tenthOf } from './schedule.ts'
+import { startSoaked } from './server.ts'
+import { Traffic } from './traffic.ts'
+import type { Ended } from './verdict.ts'
+
+/** Before the first round, counted nowhere: what is compiled and laid out once. It tells the pace to begin with. */
+const WARM_UP_MS = 1000
+/** How much the last burst says of the pace of the next one. */
+const PACE_WEIGHT = 0.3
+
+/** Soaks a server from its start to its end. @param progress told once a round @throws Error when it is not there any more */
+export async function soak(
+  { schedule, seed, program }: Options,
+  progress: (text: string) => void,
+): Promise<Ended> {
+  const server = await startSoaked(program)
+  try {
+    const observer = new Observer(server)
+    const traffic = await Traffic.prepare(server.port)
+    const { windowsPerSecond } = schedule
+    const warmUp = await traffic.burst({ durationMs: WARM_UP_MS, windowsPerSecond })
+    let pace = (1000 * warmUp.tally.answered) / WARM_UP_MS
+    await observer.quiet()
+    let { counts } = await observer.look()
+
+    const rounds: Round[] = []
+    const faults = faultsByRound(
+      FAULTS.filter(fault => fault.fits(server)),
+      seed,
+    )
+    for (let index = 0, sent = 0; sent < schedule.windows; index++) {
+      const durationMs = burstMs(schedule, { index, windowsLeft: schedule.windows - sent, pace })
+      const fault = faults.next().value
+      const paused = sleep(durationMs / DUTY)
+      const [{ tally, live }, abandoned] = await Promise.all([
+        traffic.burst({ durationMs, windowsPerSecond }),
+        fault?.run(server, durationMs) ?? 0,
+      ])
+      await paused
+      await observer.quiet()
+      const now = await observer.look()
+      rounds.push({
+        ...{ tenth: tenthOf(index, schedule), fault: fault?.name ?? null },
+        ...{ tally, abandoned, live, sample: now.sample },
+        counted: since(counts, now.counts),
+      })
+      counts = now.counts
+      sent += tally.sent
+      if (tally.sent === 0) throw new Error('nothing could be sent in a whole round')
+      if (fault === null) pace += PACE_WEIGHT * ((1000 * tally.sent) / durationMs - pace)
+      progress(`${sent} of ${schedule.windows} windows, round ${index + 1}${fault ? `: ${fault.name}` : ''}`)
+    }
+    traffic.close()
+    return { rounds, exit: await server.stop('SIGTERM') }
+  } finally {
+    await server.stop('SIGKILL')
+  }
+}
