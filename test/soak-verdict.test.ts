@@ -131,7 +131,7 @@ test('rounds are as long as the pace of the server needs, and go through the ten
     burstMs(day, { index, windowsLeft, pace })
   expect(burst(0, DAY_WINDOWS, 14_400)).toBe(1000)
   expect(burst(60, DAY_WINDOWS / 2, 7200)).toBe(2000)
-  expect(burst(119, 10, 14_400)).toBe(100)
+  expect(burst(119, 10, 14_400)).toBe(50)
   expect(burst(500, 14_400, 14_400)).toBe(1000)
   expect([0, 11, 12, 119, 300].map(index => tenthOf(index, day))).toEqual([0, 0, 1, 9, 9])
   expect(realTime(24)).toMatchObject({ windows: DAY_WINDOWS, rounds: 1440 })

@@ -33,8 +33,8 @@ export async function soak(
       FAULTS.filter(fault => fault.fits(server)),
       seed,
     )
-    for (let index = 0, sent = 0; sent < schedule.windows; index++) {
-      const durationMs = burstMs(schedule, { index, windowsLeft: schedule.windows - sent, pace })
+    for (let index = 0, sent = 0; sent < schedule.windows || index < schedule.rounds; index++) {
+      const durationMs = burstMs(schedule, { index, windowsLeft: Math.max(0, schedule.windows - sent), pace })
       const fault = faults.next().value
       const paused = sleep(durationMs / DUTY)
       const [{ tally, live }, abandoned] = await Promise.all([

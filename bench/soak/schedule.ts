@@ -8,7 +8,7 @@ export const DUTY = 0.3
 /** Fewer make no line, more cost nothing but time to say so. */
 const ROUNDS = { least: 12, most: 120 }
 const WINDOWS_PER_ROUND = 3000
-const BURST_MS = { shortest: 100, longest: 10_000 }
+const BURST_MS = { shortest: 50, longest: 10_000 }
 /** In real time a round is a minute. */
 const REAL_TIME_ROUND_S = 60
 const REAL_TIME_WINDOWS_PER_SECOND = 20
@@ -19,7 +19,7 @@ const FAULT_EVERY = 3
 export interface Schedule {
   /** Windows that are sent at least. */
   readonly windows: number
-  /** Rounds in which that shall be done. */
+  /** Rounds in which that shall be done, at least. */
   readonly rounds: number
   /** Of a burst; null: as fast as the server answers. */
   readonly windowsPerSecond: number | null
