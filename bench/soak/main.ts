@@ -3,6 +3,7 @@ import { argv, stderr } from 'node:process'
 import { environmentLine, readEnvironment } from '../report/environment.ts'
 import { HELP, type Options, parseOptions } from './options.ts'
 import { asJson, printed } from './report.ts'
+import type { Round } from './round.ts'
 import { soak } from './run.ts'
 import { judge } from './verdict.ts'
 
@@ -23,7 +24,7 @@ async function main(args: readonly string[]): Promise<number> {
   const environment = readEnvironment()
   console.log(`${environmentLine(environment)}\nseed ${options.seed}\n`)
   const startMs = performance.now()
-  const ended = await soak(options, progress)
+  const ended = await soak(options, progressOf())
   if (stderr.isTTY) stderr.write('\r\x1b[K')
   const promises = judge(ended)
   const minutes = (performance.now() - startMs) / 60_000
@@ -38,7 +39,12 @@ async function main(args: readonly string[]): Promise<number> {
   return failing.length === 0 ? 0 : 1
 }
 
-/** On one line, where somebody looks. */
-function progress(text: string): void {
-  if (stderr.isTTY) stderr.write(`\r\x1b[K${text}`)
+/** On one line for who looks, and for a log a line each tenth. */
+function progressOf(): (text: string, round: Round) => void {
+  if (stderr.isTTY) return text => stderr.write(`\r\x1b[K${text}`)
+  let last = -1
+  return (text, { tenth }) => {
+    if (tenth > last) stderr.write(`${text}\n`)
+    last = tenth
+  }
 }

@@ -8,23 +8,30 @@ import { startSoaked } from './server.ts'
 import { Traffic } from './traffic.ts'
 import type { Ended } from './verdict.ts'
 
-/** Before the first round, counted nowhere: what is compiled and laid out once. It tells the pace to begin with. */
-const WARM_UP_MS = 1000
+/**
+ * Before the first round, counted nowhere: what is compiled and laid out once. The last of them tells the pace to begin
+ * with.
+ */
+const WARM_UP_BURSTS = 3
+const WARM_UP_MS = 400
 /** How much the last burst says of the pace of the next one. */
 const PACE_WEIGHT = 0.3
 
-/** Soaks a server from its start to its end. @param progress told once a round @throws Error when it is not there any more */
+/** Soaks a server from its start to its end. @param progress told each round @throws Error when it is not there any more */
 export async function soak(
   { schedule, seed, program }: Options,
-  progress: (text: string) => void,
+  progress: (text: string, round: Round) => void,
 ): Promise<Ended> {
   const server = await startSoaked(program)
   try {
     const observer = new Observer(server)
     const traffic = await Traffic.prepare(server.port)
     const { windowsPerSecond } = schedule
-    const warmUp = await traffic.burst({ durationMs: WARM_UP_MS, windowsPerSecond })
-    let pace = (1000 * warmUp.tally.answered) / WARM_UP_MS
+    let pace = 0
+    for (let burst = 0; burst < WARM_UP_BURSTS; burst++) {
+      const { tally } = await traffic.burst({ durationMs: WARM_UP_MS, windowsPerSecond })
+      pace = (1000 * tally.sent) / WARM_UP_MS
+    }
     await observer.quiet()
     let { counts } = await observer.look()
 
@@ -44,16 +51,21 @@ export async function soak(
       await paused
       await observer.quiet()
       const now = await observer.look()
-      rounds.push({
-        ...{ tenth: tenthOf(index, schedule), fault: fault?.name ?? null },
-        ...{ tally, abandoned, live, sample: now.sample },
+      const round: Round = {
+        tenth: tenthOf(index, schedule),
+        fault: fault?.name ?? null,
+        tally,
+        abandoned,
+        live,
         counted: since(counts, now.counts),
-      })
+        sample: now.sample,
+      }
+      rounds.push(round)
       counts = now.counts
       sent += tally.sent
       if (tally.sent === 0) throw new Error('nothing could be sent in a whole round')
       if (fault === null) pace += PACE_WEIGHT * ((1000 * tally.sent) / durationMs - pace)
-      progress(`${sent} of ${schedule.windows} windows, round ${index + 1}${fault ? `: ${fault.name}` : ''}`)
+      progress(`${sent} of ${schedule.windows} windows, round ${index + 1}`, round)
     }
     traffic.close()
     return { rounds, exit: await server.stop('SIGTERM') }
