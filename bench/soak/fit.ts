@@ -29,14 +29,12 @@ export function theilSen(points: readonly (readonly [x: number, y: number])[]): 
     return { value: 0, lower: Number.NEGATIVE_INFINITY, upper: Number.POSITIVE_INFINITY }
   const value = spreadOf(slopes).median
   const { length: count } = points
+  const ranks = CONFIDENCE_Z * Math.sqrt((count * (count - 1) * (2 * count + 5)) / 18)
+  const lower = slopes[Math.floor((slopes.length - ranks) / 2) - 1] ?? Number.NEGATIVE_INFINITY
+  const upper = slopes[Math.ceil((slopes.length + ranks) / 2)] ?? Number.POSITIVE_INFINITY
   const likeness = autocorrelation(points.map(([x, y]) => y - value * x))
-  const variance = ((count * (count - 1) * (2 * count + 5)) / 18) * ((1 + likeness) / (1 - likeness))
-  const ranks = CONFIDENCE_Z * Math.sqrt(variance)
-  return {
-    value,
-    lower: slopes[Math.floor((slopes.length - ranks) / 2) - 1] ?? Number.NEGATIVE_INFINITY,
-    upper: slopes[Math.ceil((slopes.length + ranks) / 2)] ?? Number.POSITIVE_INFINITY,
-  }
+  const widening = Math.sqrt((1 + likeness) / (1 - likeness))
+  return { value, lower: value + widening * (lower - value), upper: value + widening * (upper - value) }
 }
 
 /**

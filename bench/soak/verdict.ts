@@ -29,13 +29,13 @@ export interface Promised {
   readonly found: string
 }
 
-/** The line through one resource, over the windows that were sent. */
+/** The line through one resource, over the windows that the server has answered or refused. */
 export interface Fit {
   readonly resource: Resource
   /** From the end of the warm-up to the end of the run, by the line. */
   readonly growth: Estimate
   readonly limit: number
-  /** Windows sent meanwhile. */
+  /** Windows answered or refused meanwhile. */
   readonly windows: number
 }
 
@@ -46,10 +46,10 @@ export interface Ended {
 }
 
 export function fitsOf(rounds: readonly Round[]): Fit[] {
-  let sent = 0
-  const samples = rounds.map(({ tally, sample }) => {
-    sent += tally.sent
-    return { windows: sent, sample }
+  let ended = 0
+  const samples = rounds.map(({ counted, sample }) => {
+    ended += counted.answered + counted.refused
+    return { windows: ended, sample }
   })
   const warm = samples.slice(Math.floor(WARM_UP_SHARE * rounds.length))
   const windows = warm.length === 0 ? 0 : warm.at(-1)!.windows - warm[0]!.windows
