@@ -73,13 +73,14 @@ export class Traffic {
       graceMs: GRACE_MS,
       heedRetryAfter: true,
     }
+    // Ahead of all WebSockets: an upgrade takes the patience from connections that wait for an answer just then.
+    const held = await Promise.all(this.#pool.map(agent => this.#post(agent)))
     const { http, websocket } = this.#plans
     const dueWindows = windowsPerSecond === null ? null : (windowsPerSecond * durationMs) / 1000
     const untilMs = performance.now() + durationMs
     const [overHttp, overWebSocket, ...others] = await Promise.all([
       runLoad({ ...common, ...http, connections: HTTP_CONNECTIONS, loop: loop('http') }),
       runLoad({ ...common, ...websocket, connections: WEBSOCKETS, loop: loop('websocket') }),
-      ...this.#pool.map(agent => this.#post(agent)),
       ...(dueWindows === null
         ? [
             this.#until(untilMs, () => this.#upload(WINDOWS_PER_UPLOAD)),
@@ -88,7 +89,11 @@ export class Traffic {
         : [this.#upload(Math.round(dueWindows * (1 - SHARES.http - SHARES.websocket))), this.#stream()]),
     ])
     const tally = tallyOf(overHttp, status => REASONS[status])
-    for (const part of [tallyOf(overWebSocket, status => WINDOW_STATUSES[Number(status)]), ...others])
+    for (const part of [
+      tallyOf(overWebSocket, status => WINDOW_STATUSES[Number(status)]),
+      ...held,
+      ...others,
+    ])
       tally.add(part)
     return { tally, live: overHttp.answered.merge(overWebSocket.answered) }
   }
