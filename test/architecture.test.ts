@@ -83,6 +83,19 @@ const ARROWS: readonly [place: string, mayImport: readonly string[]][] = [
   ['bench/', ['src/project.ts', 'src/http/frame.ts', 'native/build.ts', 'client/']],
   // Its generator is compiled when it is asked for.
   ['bench/load/', ['bench/', 'src/project.ts', 'src/http/frame.ts', 'native/build.ts']],
+  // Its server has the workers of the tests, which fail on order.
+  [
+    'bench/soak/',
+    [
+      'bench/',
+      'src/project.ts',
+      'src/http/frame.ts',
+      'native/build.ts',
+      'client/',
+      'test/random.ts',
+      'test/faults/faults.ts',
+    ],
+  ],
   // Servers that are made of our parts, in other ways too.
   ['bench/contenders/', ['src/', 'workers/']],
   ['bench/peers/', ['bench/contenders/', 'src/core/window.ts', 'src/project.ts']],

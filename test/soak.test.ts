@@ -1,6 +1,14 @@
+import { execFile } from 'node:child_process'
+import { mkdtempSync, readFileSync, rmSync } from 'node:fs'
+import { tmpdir } from 'node:os'
+import { join } from 'node:path'
 import { setTimeout as sleep } from 'node:timers/promises'
-import { beforeAll, expect, test } from 'vitest'
+import { beforeAll, describe, expect, onTestFinished, test } from 'vitest'
+import { GENERATOR } from '../bench/load/load.ts'
+import type { Promised } from '../bench/soak/verdict.ts'
+import { build } from '../native/build.ts'
 import { LATENT_DIMS } from '../src/core/window.ts'
+import { PROJECT_FOLDER } from '../src/project.ts'
 import { openStub } from '../workers/backends/stub.ts'
 import {
   type Answer,
@@ -13,6 +21,7 @@ import {
   tallyOf,
   until,
 } from './load.ts'
+import { COMPILER } from './native.ts'
 import { randomOf } from './random.ts'
 import { MOTIF_COUNT } from './windows.ts'
 
@@ -56,6 +65,65 @@ test('in onnx mode every answer is that of its own window', async () => {
   })
   expect(outcomes[200]).toBeGreaterThan(1000)
 })
+
+// Its load comes from a generator in C++.
+describe.skipIf(COMPILER === null)('npm run soak', () => {
+  beforeAll(() => build(GENERATOR), 60_000)
+
+  test('with faults, loses no window, and no promise is broken', { timeout: 60_000 }, async () => {
+    const { code, printed, promises, faults } = await runSoak(3000)
+    expect(brokenAmong(promises), printed).toEqual([])
+    expect(code).toBe(0)
+    expect(faults.size).toBeGreaterThan(3)
+    const verdicts = Object.fromEntries(promises.map(({ name, verdict }) => [name, verdict]))
+    expect(verdicts).toMatchObject({
+      'windows lost': 'held',
+      'wrong answers': 'held',
+      'windows that clients and server count differently': 'held',
+      'SIGTERM ends it with 0': 'held',
+    })
+  })
+
+  test('fails where a worker keeps memory of each window', { timeout: 60_000 }, async () => {
+    // In a day 100 bytes would show; so few windows need more.
+    const program = 'dist/test/programs/leaking-server.js'
+    const { code, printed, promises } = await runSoak(3000, { program, env: { LEAK_BYTES: '49152' } })
+    expect(brokenAmong(promises), printed).toEqual(['rss does not grow'])
+    expect(code).toBe(1)
+  })
+})
+
+/** In stub mode, where a slow machine takes no longer than clients wait. @param windows how many are sent at least */
+async function runSoak(
+  windows: number,
+  { program, env }: { program?: string; env?: Record<string, string> } = {},
+): Promise<{ code: number; printed: string; promises: Promised[]; faults: Set<string> }> {
+  const folder = mkdtempSync(join(tmpdir(), 'soak-'))
+  onTestFinished(() => rmSync(folder, { recursive: true }))
+  const json = join(folder, 'soak.json')
+  const options = ['--windows', String(windows), '--seed', String(seed), '--json', json]
+  const { PATH = '' } = process.env
+  const [code, printed] = await new Promise<[number, string]>(resolve => {
+    const child = execFile(
+      process.execPath,
+      [
+        '--experimental-websocket',
+        join(PROJECT_FOLDER, 'dist/bench/soak/main.js'),
+        ...options,
+        ...(program === undefined ? [] : ['--program', program]),
+      ],
+      { env: { PATH, STATE_DIR: folder, INFER_MODE: 'stub', WORKERS: '1', DEADLINE_MS: '1000', ...env } },
+      (_, stdout, stderr) => resolve([child.exitCode!, stdout + stderr]),
+    )
+  })
+  const { promises, rounds } = JSON.parse(readFileSync(json, 'utf8'))
+  const faults = new Set<string>(rounds.flatMap(({ fault }: { fault: string | null }) => fault ?? []))
+  return { code, printed, promises, faults }
+}
+
+function brokenAmong(promises: readonly Promised[]): string[] {
+  return promises.filter(({ verdict }) => verdict === 'broken').map(({ name }) => name)
+}
 
 interface Case {
   readonly window: Float32Array

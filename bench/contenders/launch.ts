@@ -10,8 +10,11 @@ export interface Launched<Said extends Ready = Ready> {
   readonly port: number
   /** What it has said when it was ready. */
   readonly said: Said
-  /** Resolves when the process is gone. SIGTERM lets it write its profile, and our own server drain. */
-  stop(signal?: NodeJS.Signals): Promise<void>
+  /**
+   * Resolves when the process is gone, with its exit code or the signal that ended it. SIGTERM lets it write its
+   * profile, and our own server drain.
+   */
+  stop(signal?: NodeJS.Signals): Promise<number | NodeJS.Signals>
 }
 
 const START_TIMEOUT_MS = 30_000
@@ -33,7 +36,7 @@ export async function launch<Said extends Ready = Ready>(
   let stderr = ''
   child.stdin.on('error', () => {}) // it has ended: told below
   child.stderr.setEncoding('utf8').on('data', text => (stderr += text))
-  const ended = once(child, 'exit')
+  const ended = once(child, 'exit') as Promise<[number, null] | [null, NodeJS.Signals]>
 
   const ready = new Promise<Said>((resolve, reject) => {
     child.stdout.setEncoding('utf8').on('data', text => {
@@ -48,7 +51,8 @@ export async function launch<Said extends Ready = Ready>(
   })
   const stop = async (signal: NodeJS.Signals = 'SIGKILL') => {
     child.kill(signal)
-    await ended
+    const [code, killedBy] = await ended
+    return code ?? killedBy
   }
   const late = setTimeout(() => child.kill('SIGKILL'), START_TIMEOUT_MS)
   try {

@@ -10,7 +10,8 @@ export function printed(section: Section): string {
     .join('\n')
 }
 
-function columns({ head, rows }: Table): string {
+/** A table whose columns are as wide as they need to be. */
+export function columns({ head, rows }: Table): string {
   if (rows.length === 0) return ''
   const widths = head.map((_, column) => Math.max(...[head, ...rows].map(row => row[column]!.length)))
   return [head, ...rows]

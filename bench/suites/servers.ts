@@ -15,7 +15,7 @@ export interface Server {
 export interface Running {
   readonly pid?: number
   readonly port: number
-  stop(): Promise<void>
+  stop(): Promise<unknown>
 }
 
 type Settings = Readonly<Record<string, string>>
