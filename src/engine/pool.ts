@@ -4,7 +4,7 @@ import { type BackendFault, LONGEST_BACKOFF_MS, longerBackoffMs } from '../core/
 import type { StreamReport, StreamTask, TaskEnd } from '../core/stream-task.ts'
 import type { BackendWatch } from './backend-watch.ts'
 import { LeavingThreads } from './leaving-threads.ts'
-import type { Observer, WorkerLoss } from './observer.ts'
+import type { LossCause, Observer, WorkerLoss } from './observer.ts'
 import type { Stream } from './stream.ts'
 import type { Threads } from './threads.ts'
 
@@ -163,7 +163,7 @@ export class WorkerPool {
       const error = thrown instanceof Error ? thrown : new Error(String(thrown))
       const lost = { fault: null, permanent: true }
       if (signal.aborted) return { ...lost, cause: 'stuck', error: signal.reason }
-      return { ...lost, cause: error.message.startsWith('worker exited') ? 'exit' : 'error', error }
+      return { ...lost, cause: causeOf(error), error }
     }
   }
 
@@ -207,6 +207,12 @@ interface RunningTask {
   notServingSinceMs: number
   /** Infinity before it has served. */
   servingSinceMs: number
+}
+
+/** Of a thread that ended of itself. */
+function causeOf({ code, message }: NodeJS.ErrnoException): LossCause {
+  if (code === 'ERR_WORKER_OUT_OF_MEMORY') return 'out_of_memory'
+  return message.startsWith('worker exited') ? 'exit' : 'error'
 }
 
 function inWords({ cause, detail }: BackendFault): string {

@@ -2,6 +2,12 @@ import { fileURLToPath } from 'node:url'
 import { Piscina } from 'piscina'
 import type { BackendKind } from '../core/backend.ts'
 
+/**
+ * Of each worker's JavaScript heap, of which it uses a tenth. A thread that wants more is ended, and none takes the
+ * process with it. Models, rings and what ONNX Runtime allocates lie outside of it.
+ */
+const WORKER_HEAP_MIB = 128
+
 /** Worker threads, one for each stream. */
 export type Threads = Piscina
 
@@ -19,5 +25,6 @@ export function startThreads(workerUrl: URL, count: number, mode: BackendKind): 
     idleTimeout: Number.POSITIVE_INFINITY,
     atomics: 'disabled', // the ring does the waiting
     recordTiming: false,
+    resourceLimits: { maxOldGenerationSizeMb: WORKER_HEAP_MIB },
   })
 }
