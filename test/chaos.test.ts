@@ -87,7 +87,9 @@ test.for([
     const folder = stateFolder()
     if (folder === null) return context.skip('no right to mount a small disk')
     const env = { INFER_MODE: 'stub', WORKERS: '1', STATE_DIR: folder, LOG_LEVEL: 'warn' }
-    const server = await startServerForTest({ ...env, SIDECAR_PORT: String(await freePort()) })
+    const starting = startServerForTest({ ...env, SIDECAR_PORT: String(await freePort()) })
+    await expect(starting).resolves.toBeDefined()
+    const server = await starting
     const { port } = server
     expect((await post(port, windowOf(0), PATIENT)).status).toBe(200)
     expect(await metric(port, 'hailo_last_exit_info', 'code="none",cause="unknown"')).toBe(1)

@@ -83,7 +83,10 @@ export const CONTROLS: readonly Control[] = [
     file: 'src/core/ring.ts',
     find: 'if (this.completed === seen) {',
     replace: '{',
-    test: { file: 'test/ring.test.ts', title: 'untilBell() sleeps while there is nothing new' },
+    test: {
+      file: 'test/ring.test.ts',
+      title: 'untilBell() misses no window that completes after %d of its steps',
+    },
   },
   {
     name: 'supervisor',
