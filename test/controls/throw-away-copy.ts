@@ -24,7 +24,7 @@ const REPORT = 'control-report.json'
 /** What Vitest makes of a time-out in its report. */
 const TIMED_OUT = 'Error: STACK_TRACE_ERROR'
 /** What a test says that has missed something, in the words of our own helpers too. A program that is broken says other things. */
-const MISSED = /^AssertionError|^Error: (STACK_TRACE_ERROR|Test timed out|no [\w /]+ in \d+ ms|\w+\(\) took )/
+const MISSED = /^AssertionError|^Error: (STACK_TRACE_ERROR|Test timed out|(no [\w /]+ in|silence for) \d+ ms|\w+\(\) took )/
 
 /** What came of a control: `red` is what is wanted. */
 export interface Outcome {
