@@ -482,6 +482,9 @@ export const CONTROLS: readonly Control[] = [
     file: 'src/http/gate.ts',
     find: 'this.#held ??= []',
     replace: '',
-    test: { file: 'test/drain.test.ts', title: '%s under load ends no request without its answer' },
+    test: {
+      file: 'test/gate.test.ts',
+      title: 'while the port closes AnswerGate holds answers, and lets them out in order when it has closed',
+    },
   },
 ]

@@ -24,7 +24,8 @@ const REPORT = 'control-report.json'
 /** What Vitest makes of a time-out in its report. */
 const TIMED_OUT = 'Error: STACK_TRACE_ERROR'
 /** What a test says that has missed something, in the words of our own helpers too. A program that is broken says other things. */
-const MISSED = /^AssertionError|^Error: (STACK_TRACE_ERROR|Test timed out|(no [\w /]+ in|silence for) \d+ ms|\w+\(\) took )/
+const MISSED =
+  /^AssertionError|^Error: (STACK_TRACE_ERROR|Test timed out|promise rejected |(no [\w /]+ in|silence for) \d+ ms|\w+\(\) took |\w+, (without|in the middle of) an answer)/
 
 /** What came of a control: `red` is what is wanted. */
 export interface Outcome {
@@ -42,6 +43,7 @@ export class ThrowAwayCopy {
   constructor() {
     cpSync(PROJECT_FOLDER, this.#folder, {
       recursive: true,
+      verbatimSymlinks: true,
       filter: path => !NOT_COPIED.includes(relative(PROJECT_FOLDER, path)),
     })
     symlinkSync(realpathSync(join(PROJECT_FOLDER, 'node_modules')), this.#pathOf('node_modules'))

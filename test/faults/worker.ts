@@ -57,5 +57,5 @@ function faulty(backend: Backend): Backend {
 /** Integers take 8 bytes each, in arrays that lie in the heap. */
 function exhaustHeap(): void {
   const held: number[][] = []
-  while (held.length < 128) held.push(new Array(2 ** 20).fill(0))
+  while (held.length < 48) held.push(new Array(2 ** 20).fill(0))
 }
