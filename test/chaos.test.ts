@@ -78,6 +78,17 @@ test.skipIf(COMPILER === null)(
   },
 )
 
+// One that the system chose is refused by the kernel too; one that was asked for would be shared without a word.
+test('an engine does not start on the port that another was told to serve, which serves on', async () => {
+  const env = { INFER_MODE: 'stub', WORKERS: '1', SIDECAR_PORT: String(await freePort()) }
+  const { port } = await startServerForTest(env)
+  await expect(startServerForTest(env)).rejects.toThrow(
+    new RegExp(`ended with 1 .*cannot start:\\n.*127\\.0\\.0\\.1 port ${port}`, 's'),
+  )
+  expect((await post(port, windowOf(0), PATIENT)).status).toBe(200)
+  expect(await metric(port, 'hailo_starts_recent')).toBe(1)
+})
+
 test.for([
   { where: 'below a file', stateFolder: () => join(fileForTest(), 'state') },
   { where: 'on a full disk', stateFolder: fullDisk },

@@ -463,8 +463,8 @@ export const CONTROLS: readonly Control[] = [
     find: 'if (port === 0) return',
     replace: 'if (port >= 0) return',
     test: {
-      file: 'test/routes.test.ts',
-      title: 'the server does not start on a port that is taken, and says which',
+      file: 'test/chaos.test.ts',
+      title: 'an engine does not start on the port that another was told to serve, which serves on',
     },
   },
   {
