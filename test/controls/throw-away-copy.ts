@@ -25,7 +25,7 @@ const REPORT = 'control-report.json'
 const TIMED_OUT = 'Error: STACK_TRACE_ERROR'
 /** What a test says that has missed something, in the words of our own helpers too. A program that is broken says other things. */
 const MISSED =
-  /^AssertionError|^Error: (STACK_TRACE_ERROR|Test timed out|promise rejected |(no [\w /]+ in|silence for) \d+ ms|\w+\(\) took |\w+, (without|in the middle of) an answer)/
+  /^AssertionError|^Error: (STACK_TRACE_ERROR|Test timed out|promise re(ject|solv)ed |(no [\w /]+ in|silence for) \d+ ms|\w+\(\) took |\w+, (without|in the middle of) an answer)/
 
 /** What came of a control: `red` is what is wanted. */
 export interface Outcome {
