@@ -5,6 +5,7 @@ const ALONE = [
   'bench',
   'bulk',
   'bulk-abuse',
+  'chaos-overload',
   'deadline',
   'device-bench',
   'drain',

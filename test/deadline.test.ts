@@ -33,6 +33,7 @@ test('a window that waits past its deadline is answered 504 then, and never give
   expect(late.tookMs).toBeGreaterThan(99)
 
   // It was answered while the worker was still held: by its deadline, not by its turn.
+  await server.held()
   server.release()
   expect((await holding.answer).status).toBe(200)
   await expectIdle(port)

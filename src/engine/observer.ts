@@ -6,7 +6,7 @@ import type { Fallback } from './backend-status.ts'
 import type { InFlight } from './stream.ts'
 
 /** Why a worker's task ended before it was told to stop. */
-export const LOSS_CAUSES = ['error', 'exit', 'stuck', 'stream_lost', 'not_opened'] as const
+export const LOSS_CAUSES = ['error', 'exit', 'out_of_memory', 'stuck', 'stream_lost', 'not_opened'] as const
 
 export type LossCause = (typeof LOSS_CAUSES)[number]
 

@@ -6,6 +6,7 @@ export const REPLACE_FAILURES = [
   // A worker that was to run it ...
   'error', // ... threw
   'exit', // ... ended without a word
+  'out_of_memory', // ... wanted more heap than it may have
   'stuck', // ... had nothing to show for too long
   'busy', // another replacement is under way
   'draining',

@@ -3,7 +3,7 @@ import { monotonicMs } from '../clock.ts'
 import { type BackendFault, LONGEST_BACKOFF_MS, longerBackoffMs } from '../core/backend.ts'
 import type { StreamReport, StreamTask, SuccessorReady, TaskEnd } from '../core/stream-task.ts'
 import type { BackendWatch } from './backend-watch.ts'
-import type { Observer, WorkerLoss } from './observer.ts'
+import type { LossCause, Observer, WorkerLoss } from './observer.ts'
 import { ReplaceError } from './replace-error.ts'
 import type { Stream } from './stream.ts'
 import type { Threads } from './threads.ts'
@@ -265,9 +265,15 @@ class RunningTask {
       const lost = { fault: null, permanent: true }
       const { aborted, reason } = this.abort.signal
       if (aborted) return { ...lost, cause: 'stuck', error: reason }
-      return { ...lost, cause: error.message.startsWith('worker exited') ? 'exit' : 'error', error }
+      return { ...lost, cause: causeOf(error), error }
     }
   }
+}
+
+/** Of a thread that ended of itself. */
+function causeOf({ code, message }: NodeJS.ErrnoException): LossCause {
+  if (code === 'ERR_WORKER_OUT_OF_MEMORY') return 'out_of_memory'
+  return message.startsWith('worker exited') ? 'exit' : 'error'
 }
 
 interface Successor {
@@ -302,7 +308,7 @@ class Milestone {
 
 function replaceErrorOf({ cause, error, fault }: WorkerLoss): ReplaceError {
   if (fault !== null) return new ReplaceError(fault.cause, fault.detail)
-  if (cause === 'exit' || cause === 'stuck') return new ReplaceError(cause, error!.message)
+  if (cause === 'exit' || cause === 'stuck' || cause === 'out_of_memory') return new ReplaceError(cause, error!.message)
   return new ReplaceError('error', error!.message)
 }
 

@@ -2,6 +2,12 @@ import { fileURLToPath } from 'node:url'
 import { Piscina } from 'piscina'
 import type { BackendKind } from '../core/backend.ts'
 
+/**
+ * Of each worker's JavaScript heap, of which it uses a tenth. A thread that wants more is ended, and none takes the
+ * process with it. Models, rings and what ONNX Runtime allocates lie outside of it.
+ */
+const WORKER_HEAP_MIB = 128
+
 /** Worker threads: `minThreads` of them, one for each stream, and as many again while a model takes over from another. */
 export type Threads = Piscina
 
@@ -22,5 +28,6 @@ export function startThreads(workerUrl: URL, count: number, mode: BackendKind): 
     idleTimeout: SPARE_THREAD_MS,
     atomics: 'disabled', // the ring does the waiting
     recordTiming: false,
+    resourceLimits: { maxOldGenerationSizeMb: WORKER_HEAP_MIB },
   })
 }

@@ -13,6 +13,8 @@ export const FAULTS = {
   hold: 404,
   /** Sit in a native call until somebody writes to the FIFO `stuck` of FAULTS_FOLDER, deaf even to the end of the thread. */
   stick: 405,
+  /** Fill the thread's heap, and go on once 384 MiB are in it. */
+  exhaust: 406,
 } as const
 
 /** What a plan orders worker 1 to do when it opens a backend, see `ordering()`. */

@@ -54,6 +54,7 @@ function faulty(backend: Backend): Backend {
       if (order === FAULTS.exit) process.exit(1)
       if (order === FAULTS.hang) while (true);
       if (order === FAULTS.stick) openSync(join(FAULTS_FOLDER, 'stuck'), 'r')
+      if (order === FAULTS.exhaust) exhaustHeap()
       if (order === FAULTS.hold) new Hold(FAULTS_FOLDER).block()
       if (order >= FAULTS.block && order < FAULTS.block + 300) block(order - FAULTS.block)
       return backend.collect(output)
@@ -61,4 +62,10 @@ function faulty(backend: Backend): Backend {
     reportDevice: () => backend.reportDevice?.(),
     close: () => backend.close(),
   }
+}
+
+/** Integers take 8 bytes each, in arrays that lie in the heap. */
+function exhaustHeap(): void {
+  const held: number[][] = []
+  while (held.length < 48) held.push(new Array(2 ** 20).fill(0))
 }

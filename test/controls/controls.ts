@@ -1,0 +1,490 @@
+import type { Control } from './control.ts'
+
+/** Every protection that a test is to hold, and that can be taken away by a few words. */
+export const CONTROLS: readonly Control[] = [
+  // Supervision.
+  {
+    name: 'watchdog',
+    file: 'src/engine/pool.ts',
+    find: 'if (silentMs <= patienceMs) return',
+    replace: 'if (serving || silentMs <= patienceMs) return',
+    test: { file: 'test/faults.test.ts', title: 'hangs' },
+  },
+  {
+    name: 'worker-restart',
+    file: 'src/engine/pool.ts',
+    find: 'if (this.#stopping || loss === null) return',
+    replace: 'return',
+    test: { file: 'test/faults.test.ts', title: 'ends its thread' },
+  },
+  {
+    name: 'worker-memory',
+    file: 'src/engine/threads.ts',
+    find: 'resourceLimits: { maxOldGenerationSizeMb: WORKER_HEAP_MIB },',
+    replace: '',
+    test: {
+      file: 'test/chaos.test.ts',
+      title: 'a worker out of memory takes its own windows with it, and nothing else',
+    },
+  },
+  {
+    name: 'stuck-thread-exit',
+    file: 'src/engine/pool.ts',
+    find: 'if (leavingMs > LEAVE_TIMEOUT_MS) this.#threadStuck(leavingMs)',
+    replace: '',
+    test: {
+      file: 'test/supervision.test.ts',
+      title:
+        'a thread in a native call that never returns ends the process with 75, once what can be is answered',
+    },
+  },
+  {
+    name: 'end-without-threads',
+    file: 'src/supervisor/end.ts',
+    find: "process.once('exit', code => endNow(code))",
+    replace: '',
+    test: {
+      file: 'test/supervision.test.ts',
+      title: 'a thread in a native call keeps process.exit() from ending, and waitForNoThread() lets it end',
+    },
+  },
+  {
+    name: 'epochs',
+    file: 'src/core/ring.ts',
+    find: 'return this.epoch !== this.#epoch',
+    replace: 'return false',
+    test: {
+      file: 'test/ring.test.ts',
+      title: 'a worker that was given up writes to no cursor and to no word that its successor owns',
+    },
+  },
+  {
+    name: 'epochs-in-a-call',
+    file: 'workers/loop.ts',
+    find: "if (ring.superseded) return 'superseded'\n        if (mayWait) look()",
+    replace: 'if (mayWait) look()',
+    test: {
+      file: 'test/loop.test.ts',
+      title: 'serve() that was given up inside a call writes nothing when the call returns',
+    },
+  },
+  {
+    name: 'lost-windows-passed',
+    file: 'src/core/ring.ts',
+    find: 'this.passTaken()\n    // A worker that died',
+    replace: '// A worker that died',
+    test: {
+      file: 'test/ring.test.ts',
+      title: 'supersede() leaves a window that the front door dropped as it is, and passes it',
+    },
+  },
+  {
+    name: 'event-count',
+    file: 'src/core/ring.ts',
+    find: 'if (this.completed === seen) {',
+    replace: '{',
+    test: {
+      file: 'test/ring.test.ts',
+      title: 'untilBell() misses no window that completes after %d of its steps',
+    },
+  },
+  {
+    name: 'supervisor',
+    file: 'src/supervisor/supervise.ts',
+    find: 'if (FINAL_CODES.includes(end.code)) return end.code!',
+    replace: 'return codeOf(end)',
+    test: {
+      file: 'test/supervision.test.ts',
+      title: 'with a supervisor, another engine listens within a second after a kill -9',
+    },
+  },
+  {
+    name: 'life-record',
+    file: 'src/supervisor/life-record.ts',
+    find: 'this.#write(null)',
+    replace: '',
+    test: {
+      file: 'test/supervision.test.ts',
+      title:
+        'a record tells how the process before ended, whatever it finds, and counts the starts of an hour',
+    },
+  },
+  {
+    name: 'state-disk',
+    file: 'src/supervisor/life-record.ts',
+    find: 'this.#failed(error)',
+    replace: 'throw error',
+    test: {
+      file: 'test/chaos.test.ts',
+      title: 'a state folder $where costs the record of the last end, and nothing else',
+    },
+  },
+
+  // Deadlines and load.
+  {
+    name: 'deadline-expiry',
+    file: 'src/engine/stream.ts',
+    find: 'if (inFlight.deadlineMs > nowMs) nearestMs',
+    replace: 'if (inFlight.deadlineMs > 0) nearestMs',
+    test: {
+      file: 'test/deadline.test.ts',
+      title: 'a window that waits past its deadline is answered 504 then, and never given to the model',
+    },
+  },
+  {
+    name: 'expired-windows-passed-over',
+    file: 'src/core/slot.ts',
+    find: 'const expired = nowMs > this.deadlineMs',
+    replace: 'const expired = false',
+    test: {
+      file: 'test/ring.test.ts',
+      title: 'take() passes over an expired window, but not one that expires at this very moment',
+    },
+  },
+  {
+    name: 'cancelled-windows-passed-over',
+    file: 'src/http/infer.ts',
+    find: 'this.#inFlight?.cancel()',
+    replace: '',
+    test: {
+      file: 'test/deadline.test.ts',
+      title: 'a client that goes while its window waits costs no time of the model',
+    },
+  },
+  {
+    name: 'admission',
+    file: 'src/core/admission.ts',
+    find: 'return load.ahead > 0 && lateMs > 0 ?',
+    replace: 'return load.ahead < 0 ?',
+    test: {
+      file: 'test/chaos-overload.test.ts',
+      title: 'ten times the load that it can bear takes neither goodput nor deadlines',
+    },
+  },
+  {
+    name: 'ring-full',
+    file: 'src/core/admission.ts',
+    find: 'if (load.inFlight >= load.capacity) {',
+    replace: 'if (load.inFlight < 0) {',
+    test: { file: 'test/admission.test.ts', title: 'always comes from a full ring, with a time to wait' },
+  },
+  {
+    name: 'bulk-share',
+    file: 'src/core/admission.ts',
+    find: 'beside: 1 / 4,',
+    replace: 'beside: 1,',
+    test: {
+      file: 'test/admission.test.ts',
+      title: 'leaves three quarters of the slots to live windows beside live traffic',
+    },
+  },
+  {
+    name: 'uploads-at-once',
+    file: 'src/http/infer.ts',
+    find: 'if (uploads.size >= MAX_UPLOADS ||',
+    replace: 'if (uploads.size < 0 ||',
+    test: {
+      file: 'test/bulk.test.ts',
+      title: 'so many uploads at once, and no more: the next is told when to come back',
+    },
+  },
+
+  // The model and what it answers.
+  {
+    name: 'model-checksum',
+    file: 'src/model.ts',
+    find: 'if (sha256 === listed.sha256) return sha256',
+    replace: 'if (sha256 !== "") return sha256',
+    test: {
+      file: 'test/model.test.ts',
+      title: 'loadModel() refuses a model with one bit flipped, with both hashes',
+    },
+  },
+  {
+    name: 'hef-kept-in-memory',
+    file: 'workers/backends/hailo.ts',
+    find: '...model,\n      motifCount,',
+    replace:
+      "...model,\n      hef: process.getBuiltinModule('node:fs').readFileSync(process.env['HEF_PATH']!),\n      motifCount,",
+    test: {
+      file: 'test/chaos.test.ts',
+      title: 'a HEF that is corrupted on disk is read no second time while it serves',
+    },
+  },
+  {
+    name: 'canary',
+    file: 'src/engine/canary.ts',
+    find: "if (check.result === 'failed') ring.condemn(check.backend!)",
+    replace: '',
+    test: {
+      file: 'test/canary.test.ts',
+      title:
+        'a FALLBACK takes over from a device that gives no numbers any more, and is checked by its own limits',
+    },
+  },
+  {
+    name: 'self-check',
+    file: 'workers/serve.ts',
+    find: 'const fault = check && selfCheck !== null ?',
+    replace: 'const fault = check && selfCheck === undefined ?',
+    test: {
+      file: 'test/fallback.test.ts',
+      title: 'a fallback at the start is checked by its own limits, the device by its own when it comes',
+    },
+  },
+  {
+    name: 'finite-results',
+    file: 'workers/loop.ts',
+    find: "ended === 'ok' && !areFinite(output) ?",
+    replace: "ended === 'shed' ?",
+    test: {
+      file: 'test/loop.test.ts',
+      title: 'serve() gives out no result that is not finite, and keeps the stream for the others',
+    },
+  },
+  {
+    name: 'device-tried-again',
+    file: 'workers/serve.ts',
+    find: 'while (!over.aborted) {',
+    replace: 'while (false) {',
+    test: {
+      file: 'test/fallback.test.ts',
+      title:
+        'FALLBACK=onnx answers while the device is lost, every answer says so, and the device takes over again',
+    },
+  },
+
+  // Who may come in, and how much of it.
+  {
+    name: 'api-key',
+    file: 'src/http/access.ts',
+    find: 'if (timingSafeEqual(key, presented)) found = index',
+    replace: 'found = index',
+    test: {
+      file: 'test/routes.test.ts',
+      title: 'with API_KEY set, nobody without a key is told more of any other path',
+    },
+  },
+  {
+    name: 'metrics-key',
+    file: 'src/http/server.ts',
+    find: "|| (endpoint === '/metrics' && metricsKey)",
+    replace: '',
+    test: {
+      file: 'test/security.test.ts',
+      title:
+        'METRICS_KEY closes /metrics to those without a key, health stays open, and without it /metrics is open',
+    },
+  },
+  {
+    name: 'origin',
+    file: 'src/http/access.ts',
+    find: 'return URL.canParse(origin) && new URL(origin).host === host.toLowerCase()',
+    replace: 'return true',
+    test: {
+      file: 'test/stream-access.test.ts',
+      title: 'GET /stream lets in pages of its own host, and of those that CORS_ORIGINS lists, and no others',
+    },
+  },
+  {
+    name: 'rate-limit',
+    file: 'src/http/rate-limit.ts',
+    find: 'return missing <= 0 ? 0 :',
+    replace: 'return missing < Infinity ? 0 :',
+    test: {
+      file: 'test/security-rate.test.ts',
+      title:
+        'RATE_LIMIT_PER_ADDRESS counts those behind one address together, keys or none, and believes no header',
+    },
+  },
+  {
+    name: 'buckets-in-bounded-memory',
+    file: 'src/http/rate-limit.ts',
+    find: 'if (this.#buckets.size >= this.#capacity) {',
+    replace: 'if (this.#capacity < 0) {',
+    test: {
+      file: 'test/security-rate.test.ts',
+      title: 'buckets take bounded memory: the client that was seen least recently is forgotten',
+    },
+  },
+  {
+    name: 'forwarded-address',
+    file: 'src/http/rate-limit.ts',
+    find: 'const told = this.#trustProxy ? toldAddress(request) : null',
+    replace: 'const told = toldAddress(request)',
+    test: {
+      file: 'test/security-rate.test.ts',
+      title:
+        'RATE_LIMIT_PER_ADDRESS counts those behind one address together, keys or none, and believes no header',
+    },
+  },
+  {
+    name: 'connections',
+    file: 'src/http/keep-alive.ts',
+    find: 'if (this.#open > this.#maxOpen) {',
+    replace: 'if (this.#maxOpen < 0) {',
+    test: {
+      file: 'test/security.test.ts',
+      title:
+        'MAX_CONNECTIONS closes what comes beyond it, serves those who are there, and lets the next in when one leaves',
+    },
+  },
+  {
+    name: 'idle-connections',
+    file: 'src/http/keep-alive.ts',
+    find: 'if (answeredBytes === 0 || answeredBytes > LONGEST_ANSWER_BYTES) continue',
+    replace: '',
+    test: {
+      file: 'test/chaos-connections.test.ts',
+      title:
+        'clients that vanish without a word give back what they held: slots at once, connections when they have idled',
+    },
+  },
+  {
+    name: 'body-limit',
+    file: 'src/http/body.ts',
+    find: 'if (this.#received + part.length > limitBytes) {',
+    replace: 'if (limitBytes < 0) {',
+    test: {
+      file: 'test/truncation.test.ts',
+      title: 'a body that grows too large in chunks is refused, and what follows is answered',
+    },
+  },
+  {
+    name: 'slow-body',
+    file: 'src/http/exchange.ts',
+    find: 'if (this.onLate(this.#body!)) return',
+    replace: 'return',
+    test: {
+      file: 'test/truncation.test.ts',
+      title:
+        'a body that comes too slowly is answered deadline_exceeded before it is complete, and others are served meanwhile',
+    },
+  },
+  {
+    name: 'credits',
+    file: 'src/http/session.ts',
+    find: 'if (!answer.paid) {',
+    replace: 'if (answer.sequence < 0) {',
+    test: {
+      file: 'test/stream-limits.test.ts',
+      title:
+        'a window beyond the credits gets exactly one answer, an error in its turn, and takes nobody else down',
+    },
+  },
+  {
+    name: 'idle-frames',
+    file: 'src/http/session.ts',
+    find: 'if (++this.#idleFrames > MAX_IDLE_FRAMES)',
+    replace: 'if (++this.#idleFrames < 0)',
+    test: { file: 'test/stream-abuse.test.ts', title: 'of gaps' },
+  },
+  {
+    name: 'unread-answers',
+    file: 'src/http/session.ts',
+    find: 'if (this.#sender.bufferedBytes > MAX_BUFFERED_BYTES) {',
+    replace: 'if (this.#sender.bufferedBytes < 0) {',
+    test: {
+      file: 'test/stream-session.test.ts',
+      title: 'Session closes with 1008 when more than 256 KiB is not read',
+    },
+  },
+  {
+    name: 'silent-streams',
+    file: 'src/http/session.ts',
+    find: 'this.#timer = setTimeout(() => this.#close(CLOSE.goingAway, reason), SILENCE_MS)',
+    replace: '',
+    test: {
+      file: 'test/stream-session.test.ts',
+      title: 'Session closes with 1001 after 5 minutes without a frame, and not before',
+    },
+  },
+  {
+    name: 'safety-headers',
+    file: 'src/http/server.ts',
+    find: "  'X-Content-Type-Options': 'nosniff',\n",
+    replace: '',
+    test: { file: 'test/security.test.ts', title: 'pages tell browsers to trust nothing but themselves' },
+  },
+  {
+    name: 'bad-certificate',
+    file: 'src/certificate.ts',
+    find: 'createSecureContext({ cert: certPem, key: keyPem })',
+    replace: '',
+    test: {
+      file: 'test/tls.test.ts',
+      title:
+        'a certificate that comes into the files is shown by itself; a bad one changes nothing, is logged and counted',
+    },
+  },
+
+  // Clock, disk, start and end.
+  {
+    name: 'monotonic-clock',
+    file: 'src/clock.ts',
+    find: 'return seconds * 1e3 + nanoseconds / 1e6',
+    replace: 'return Date.now() + 0 * (seconds + nanoseconds)',
+    test: {
+      file: 'test/wall-clock.test.ts',
+      title: 'a wall clock that jumps by an hour either way moves no timeout, lease or limit',
+    },
+  },
+  {
+    name: 'telemetry-budget',
+    file: 'workers/telemetry/archive.ts',
+    find: 'while (total() + moreBytes > this.#budgetBytes) {',
+    replace: 'while (false) {',
+    test: {
+      file: 'test/telemetry-disk.test.ts',
+      title:
+        'files are rotated, the oldest of all runs go when the budget is used up, and nobody else is touched',
+    },
+  },
+  {
+    name: 'telemetry-folder',
+    file: 'workers/telemetry/archive.ts',
+    find: ' && !set.gone) {',
+    replace: ') {',
+    test: {
+      file: 'test/telemetry-disk.test.ts',
+      title: 'a folder that goes away while it is written to is made again',
+    },
+  },
+  {
+    name: 'log-disk',
+    file: 'src/log.ts',
+    find: "destination.on('error', () => {})",
+    replace: '',
+    test: { file: 'test/failure-log.test.ts', title: 'a full disk under the log takes lines, and no answer' },
+  },
+  {
+    name: 'port-taken',
+    file: 'src/http/free-port.ts',
+    find: 'if (port === 0) return',
+    replace: 'if (port >= 0) return',
+    test: {
+      file: 'test/chaos.test.ts',
+      title: 'an engine does not start on the port that another was told to serve, which serves on',
+    },
+  },
+  {
+    name: 'drain',
+    file: 'src/engine/engine.ts',
+    find: 'while (this.streams.some(stream => stream.unsettled > 0)) {',
+    replace: 'while (false) {',
+    test: {
+      file: 'test/drain.test.ts',
+      title: 'a server that drains answers what is in flight, and tells everybody else to go elsewhere',
+    },
+  },
+  {
+    name: 'drain-hold',
+    file: 'src/http/gate.ts',
+    find: 'this.#held ??= []',
+    replace: '',
+    test: {
+      file: 'test/gate.test.ts',
+      title: 'while the port closes AnswerGate holds answers, and lets them out in order when it has closed',
+    },
+  },
+]
