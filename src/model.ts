@@ -6,7 +6,7 @@ import { z } from 'zod'
 import type { Config, HailoConfig } from './config.ts'
 import type { GoldenVectors } from './core/golden.ts'
 import type { Normalisation } from './core/normalise.ts'
-import type { BackendPlan, HailoModel, MotifHead } from './core/stream-task.ts'
+import type { BackendPlan, HailoModel, MotifHead, OnnxModel } from './core/stream-task.ts'
 import { CHANNEL_NAMES, CHANNELS, LATENT_DIMS, TIMESTEPS, WINDOW_BYTES } from './core/window.ts'
 import { HefError } from './hef/error.ts'
 import type { Hef, HefStream } from './hef/hef.ts'
@@ -19,6 +19,8 @@ export interface Model {
   readonly version: string
   /** 64 lower-case hex digits of the artifact, `stub` for the stub. */
   readonly sha256: string
+  /** Of the manifest, which lists the hashes of all other files. Null for the stub. */
+  readonly manifestSha256: string | null
   /** The artifact. Null for the stub. */
   readonly path: string | null
   /** What runs it, with the artifact as it was verified: nobody opens the file a second time. */
@@ -84,6 +86,21 @@ export function loadFloatModel(config: Config, primary: Model): Model {
     expected: `those of the model that it stands in for, ${primary.motifLabels.join(' ')}`,
     remedy: 'Set ONNX_PATH to the same model, or FALLBACK=none',
   })
+}
+
+/**
+ * The float model that a device's answers are compared with. Null: nothing answers but itself. Words: why there is none.
+ * Blocking.
+ */
+export function loadReference(config: Config, primary: Model): OnnxModel | string | null {
+  if (config.mode !== 'hailo') return null
+  try {
+    const { plan } = loadFloatModel(config, primary)
+    return plan.kind === 'onnx' ? plan.model : null
+  } catch (error) {
+    if (error instanceof ModelError) return error.message
+    throw error
+  }
 }
 
 function loadOnnx(path: string, manifestPath: string, config: Config): Model {
@@ -158,6 +175,7 @@ function describe({ path, bytes, manifest, manifestPath, config }: Artifact) {
     servedName: manifest.served_name ?? manifest.name,
     version: config.modelVersion ?? manifest.version,
     sha256,
+    manifestSha256: manifest.sha256,
     path,
     motifLabels: Object.freeze(motif_labels),
     normalisation: Object.freeze({
@@ -270,6 +288,7 @@ function stub(config: Config): Model {
     servedName: SERVED_NAME,
     version: config.modelVersion ?? '0',
     sha256: 'stub',
+    manifestSha256: null,
     path: null,
     plan: { kind: 'stub' as const },
     motifLabels: Object.freeze(Array.from({ length: config.motifCount }, (_, motif) => `motif_${motif}`)),
@@ -323,7 +342,7 @@ const Manifest = z.object({
     .object({ test_all_windows: z.object({ accuracy: z.number().min(0).max(1) }).optional() })
     .optional(),
 })
-type Manifest = z.infer<typeof Manifest>
+type Manifest = z.infer<typeof Manifest> & { readonly sha256: string }
 
 interface Output {
   readonly name: string
@@ -333,10 +352,10 @@ const isLatent = ({ name, shape }: Output) => name === 'latent' && shape.at(-1) 
 const isMotif = ({ name }: Output) => name === 'motif_logits' || name === 'motif_scores'
 
 function readManifest(path: string): Manifest {
-  const text = read(path, MANIFEST).toString()
+  const bytes = read(path, MANIFEST)
   let content: unknown
   try {
-    content = JSON.parse(text)
+    content = JSON.parse(bytes.toString())
   } catch (cause) {
     throw new ModelError({ path, found: `not JSON (${(cause as Error).message})`, ...MANIFEST })
   }
@@ -359,7 +378,7 @@ function readManifest(path: string): Manifest {
     const found = `${scores} motif scores have ${motif_labels.length} motif_labels`
     throw new ModelError({ path, found, ...MANIFEST })
   }
-  return parsed.data
+  return { ...parsed.data, sha256: sha256Of(bytes) }
 }
 
 /** The golden vectors beside the manifest, null when it lists none. */
@@ -462,7 +481,7 @@ function verify(bytes: Buffer, path: string, manifest: Manifest, manifestPath: s
       remedy: 'Set MODEL_MANIFEST to the manifest that belongs to it',
     })
   }
-  const sha256 = createHash('sha256').update(bytes).digest('hex')
+  const sha256 = sha256Of(bytes)
   if (sha256 === listed.sha256) return sha256
   const sized = bytes.length !== listed.bytes
   throw new ModelError({
@@ -472,4 +491,8 @@ function verify(bytes: Buffer, path: string, manifest: Manifest, manifestPath: s
     remedy:
       'The file may be truncated or be another model: fetch it again, or set MODEL_MANIFEST to its own manifest',
   })
+}
+
+function sha256Of(bytes: Buffer): string {
+  return createHash('sha256').update(bytes).digest('hex')
 }

@@ -17,6 +17,7 @@ import { FrontDoor } from '../src/http/server.ts'
 import type { FrontDoorMetrics, Service } from '../src/http/service.ts'
 import { loadModel } from '../src/model.ts'
 import { PROJECT_FOLDER, VERSION } from '../src/project.ts'
+import { ServedModels } from '../src/served-models.ts'
 import { FAULTS } from './faults/faults.ts'
 import {
   type Answer,
@@ -625,7 +626,8 @@ async function registeredRoutes(env: Record<string, string>) {
   onTestFinished(() => void vi.restoreAllMocks())
 
   const config = loadConfig({ INFER_MODE: 'stub', ...env })
-  const service = { config, model: await loadModel(config), fallback: null, version: VERSION } as Service
+  const models = new ServedModels(await loadModel(config), null)
+  const service = { config, models, version: VERSION } as Service
   const frontDoor = new FrontDoor({ ...service, engine: {} as Engine, metrics: {} as FrontDoorMetrics })
   await frontDoor.listen('127.0.0.1', 0)
   await frontDoor.close()

