@@ -1,6 +1,6 @@
 import { readFileSync } from 'node:fs'
 import { join } from 'node:path'
-import { PROJECT_FOLDER } from '../src/project.ts'
+import { RECORDING_FOLDER } from '../src/project.ts'
 
 const WINDOW_SAMPLES = 100
 export const CHANNELS = 9
@@ -54,7 +54,7 @@ export function cutWindows(recording: Recording, hop: number): RecordedWindow[] 
 }
 
 /** Reads the recording that ships with the project. Blocks; throws when its files do not fit each other. */
-export function loadRecording(folder = join(PROJECT_FOLDER, 'artifacts')): Recording {
+export function loadRecording(folder = RECORDING_FOLDER): Recording {
   const about = JSON.parse(readFileSync(join(folder, 'replay.json'), 'utf8'))
   // Copied: a Float32Array may only view a multiple of 4 bytes, and a Buffer may start anywhere. The files are
   // little-endian, as is every machine that Node.js still supports but one (s390x).

@@ -5,7 +5,7 @@ import { dirname, join, resolve } from 'node:path'
 import { z } from 'zod'
 import { BACKENDS, type BackendKind } from './core/backend.ts'
 import { MAX_MOTIFS } from './core/window.ts'
-import { PROJECT_FOLDER } from './project.ts'
+import { SHIPPED_MODEL_FOLDER } from './project.ts'
 
 const require = createRequire(import.meta.url)
 
@@ -366,7 +366,7 @@ export function loadConfig(env: Record<string, string | undefined>): Config {
     ...(set.API_KEY === undefined ? ONLY_WITH_KEYS : []),
     ...(set.RATE_LIMIT_PER_ADDRESS === undefined ? (['TRUST_PROXY'] as const) : []),
   ].filter(key => (key === 'FALLBACK' ? fallback !== null : values[key] !== undefined))
-  const onnxPath = resolve(set.ONNX_PATH ?? join(PROJECT_FOLDER, 'artifacts', 'model_dynamic.onnx'))
+  const onnxPath = resolve(set.ONNX_PATH ?? join(SHIPPED_MODEL_FOLDER, 'model_dynamic.onnx'))
   const hailo: HailoConfig | null =
     mode === 'hailo'
       ? Object.freeze({

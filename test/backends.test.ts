@@ -1,17 +1,19 @@
 import assert from 'node:assert/strict'
+import { join } from 'node:path'
 import { describe, expect, onTestFinished, test } from 'vitest'
 import { loadConfig } from '../src/config.ts'
 import { cosineOf, topOf } from '../src/core/golden.ts'
 import type { OnnxModel } from '../src/core/stream-task.ts'
 import { LATENT_DIMS } from '../src/core/window.ts'
 import { loadModel } from '../src/model.ts'
+import { SHIPPED_MODEL_FOLDER } from '../src/project.ts'
 import type { Backend } from '../workers/backends/backend.ts'
 import { openOnnx } from '../workers/backends/onnx.ts'
 import { openStub } from '../workers/backends/stub.ts'
 import { GOLDEN, MOTIF_COUNT, windowOf } from './windows.ts'
 
-const DYNAMIC = 'artifacts/model_dynamic.onnx'
-const FIXED = 'artifacts/model.onnx'
+const DYNAMIC = join(SHIPPED_MODEL_FOLDER, 'model_dynamic.onnx')
+const FIXED = join(SHIPPED_MODEL_FOLDER, 'model.onnx')
 
 describe('openOnnx()', () => {
   test.each([

@@ -3,6 +3,7 @@ import { tmpdir } from 'node:os'
 import { join, resolve } from 'node:path'
 import { expect, onTestFinished, test } from 'vitest'
 import { CONFIG_KEYS, ConfigError, defaultWorkers, loadConfig } from '../src/config.ts'
+import { SHIPPED_MODEL_FOLDER } from '../src/project.ts'
 
 const HAILO = {
   hefPath: resolve('m/a.hef'),
@@ -11,7 +12,7 @@ const HAILO = {
   io: 'async',
   scheduler: 'round_robin',
 }
-const SHIPPED_MODEL = resolve('artifacts/model_dynamic.onnx')
+const SHIPPED_MODEL = join(SHIPPED_MODEL_FOLDER, 'model_dynamic.onnx')
 
 test('loadConfig() of an empty environment runs the shipped model on the local interface', () => {
   const { workers, ...config } = loadConfig({})
@@ -24,8 +25,8 @@ test('loadConfig() of an empty environment runs the shipped model on the local i
     fallback: null,
     hailo: null,
     onnxPath: SHIPPED_MODEL,
-    manifestPath: resolve('artifacts/model.json'),
-    onnxManifestPath: resolve('artifacts/model.json'),
+    manifestPath: join(SHIPPED_MODEL_FOLDER, 'model.json'),
+    onnxManifestPath: join(SHIPPED_MODEL_FOLDER, 'model.json'),
     expectedSha256: null,
     motifCount: 12,
     ringSlots: 128,
@@ -205,7 +206,7 @@ test.each([
   ],
   [
     { HEF_PATH: 'm/a.hef', FALLBACK: 'onnx', MODEL_MANIFEST: 'dog.json' },
-    { manifestPath: resolve('dog.json'), onnxManifestPath: resolve('artifacts/model.json') },
+    { manifestPath: resolve('dog.json'), onnxManifestPath: join(SHIPPED_MODEL_FOLDER, 'model.json') },
   ],
   [
     {

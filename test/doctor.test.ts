@@ -22,7 +22,7 @@ import {
 } from '../src/doctor/probes.ts'
 import type { System, User } from '../src/doctor/system.ts'
 import { thisSystem } from '../src/doctor/system.ts'
-import { PROJECT_FOLDER } from '../src/project.ts'
+import { PROJECT_FOLDER, SHIPPED_MODEL_FOLDER } from '../src/project.ts'
 import { buildNative, COMPILER, SOFT_LIBRARY } from './native.ts'
 
 const FOLDER = mkdtempSync(join(tmpdir(), 'doctor-'))
@@ -754,8 +754,8 @@ describe('the doctor as a program', () => {
 
     const folder = join(FOLDER, 'damaged')
     mkdirSync(folder)
-    copyFileSync('artifacts/model.json', join(folder, 'model.json'))
-    writeFileSync(join(folder, 'model_dynamic.onnx'), readFileSync('artifacts/model.onnx'))
+    copyFileSync(join(SHIPPED_MODEL_FOLDER, 'model.json'), join(folder, 'model.json'))
+    writeFileSync(join(folder, 'model_dynamic.onnx'), readFileSync(join(SHIPPED_MODEL_FOLDER, 'model.onnx')))
     const damaged = await resultsOf({ SIDECAR_PORT: '0', ONNX_PATH: join(folder, 'model_dynamic.onnx') })
     expect(damaged.failed).toEqual(['model'])
     expect(damaged.of('model').found).toMatch(/sha256 \w{64}.*, expected \w{64}/)
@@ -812,7 +812,7 @@ describe('the doctor as a program', () => {
 describe.skipIf(COMPILER === null)('the doctor as a program, with native code', () => {
   const software = {
     INFER_MODE: 'hailo',
-    HEF_PATH: 'artifacts/tcn_encoder.soft.hef',
+    HEF_PATH: join(SHIPPED_MODEL_FOLDER, 'tcn_encoder.soft.hef'),
     HAILORT_LIB: SOFT_LIBRARY,
     SOFTHAILORT_LOCK_DIR: FOLDER,
     SIDECAR_PORT: '0',

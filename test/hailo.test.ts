@@ -9,7 +9,7 @@ import { cosineOf } from '../src/core/golden.ts'
 import { LATENT_DIMS } from '../src/core/window.ts'
 import { openContainer, sealContainer } from '../src/hef/container.ts'
 import { decodeHef, encodeHef } from '../src/hef/schema.ts'
-import { PROJECT_FOLDER } from '../src/project.ts'
+import { PROJECT_FOLDER, SHIPPED_MODEL_FOLDER } from '../src/project.ts'
 import { SOFT_HEF, softDevice, startHailo } from './hailo.ts'
 import { hefFolder } from './hef-file.ts'
 import { ask, OCTET_STREAM, postWindow, resultOf } from './http-client.ts'
@@ -21,8 +21,9 @@ import { GOLDEN, windowOf } from './windows.ts'
 const BINARY = { 'Content-Type': OCTET_STREAM, Accept: OCTET_STREAM }
 const PATIENT = { 'X-Deadline-Ms': '3000' }
 /** uint8[64][64], the latents of the golden windows as the int8 network gives them. */
-const GOLDEN_Q = readFileSync('artifacts/golden_int8_latent_q.u8')
-const { scale, zero_point } = JSON.parse(readFileSync('artifacts/model.int8.json', 'utf8')).tensors.latent
+const GOLDEN_Q = readFileSync(join(SHIPPED_MODEL_FOLDER, 'golden_int8_latent_q.u8'))
+const { scale, zero_point } = JSON.parse(readFileSync(join(SHIPPED_MODEL_FOLDER, 'model.int8.json'), 'utf8'))
+  .tensors.latent
 
 /** Whether an answer is the int8 network's own for that golden window, bit for bit. */
 function isRight(result: Float32Array, window: number): boolean {
@@ -311,7 +312,7 @@ describe.skipIf(COMPILER === null)('INFER_MODE=hailo on the software device', { 
         header: { ...proto.header!, architecture: 1, compilerVersion: '3.33.0' },
       })
       const { hefPath } = hefFolder(sealContainer(real, 1), {
-        files: { 'motif_head.f32': readFileSync('artifacts/motif_head.f32') },
+        files: { 'motif_head.f32': readFileSync(join(SHIPPED_MODEL_FOLDER, 'motif_head.f32')) },
       })
       await expect(startServer({ ...softDevice().env, HEF_PATH: hefPath })).rejects.toThrow(
         /hef_refused: Cannot use HEF: it is compiled for hailo8p/,
@@ -364,7 +365,6 @@ test('without the compiled shim, hailo mode says what is missing, and onnx mode 
   const main = join(folder, 'dist/src/main.js')
   const { code, stderr } = await runProgram(process.execPath, [main], {
     ...softDevice().env,
-    HEF_PATH: join(folder, SOFT_HEF),
     SIDECAR_PORT: '0',
   })
   expect(code).toBe(1)

@@ -2,11 +2,12 @@ import { mkdtempSync, writeFileSync } from 'node:fs'
 import { tmpdir } from 'node:os'
 import { join } from 'node:path'
 import { setTimeout as sleep } from 'node:timers/promises'
+import { SHIPPED_MODEL_FOLDER } from '../src/project.ts'
 import { startServerForTest } from './load.ts'
 import { SOFT_LIBRARY } from './native.ts'
 import type { StartOptions, TestServer } from './server.ts'
 
-export const SOFT_HEF = 'artifacts/tcn_encoder.soft.hef'
+export const SOFT_HEF = join(SHIPPED_MODEL_FOLDER, 'tcn_encoder.soft.hef')
 
 /** A server on a software device of its own, which can be broken while it runs. */
 export interface HailoServer {

@@ -5,6 +5,7 @@ import { join } from 'node:path'
 import { onTestFinished } from 'vitest'
 import { sealContainer } from '../src/hef/container.ts'
 import { encodeHef, type SparseMessage } from '../src/hef/schema.ts'
+import { SHIPPED_MODEL_FOLDER } from '../src/project.ts'
 
 const PERIPH_CALCULATION_IN_HAILORT = 26
 const NHCW = 1
@@ -88,8 +89,8 @@ export function hefFolder(
 ): HefFolder {
   const folder = mkdtempSync(join(tmpdir(), 'hef-'))
   onTestFinished(() => rmSync(folder, { recursive: true }))
-  const manifest = JSON.parse(readFileSync('artifacts/model.json', 'utf8'))
-  for (const name of GOLDEN_FILES) cpSync(join('artifacts', name), join(folder, name))
+  const manifest = JSON.parse(readFileSync(join(SHIPPED_MODEL_FOLDER, 'model.json'), 'utf8'))
+  for (const name of GOLDEN_FILES) cpSync(join(SHIPPED_MODEL_FOLDER, name), join(folder, name))
   for (const [name, bytes] of Object.entries({ 'model.hef': hef, ...files })) {
     writeFileSync(join(folder, name), bytes)
     manifest.files[name] = { bytes: bytes.length, sha256: sha256Of(bytes) }

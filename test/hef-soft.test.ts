@@ -2,7 +2,7 @@ import { execFile } from 'node:child_process'
 import { createHash } from 'node:crypto'
 import { cpSync, mkdtempSync, readFileSync, rmSync, symlinkSync, writeFileSync } from 'node:fs'
 import { tmpdir } from 'node:os'
-import { join, resolve } from 'node:path'
+import { join, relative, resolve } from 'node:path'
 import { expect, onTestFinished, test } from 'vitest'
 import { normalise } from '../src/core/normalise.ts'
 import { type HeaderVersion, openContainer } from '../src/hef/container.ts'
@@ -16,6 +16,7 @@ import {
   type SoftLayer,
   type SoftNetwork,
 } from '../src/hef/soft-network.ts'
+import { PROJECT_FOLDER, SHIPPED_MODEL_FOLDER } from '../src/project.ts'
 
 const TIMESTEPS = 100
 const CHANNELS = 9
@@ -23,27 +24,29 @@ const LATENT_DIMS = 64
 const MOTIFS = 12
 const WINDOWS = 64
 
-const manifest = JSON.parse(readFileSync('artifacts/model.json', 'utf8'))
+/** Of the model that ships, from the project's folder. */
+const FOLDER = relative(PROJECT_FOLDER, SHIPPED_MODEL_FOLDER)
+const manifest = JSON.parse(readFileSync(join(SHIPPED_MODEL_FOLDER, 'model.json'), 'utf8'))
 const normalisation = {
   mean: Float32Array.from(manifest.normalization.mean),
   std: Float32Array.from(manifest.normalization.std),
 }
 const model = readInt8Model(
-  readFileSync('artifacts/model.int8.json', 'utf8'),
-  readFileSync('artifacts/model.int8.bin'),
+  readFileSync(join(SHIPPED_MODEL_FOLDER, 'model.int8.json'), 'utf8'),
+  readFileSync(join(SHIPPED_MODEL_FOLDER, 'model.int8.bin')),
 )
 const windows = floatsOf('golden_windows.f32')
-const goldenLatents = readFileSync('artifacts/golden_int8_latent_q.u8')
+const goldenLatents = readFileSync(join(SHIPPED_MODEL_FOLDER, 'golden_int8_latent_q.u8'))
 const goldenLogits = floatsOf('golden_int8_motif_logits.f32')
 const motifLogits = { min: -2.5, max: 7.5 }
 
-test('the soft HEF and the motif head in artifacts are what their model makes, and the manifest lists them', () => {
+test('the soft HEF and the motif head that ship are what their model makes, and the manifest lists them', () => {
   const head = Buffer.from(motifHead(model).buffer)
   for (const [name, bytes] of [
     ['tcn_encoder.soft.hef', hefOf({ headerVersion: 1 })],
     ['motif_head.f32', head],
   ] as const) {
-    expect(readFileSync(join('artifacts', name)).equals(bytes)).toBe(true)
+    expect(readFileSync(join(SHIPPED_MODEL_FOLDER, name)).equals(bytes)).toBe(true)
     expect(manifest.files[name]).toEqual({ bytes: bytes.length, sha256: sha256Of(bytes) })
   }
   expect(manifest.motif_head).toEqual({
@@ -245,42 +248,42 @@ test('encodeSoftNetwork() refuses a name that leaves no zero behind it', () => {
   expect(decodeSoftNetwork(encodeSoftNetwork(named('n'.repeat(127)))).outputs[0]!.stream).toHaveLength(127)
 })
 
-test('hef:soft --check passes for what lies in artifacts', async () => {
+test('hef:soft --check passes for what ships', async () => {
   expect(await runHefSoft('.', '--check')).toEqual({ code: 0, stdout: '', stderr: '' })
 })
 
 test('hef:soft repairs what --check complains of, and changes the manifest in nothing else', async () => {
   const project = copyOfProject()
-  writeFileSync(join(project, 'artifacts', 'motif_head.f32'), 'stale')
-  rmSync(join(project, 'artifacts', 'tcn_encoder.soft.hef'))
+  writeFileSync(join(project, FOLDER, 'motif_head.f32'), 'stale')
+  rmSync(join(project, FOLDER, 'tcn_encoder.soft.hef'))
   const { code, stderr } = await runHefSoft(project, '--check')
   expect(code).toBe(1)
   expect(stderr).toBe(
-    'artifacts/tcn_encoder.soft.hef is not what `npm run hef:soft` writes: run it\n' +
-      'artifacts/motif_head.f32 is not what `npm run hef:soft` writes: run it\n',
+    `${FOLDER}/tcn_encoder.soft.hef is not what \`npm run hef:soft\` writes: run it\n` +
+      `${FOLDER}/motif_head.f32 is not what \`npm run hef:soft\` writes: run it\n`,
   )
   expect(await runHefSoft(project)).toMatchObject({ code: 0, stderr: '' })
   for (const name of ['model.json', 'motif_head.f32', 'tcn_encoder.soft.hef']) {
-    expect(readFileSync(join(project, 'artifacts', name))).toEqual(readFileSync(join('artifacts', name)))
+    expect(readFileSync(join(project, FOLDER, name))).toEqual(readFileSync(join(SHIPPED_MODEL_FOLDER, name)))
   }
 })
 
 test('hef:soft refuses an int8 model that is not the one the manifest lists', async () => {
   const project = copyOfProject()
-  const path = join(project, 'artifacts', 'model.int8.bin')
+  const path = join(project, FOLDER, 'model.int8.bin')
   const bytes = readFileSync(path)
   bytes[1000]! ^= 1
   writeFileSync(path, bytes)
   expect(await runHefSoft(project)).toMatchObject({
     code: 1,
-    stderr: expect.stringMatching(/Cannot use artifacts\/model\.int8\.bin: sha256 \w{64}, expected \w{64}/),
+    stderr: expect.stringMatching(/Cannot use \S+\/model\.int8\.bin: sha256 \w{64}, expected \w{64}/),
   })
 })
 
 test('hef:soft --out writes one HEF there, as the options say', async () => {
   const folder = temporaryFolder()
   const path = join(folder, 'other.hef')
-  const before = readFileSync('artifacts/model.json')
+  const before = readFileSync(join(SHIPPED_MODEL_FOLDER, 'model.json'))
   const { code } = await runHefSoft('.', '--out', path, '--motifs', '--header-version', '3')
   expect(code).toBe(0)
   const { headerVersion, networkGroups } = readHef(readFileSync(path))
@@ -288,13 +291,13 @@ test('hef:soft --out writes one HEF there, as the options say', async () => {
   const { limitMin, limitMax } = networkGroups[0]!.outputs[1]!.quantisation[0]!
   expect(limitMin).toBeLessThan(Math.min(...floatsOf('golden_motif_logits.f32')))
   expect(limitMax).toBeGreaterThan(Math.max(...floatsOf('golden_motif_logits.f32')))
-  expect(readFileSync('artifacts/model.json')).toEqual(before)
+  expect(readFileSync(join(SHIPPED_MODEL_FOLDER, 'model.json'))).toEqual(before)
 })
 
 test.each([
   ['--header-version 4', 'Cannot parse --header-version 4: expected 0, 1, 2 or 3'],
   ['--motifs', 'name another place with --out'],
-  ['--motifs --out artifacts/tcn_encoder.soft.hef', 'name another place with --out'],
+  [`--motifs --out ${FOLDER}/tcn_encoder.soft.hef`, 'name another place with --out'],
   ['--check --out other.hef', 'choose one'],
   ['--weights', "Unknown option '--weights'"],
 ])('hef:soft exits with 64 for wrong usage: %s', async (args, message) => {
@@ -402,7 +405,7 @@ function transposed(window: Float32Array): Float32Array {
 }
 
 function floatsOf(name: string): Float32Array {
-  const bytes = readFileSync(join('artifacts', name))
+  const bytes = readFileSync(join(SHIPPED_MODEL_FOLDER, name))
   return Float32Array.from({ length: bytes.length / 4 }, (_, index) => bytes.readFloatLE(index * 4))
 }
 
@@ -419,7 +422,7 @@ function temporaryFolder(): string {
 function copyOfProject(): string {
   const folder = temporaryFolder()
   const names = ['model.json', 'model.int8.json', 'model.int8.bin', 'motif_head.f32', 'tcn_encoder.soft.hef']
-  for (const path of ['package.json', 'dist/src', ...names.map(name => `artifacts/${name}`)]) {
+  for (const path of ['package.json', 'dist/src', ...names.map(name => join(FOLDER, name))]) {
     cpSync(path, join(folder, path), { recursive: true })
   }
   symlinkSync(resolve('node_modules'), join(folder, 'node_modules'))

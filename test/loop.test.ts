@@ -1,4 +1,5 @@
 import { readFileSync } from 'node:fs'
+import { join } from 'node:path'
 import { setTimeout as sleep } from 'node:timers/promises'
 import { expect, test, vi } from 'vitest'
 import { monotonicMs } from '../src/clock.ts'
@@ -6,6 +7,7 @@ import { WorkerCounters } from '../src/core/counters.ts'
 import type { Outcome } from '../src/core/outcome.ts'
 import { Ring } from '../src/core/ring.ts'
 import { LATENT_DIMS } from '../src/core/window.ts'
+import { SHIPPED_MODEL_FOLDER } from '../src/project.ts'
 import type { Backend } from '../workers/backends/backend.ts'
 import { serve } from '../workers/loop.ts'
 import { MOTIF_COUNT, publish, ringOf, windowOf } from './windows.ts'
@@ -349,7 +351,9 @@ test('serve() counts each batch once, with its size, and the windows it answered
 })
 
 test('serve() counts a window in suspect units, once it is taken', async () => {
-  const { mean, std } = JSON.parse(readFileSync('artifacts/model.json', 'utf8')).normalization
+  const { mean, std } = JSON.parse(
+    readFileSync(join(SHIPPED_MODEL_FOLDER, 'model.json'), 'utf8'),
+  ).normalization
   const normalisation = { mean: Float32Array.from(mean), std: Float32Array.from(std) }
   const milligauss = windowOf(1).map((value, at) => (at % 9 < 6 ? value : value * 10))
   const ring = ringOf(4)

@@ -6,12 +6,13 @@ import { join } from 'node:path'
 import { describe, expect, onTestFinished, test } from 'vitest'
 import { loadConfig } from '../src/config.ts'
 import { loadFallback, loadModel, ModelError } from '../src/model.ts'
+import { SHIPPED_MODEL_FOLDER } from '../src/project.ts'
 import { type HefFacts, hefFolder, hefOf } from './hef-file.ts'
 
 const ARTIFACT = 'model_dynamic.onnx'
 const SHA256 = '75f3ac60d958f80e05f27e3f343a4c8ed99ea9ce46c9d26bdc48a09788002a0e'
 const BYTES = 434_783
-const manifest = JSON.parse(readFileSync('artifacts/model.json', 'utf8'))
+const manifest = JSON.parse(readFileSync(join(SHIPPED_MODEL_FOLDER, 'model.json'), 'utf8'))
 const NORMALISATION = {
   mean: Float32Array.from(manifest.normalization.mean),
   std: Float32Array.from(manifest.normalization.std),
@@ -117,7 +118,7 @@ test.each([ARTIFACT, 'model.json', 'golden_windows.f32'])(
 )
 
 test('loadModel() refuses a model whose path leads through a file', async () => {
-  expect(await refusalOf('artifacts', { ONNX_PATH: 'package.json/model.onnx' })).toContain(
+  expect(await refusalOf(SHIPPED_MODEL_FOLDER, { ONNX_PATH: 'package.json/model.onnx' })).toContain(
     'cannot be read (ENOTDIR',
   )
 })
@@ -150,13 +151,13 @@ test('loadModel() refuses a model that the manifest does not list', async () => 
 
 test('loadModel() takes the model that EXPECTED_SHA256 names and no other', async () => {
   expect((await loadModel(loadConfig({ EXPECTED_SHA256: SHA256.toUpperCase() }))).sha256).toBe(SHA256)
-  expect(await refusalOf('artifacts', { EXPECTED_SHA256: 'a'.repeat(64) })).toContain(
+  expect(await refusalOf(SHIPPED_MODEL_FOLDER, { EXPECTED_SHA256: 'a'.repeat(64) })).toContain(
     `sha256 ${SHA256}, expected EXPECTED_SHA256 ${'a'.repeat(64)}. `,
   )
 })
 
 test('loadModel() refuses a model whose motifs are not NUM_MOTIFS', async () => {
-  expect(await refusalOf('artifacts', { NUM_MOTIFS: '10' })).toContain(
+  expect(await refusalOf(SHIPPED_MODEL_FOLDER, { NUM_MOTIFS: '10' })).toContain(
     'the model has 12 motifs, expected 10 as NUM_MOTIFS says. Set NUM_MOTIFS=12',
   )
 })
@@ -230,7 +231,7 @@ test.each(['golden_windows.f32', 'golden_latent.f32', 'golden_motif_probs.f32'])
 )
 
 test('loadModel() refuses golden files that do not belong together', async () => {
-  const latents = readFileSync('artifacts/golden_latent.f32').subarray(256)
+  const latents = readFileSync(join(SHIPPED_MODEL_FOLDER, 'golden_latent.f32')).subarray(256)
   const files = {
     ...manifest.files,
     'golden_latent.f32': { bytes: latents.length, sha256: sha256Of(latents) },
@@ -372,7 +373,9 @@ describe('loadModel() of a HEF', () => {
   })
 
   test('takes the shipped soft HEF, and says that it is one', async () => {
-    const { plan, golden } = await loadModel(loadConfig({ HEF_PATH: 'artifacts/tcn_encoder.soft.hef' }))
+    const { plan, golden } = await loadModel(
+      loadConfig({ HEF_PATH: join(SHIPPED_MODEL_FOLDER, 'tcn_encoder.soft.hef') }),
+    )
     expect(plan).toMatchObject({
       model: {
         software: true,
@@ -446,7 +449,7 @@ function copyOfArtifacts(changes: object = {}): string {
   const folder = mkdtempSync(join(tmpdir(), 'model-'))
   onTestFinished(() => rmSync(folder, { recursive: true }))
   for (const name of [ARTIFACT, 'golden_windows.f32', 'golden_latent.f32', 'golden_motif_probs.f32']) {
-    cpSync(join('artifacts', name), join(folder, name))
+    cpSync(join(SHIPPED_MODEL_FOLDER, name), join(folder, name))
   }
   writeFileSync(join(folder, 'model.json'), JSON.stringify({ ...manifest, ...changes }))
   return folder
@@ -467,7 +470,7 @@ async function refusalOf(folder: string, env?: Record<string, string>): Promise<
 }
 
 function floatsOf(name: string): Float32Array {
-  const bytes = readFileSync(join('artifacts', name))
+  const bytes = readFileSync(join(SHIPPED_MODEL_FOLDER, name))
   return Float32Array.from({ length: bytes.length / 4 }, (_, index) => bytes.readFloatLE(index * 4))
 }
 

@@ -4,6 +4,7 @@ import { tmpdir } from 'node:os'
 import { join } from 'node:path'
 import { beforeAll, describe, expect, test } from 'vitest'
 import { build, SHIM } from '../native/build.ts'
+import { SHIPPED_MODEL_FOLDER } from '../src/project.ts'
 import {
   buildNative,
   buildProgram,
@@ -15,8 +16,8 @@ import {
   SOFT_LIBRARY,
 } from './native.ts'
 
-const HEF = 'artifacts/tcn_encoder.soft.hef'
-const WINDOWS = 'artifacts/golden_windows.f32'
+const HEF = join(SHIPPED_MODEL_FOLDER, 'tcn_encoder.soft.hef')
+const WINDOWS = join(SHIPPED_MODEL_FOLDER, 'golden_windows.f32')
 const TERMINATED_WORKERS = 'dist/test/programs/terminated-workers.js'
 
 /** A device of its own, whatever else runs on this machine. */

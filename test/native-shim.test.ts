@@ -5,19 +5,20 @@ import { tmpdir } from 'node:os'
 import { join } from 'node:path'
 import { beforeAll, describe, expect, test } from 'vitest'
 import { build, SOFT } from '../native/build.ts'
-import { PROJECT_FOLDER } from '../src/project.ts'
+import { PROJECT_FOLDER, SHIPPED_MODEL_FOLDER } from '../src/project.ts'
 import { buildNative, COMPILER, runProgram, SOFT_LIBRARY } from './native.ts'
 
 const PROGRAM = join(PROJECT_FOLDER, 'dist/test/programs/run-windows.js')
-const HEF = 'artifacts/tcn_encoder.soft.hef'
+const HEF = join(SHIPPED_MODEL_FOLDER, 'tcn_encoder.soft.hef')
 const MOTIFS_HEF = temporary('motifs.hef')
 
 /** uint8[64][64], the latents of the golden windows as the int8 network gives them. */
-const GOLDEN_Q = readFileSync('artifacts/golden_int8_latent_q.u8')
-const { scale, zero_point } = JSON.parse(readFileSync('artifacts/model.int8.json', 'utf8')).tensors.latent
+const GOLDEN_Q = readFileSync(join(SHIPPED_MODEL_FOLDER, 'golden_int8_latent_q.u8'))
+const { scale, zero_point } = JSON.parse(readFileSync(join(SHIPPED_MODEL_FOLDER, 'model.int8.json'), 'utf8'))
+  .tensors.latent
 /** float32[64][12] */
 const GOLDEN_LOGITS = new Float32Array(
-  Uint8Array.from(readFileSync('artifacts/golden_int8_motif_logits.f32')).buffer,
+  Uint8Array.from(readFileSync(join(SHIPPED_MODEL_FOLDER, 'golden_int8_motif_logits.f32'))).buffer,
 )
 
 interface Run {
@@ -114,9 +115,8 @@ describe.skipIf(COMPILER === null)('the shim, on the software HailoRT', { timeou
 
   test('leaves nothing in the working directory', async () => {
     const folder = mkdtempSync(join(tmpdir(), 'cwd-'))
-    const options = JSON.stringify({ library: SOFT_LIBRARY, hef: join(PROJECT_FOLDER, HEF) })
+    const options = JSON.stringify({ library: SOFT_LIBRARY, hef: HEF })
     // The library itself would leave its log there.
-    for (const name of ['artifacts']) execFileSync('ln', ['-s', join(PROJECT_FOLDER, name), folder])
     execFileSync(process.execPath, [PROGRAM, options], { cwd: folder, env: { SOFTHAILORT_LOCK_DIR: LOCKS } })
     expect(existsSync(join(folder, 'hailort.log'))).toBe(false)
   })

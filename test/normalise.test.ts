@@ -1,11 +1,13 @@
 import { readFileSync } from 'node:fs'
+import { join } from 'node:path'
 import { expect, test } from 'vitest'
 import { cutWindows, loadRecording } from '../bench/recording.ts'
 import { softmax } from '../src/core/motif-head.ts'
 import { normalise, suspectSensors } from '../src/core/normalise.ts'
+import { SHIPPED_MODEL_FOLDER } from '../src/project.ts'
 import { GOLDEN, MOTIF_COUNT, windowOf } from './windows.ts'
 
-const { normalization } = JSON.parse(readFileSync('artifacts/model.json', 'utf8'))
+const { normalization } = JSON.parse(readFileSync(join(SHIPPED_MODEL_FOLDER, 'model.json'), 'utf8'))
 const NORMALISATION = {
   mean: Float32Array.from(normalization.mean),
   std: Float32Array.from(normalization.std),
@@ -116,5 +118,5 @@ function sumOf(values: Float32Array): number {
 }
 
 function floatsOf(name: string): Float32Array {
-  return new Float32Array(Uint8Array.from(readFileSync(`artifacts/${name}`)).buffer)
+  return new Float32Array(Uint8Array.from(readFileSync(join(SHIPPED_MODEL_FOLDER, name))).buffer)
 }

@@ -3,16 +3,18 @@ import { once } from 'node:events'
 import { readFileSync } from 'node:fs'
 import { createServer, type IncomingHttpHeaders } from 'node:http'
 import type { AddressInfo } from 'node:net'
+import { join } from 'node:path'
 import { buffer, text } from 'node:stream/consumers'
 import { setTimeout } from 'node:timers/promises'
 import { expect, onTestFinished, test } from 'vitest'
 import { cutWindows, loadRecording } from '../bench/recording.ts'
+import { RECORDING_FOLDER } from '../src/project.ts'
 
 const SAMPLE_BYTES = 9 * 4
 
 // Cut from the files in the plainest way, so that a fault in recording.ts cannot hide behind itself.
-const bytes = readFileSync('artifacts/replay.f32')
-const { segments } = JSON.parse(readFileSync('artifacts/replay.json', 'utf8'))
+const bytes = readFileSync(join(RECORDING_FOLDER, 'replay.f32'))
+const { segments } = JSON.parse(readFileSync(join(RECORDING_FOLDER, 'replay.json'), 'utf8'))
 const windowBytes: Buffer[] = []
 for (const { start, length } of segments)
   for (let at = start; at + 100 <= start + length; at += 50)

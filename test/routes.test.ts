@@ -1,14 +1,14 @@
 import { createHash } from 'node:crypto'
 import { mkdtempSync, readFileSync, rmSync, writeFileSync } from 'node:fs'
 import { tmpdir } from 'node:os'
-import { join, resolve } from 'node:path'
+import { join } from 'node:path'
 import { afterAll, beforeAll, expect, onTestFinished, test } from 'vitest'
-import { VERSION } from '../src/project.ts'
+import { SHIPPED_MODEL_FOLDER, VERSION } from '../src/project.ts'
 import { ask, JSON_TYPE, jsonOf, OCTET_STREAM, postWindow, rowsOf } from './http-client.ts'
 import { startServer, type TestServer } from './server.ts'
 import { windowOf } from './windows.ts'
 
-const MODEL_PATH = resolve('artifacts/model_dynamic.onnx')
+const MODEL_PATH = join(SHIPPED_MODEL_FOLDER, 'model_dynamic.onnx')
 const MODEL_SHA256 = createHash('sha256').update(readFileSync(MODEL_PATH)).digest('hex')
 const OTHER_SHA256 = 'ab'.repeat(32)
 const PAGE = 'https://dogs.example'
@@ -396,7 +396,7 @@ test('the server does not start with a model of which one byte is wrong', async 
   writeFileSync(path, bytes)
   const { exitCode, message } = await failedStart({
     ONNX_PATH: path,
-    MODEL_MANIFEST: 'artifacts/model.json',
+    MODEL_MANIFEST: join(SHIPPED_MODEL_FOLDER, 'model.json'),
   })
   expect(exitCode).toBe('78')
   expect(message).toContain(`${path}: sha256 ${createHash('sha256').update(bytes).digest('hex')}`)

@@ -4,9 +4,10 @@ import { tmpdir } from 'node:os'
 import { join } from 'node:path'
 import { afterAll, beforeAll, describe, expect, test } from 'vitest'
 import { build, SOFT } from '../native/build.ts'
+import { SHIPPED_MODEL_FOLDER } from '../src/project.ts'
 import { COMPILER, SOFT_LIBRARY } from './native.ts'
 
-const SOFT_HEF = 'artifacts/tcn_encoder.soft.hef'
+const SOFT_HEF = join(SHIPPED_MODEL_FOLDER, 'tcn_encoder.soft.hef')
 const SOURCE = 'native/test/soft_test.cc'
 const BUILD_TIMEOUT_MS = 120_000
 

@@ -10,6 +10,7 @@ import type { Slot } from '../src/core/slot.ts'
 import type { OnnxModel } from '../src/core/stream-task.ts'
 import { LATENT_DIMS, WINDOW_BYTES } from '../src/core/window.ts'
 import type { Logger } from '../src/log.ts'
+import { SHIPPED_MODEL_FOLDER } from '../src/project.ts'
 import { certaintyOf } from '../src/telemetry/certainty.ts'
 import { TelemetryCounters } from '../src/telemetry/counters.ts'
 import type { AnswerLine } from '../src/telemetry/line.ts'
@@ -92,7 +93,9 @@ test('every answer gets a line that says what its client got, however it was ask
 })
 
 test('certaintyOf() agrees with the trained model about its golden windows', () => {
-  const logits = new Float32Array(Uint8Array.from(readFileSync('artifacts/golden_motif_logits.f32')).buffer)
+  const logits = new Float32Array(
+    Uint8Array.from(readFileSync(join(SHIPPED_MODEL_FOLDER, 'golden_motif_logits.f32'))).buffer,
+  )
   for (let n = 0; n < GOLDEN.count; n++) {
     const row = [...logits.subarray(n * MOTIF_COUNT, (n + 1) * MOTIF_COUNT)].sort((a, b) => b - a)
     const partition = row.reduce((sum, logit) => sum + Math.exp(logit), 0)
@@ -306,8 +309,8 @@ describe.skipIf(COMPILER === null)('with a device', () => {
     const folder = folderForTest()
     // The same model, fed otherwise: what it says differs from the device, as that of a broken device would.
     const artifacts = folderForTest()
-    cpSync('artifacts/model_dynamic.onnx', join(artifacts, 'model_dynamic.onnx'))
-    const manifest = JSON.parse(readFileSync('artifacts/model.json', 'utf8'))
+    cpSync(join(SHIPPED_MODEL_FOLDER, 'model_dynamic.onnx'), join(artifacts, 'model_dynamic.onnx'))
+    const manifest = JSON.parse(readFileSync(join(SHIPPED_MODEL_FOLDER, 'model.json'), 'utf8'))
     manifest.normalization.std = manifest.normalization.std.map((std: number) => std * 3)
     delete manifest.files['golden.json']
     writeFileSync(join(artifacts, 'model.json'), JSON.stringify(manifest))

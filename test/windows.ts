@@ -6,7 +6,7 @@ import { loadModel } from '../src/model.ts'
 
 export const MOTIF_COUNT = 12
 
-/** 64 windows of held-out recordings with the trained model's own results, see artifacts/golden.json. */
+/** 64 windows of held-out recordings with the trained model's own results, see golden.json beside the model. */
 export const GOLDEN: GoldenVectors = (await loadModel(loadConfig({}))).golden!
 
 /** A recorded window, float32[100][9], another for each n below 64: do not write. */

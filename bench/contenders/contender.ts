@@ -1,6 +1,6 @@
 import { join } from 'node:path'
 import { execPath } from 'node:process'
-import { PROJECT_FOLDER } from '../../src/project.ts'
+import { PROJECT_FOLDER, SHIPPED_MODEL_FOLDER } from '../../src/project.ts'
 import { type Launched, launch } from './launch.ts'
 
 /** What each contender can be asked for. */
@@ -58,7 +58,7 @@ function configuration({ backend }: ContenderOptions['engine']): Record<string, 
     LOG_LEVEL: 'error',
     INFER_MODE: backend === 'noop' ? 'stub' : backend, // the kinds of backends are a closed list
     ...(backend === 'hailo' && {
-      HEF_PATH: join(PROJECT_FOLDER, 'artifacts', 'tcn_encoder.soft.hef'),
+      HEF_PATH: join(SHIPPED_MODEL_FOLDER, 'tcn_encoder.soft.hef'),
       HAILORT_LIB: join(PROJECT_FOLDER, 'native', 'build', 'libhailort.so'),
     }),
   }

@@ -1,11 +1,11 @@
 import { join } from 'node:path'
 import { execPath } from 'node:process'
 import { build, SOFT, type Target } from '../../native/build.ts'
-import { PROJECT_FOLDER } from '../../src/project.ts'
+import { PROJECT_FOLDER, SHIPPED_MODEL_FOLDER } from '../../src/project.ts'
 import type { BareLoop } from '../contenders/bare-loop.ts'
 import { runJson } from '../contenders/run-json.ts'
 
-const HEF = join(PROJECT_FOLDER, 'artifacts', 'tcn_encoder.soft.hef')
+const HEF = join(SHIPPED_MODEL_FOLDER, 'tcn_encoder.soft.hef')
 const BARE_LOOP = join(PROJECT_FOLDER, 'dist', 'bench', 'contenders', 'bare-loop.js')
 const BATCHES = [1, 4, 16]
 

@@ -3,7 +3,7 @@ import { tmpdir } from 'node:os'
 import { join } from 'node:path'
 import { execPath } from 'node:process'
 import { build, SHIM, SOFT } from '../../native/build.ts'
-import { PROJECT_FOLDER } from '../../src/project.ts'
+import { PROJECT_FOLDER, SHIPPED_MODEL_FOLDER } from '../../src/project.ts'
 import { runJson } from '../contenders/run-json.ts'
 import type { EngineOrder, EngineRun } from './engine-process.ts'
 
@@ -91,7 +91,7 @@ export async function runEngine({
   await build(SHIM)
   await build(SOFT)
   const folder = mkdtempSync(join(tmpdir(), 'device-'))
-  const hef = join(PROJECT_FOLDER, 'artifacts', 'tcn_encoder.soft.hef')
+  const hef = join(SHIPPED_MODEL_FOLDER, 'tcn_encoder.soft.hef')
   try {
     const whole: EngineOrder = { ...order, library: SOFT.output, hef }
     return await runJson([execPath, ENGINE_PROCESS, JSON.stringify(whole)], {

@@ -2,7 +2,7 @@ import { readFileSync } from 'node:fs'
 import { join } from 'node:path'
 import { env } from 'node:process'
 import { LATENT_DIMS } from '../../src/core/window.ts'
-import { PROJECT_FOLDER } from '../../src/project.ts'
+import { PROJECT_FOLDER, SHIPPED_MODEL_FOLDER } from '../../src/project.ts'
 import type { Contender } from '../contenders/contender.ts'
 import { launch } from '../contenders/launch.ts'
 import { NOOP_RESULT } from '../contenders/noop.ts'
@@ -11,7 +11,7 @@ import type { Ready } from '../contenders/protocol.ts'
 /** Debian's own, which has Debian's packages. */
 const { PEER_PYTHON = '/usr/bin/python3' } = env
 const SIDECAR = join(PROJECT_FOLDER, 'bench', 'peers', 'sidecar.py')
-const MODEL = join(PROJECT_FOLDER, 'artifacts', 'model_dynamic.onnx')
+const MODEL = join(SHIPPED_MODEL_FOLDER, 'model_dynamic.onnx')
 
 export interface PeerOptions {
   /** `auto`: the model if Python has onnxruntime, else `stub`. `noop` answers with noopResult(). */

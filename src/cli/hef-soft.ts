@@ -1,22 +1,22 @@
 /** Makes the soft HEF and the motif head from the int8 model, and lists them in the model's manifest. */
 import { createHash } from 'node:crypto'
 import { readFileSync, writeFileSync } from 'node:fs'
-import { join, resolve } from 'node:path'
+import { join, relative, resolve } from 'node:path'
 import { parseArgs } from 'node:util'
 import type { HeaderVersion } from '../hef/container.ts'
 import { readInt8Model } from '../hef/int8-model.ts'
 import { motifHead, type SoftHefOptions, softHef } from '../hef/soft-hef.ts'
-import { PROJECT_FOLDER } from '../project.ts'
+import { PROJECT_FOLDER, SHIPPED_MODEL_FOLDER } from '../project.ts'
 
-const HELP = `Makes a soft HEF from artifacts/model.int8.*: npm run hef:soft -- [options]
+const HELP = `Makes a soft HEF from the int8 model: npm run hef:soft -- [options]
 
 A soft HEF holds the int8 network for the software HailoRT. HailoRT parses it; no device runs it. Without options,
-writes artifacts/tcn_encoder.soft.hef and artifacts/motif_head.f32 and lists both in artifacts/model.json.
+writes tcn_encoder.soft.hef and motif_head.f32 beside the model that ships, and lists both in its model.json.
 
   --out FILE            write a HEF there and nothing else. The options below need it
   --header-version N    0 to 3 (1: the newest that every supported HailoRT reads, 4.17 and later)
   --motifs              also put out the motif logits, not only the latent
-  --check               write nothing; is what lies in artifacts what would be written?
+  --check               write nothing; is what lies there what would be written?
   --help                this text
 
 Exit code: 0 written, or all is as it would be written; 1 not so; 64 wrong usage.`
@@ -24,7 +24,8 @@ Exit code: 0 written, or all is as it would be written; 1 not so; 64 wrong usage
 /** EX_USAGE of sysexits.h */
 const EXIT_USAGE = 64
 
-const ARTIFACTS = join(PROJECT_FOLDER, 'artifacts')
+/** As people read it, from the project's folder. */
+const FOLDER = relative(PROJECT_FOLDER, SHIPPED_MODEL_FOLDER)
 const SOFT_HEF = 'tcn_encoder.soft.hef'
 const MOTIF_HEAD = 'motif_head.f32'
 const MANIFEST = 'model.json'
@@ -32,7 +33,7 @@ const MANIFEST = 'model.json'
 const HEADER_VERSION: HeaderVersion = 1
 
 interface Options {
-  /** Null for the places in artifacts. */
+  /** Null for the places beside the model that ships. */
   readonly out: string | null
   readonly headerVersion: HeaderVersion
   readonly motifs: boolean
@@ -63,23 +64,23 @@ function main(args: string[]): number {
     [MOTIF_HEAD, head],
     [MANIFEST, manifest],
   ] as const
-  const different = files.filter(([name, bytes]) => !isWritten(join(ARTIFACTS, name), bytes))
+  const different = files.filter(([name, bytes]) => !isWritten(join(SHIPPED_MODEL_FOLDER, name), bytes))
   if (options.check) {
     for (const [name] of different) {
-      process.stderr.write(`artifacts/${name} is not what \`npm run hef:soft\` writes: run it\n`)
+      process.stderr.write(`${FOLDER}/${name} is not what \`npm run hef:soft\` writes: run it\n`)
     }
     return different.length === 0 ? 0 : 1
   }
   for (const [name, bytes] of files) {
-    writeFileSync(join(ARTIFACTS, name), bytes)
-    process.stdout.write(`wrote artifacts/${name}, ${bytes.length} bytes, sha256 ${sha256Of(bytes)}\n`)
+    writeFileSync(join(SHIPPED_MODEL_FOLDER, name), bytes)
+    process.stdout.write(`wrote ${FOLDER}/${name}, ${bytes.length} bytes, sha256 ${sha256Of(bytes)}\n`)
   }
   return 0
 }
 
 /** The bytes of the three files. */
 function build({ headerVersion, motifs }: Options) {
-  const manifestText = readFileSync(join(ARTIFACTS, MANIFEST), 'utf8')
+  const manifestText = readFileSync(join(SHIPPED_MODEL_FOLDER, MANIFEST), 'utf8')
   const manifest = JSON.parse(manifestText)
   const read = (name: string) => verified(name, manifest)
 
@@ -99,11 +100,11 @@ interface Manifest {
 
 /** @throws Error when the file is not the one that the manifest lists */
 function verified(name: string, { files }: Manifest): Buffer {
-  const bytes = readFileSync(join(ARTIFACTS, name))
+  const bytes = readFileSync(join(SHIPPED_MODEL_FOLDER, name))
   const [found, expected] = [sha256Of(bytes), files[name]?.sha256]
   if (found !== expected) {
     throw new Error(
-      `Cannot use artifacts/${name}: sha256 ${found}, expected ${expected} as ${MANIFEST} lists`,
+      `Cannot use ${FOLDER}/${name}: sha256 ${found}, expected ${expected} as ${MANIFEST} lists`,
     )
   }
   return bytes
@@ -163,9 +164,9 @@ function parseOptions(args: string[]): Options | 'help' {
   if (version !== undefined && !/^[0-3]$/.test(version)) {
     throw new TypeError(`Cannot parse --header-version ${version}: expected 0, 1, 2 or 3`)
   }
-  const usual = values.out === undefined || resolve(values.out) === join(ARTIFACTS, SOFT_HEF)
+  const usual = values.out === undefined || resolve(values.out) === join(SHIPPED_MODEL_FOLDER, SOFT_HEF)
   if (usual && (motifs || version !== undefined)) {
-    throw new TypeError('Cannot change what lies in artifacts: name another place with --out')
+    throw new TypeError('Cannot change what ships: name another place with --out')
   }
   if (!usual && check) throw new TypeError('Cannot use --check and --out together: choose one')
   return {

@@ -1,7 +1,7 @@
 import { existsSync, readFileSync } from 'node:fs'
 import { join } from 'node:path'
 import { CHANNELS } from '../core/window.ts'
-import { PROJECT_FOLDER } from '../project.ts'
+import { PROJECT_FOLDER, RECORDING_FOLDER } from '../project.ts'
 import { CSS, HTML, JAVASCRIPT, pagePart } from './page-part.ts'
 import type { Answer } from './reply.ts'
 
@@ -53,7 +53,6 @@ interface About {
  */
 export function livePage(): Readonly<Record<string, () => Answer>> | null {
   const built = join(PROJECT_FOLDER, 'dist/page')
-  const artifacts = join(PROJECT_FOLDER, 'artifacts')
   if (!BUILT.every(name => existsSync(join(built, name)))) return null
   const file = (type: string, name: string, headers = {}) => {
     const content = once(() => readFileSync(join(built, name)))
@@ -65,8 +64,8 @@ export function livePage(): Readonly<Record<string, () => Answer>> | null {
     '/page/page.css': file(CSS, 'page.css'),
     '/page/licences.txt': file('text/plain; charset=utf-8', 'licences.txt'),
   }
-  if (!existsSync(join(artifacts, 'replay.f32'))) return page
-  const excerpt = once(() => lastPerson(artifacts))
+  if (!existsSync(join(RECORDING_FOLDER, 'replay.f32'))) return page
+  const excerpt = once(lastPerson)
   return {
     ...page,
     '/page/recording.json': () => pagePart('application/json', JSON.stringify(excerpt().about), FOR_A_DAY),
@@ -76,8 +75,8 @@ export function livePage(): Readonly<Record<string, () => Answer>> | null {
 }
 
 /** One person of the recording, some two minutes: all of it would be 2 MB. */
-function lastPerson(artifacts: string): Excerpt {
-  const all: About = JSON.parse(readFileSync(join(artifacts, 'replay.json'), 'utf8'))
+function lastPerson(): Excerpt {
+  const all: About = JSON.parse(readFileSync(join(RECORDING_FOLDER, 'replay.json'), 'utf8'))
   const subject = all.segments.at(-1)!.subject
   const segments = all.segments.filter(segment => segment.subject === subject)
   const start = segments[0]!.start
@@ -89,8 +88,8 @@ function lastPerson(artifacts: string): Excerpt {
       sample_rate_hz: all.sample_rate_hz,
       segments: segments.map(({ start: at, length }) => ({ start: at - start, length })),
     },
-    samples: part(join(artifacts, 'replay.f32'), start * sampleBytes, end * sampleBytes),
-    labels: part(join(artifacts, 'replay_labels.u8'), start, end),
+    samples: part(join(RECORDING_FOLDER, 'replay.f32'), start * sampleBytes, end * sampleBytes),
+    labels: part(join(RECORDING_FOLDER, 'replay_labels.u8'), start, end),
   }
 }
 

@@ -5,8 +5,11 @@
  *
  * isNormalised: the HEF is taken to carry the z-score; windows go in z-scored. hold: keeps the device until killed.
  */
+
 import { readFileSync } from 'node:fs'
+import { join } from 'node:path'
 import { HailoError, openDevice } from '../../native/index.ts'
+import { SHIPPED_MODEL_FOLDER } from '../../src/project.ts'
 
 const {
   library,
@@ -20,8 +23,10 @@ const {
   hold = false,
 } = JSON.parse(process.argv[2]!)
 
-const { normalization } = JSON.parse(readFileSync('artifacts/model.json', 'utf8'))
-const golden = new Float32Array(Uint8Array.from(readFileSync('artifacts/golden_windows.f32')).buffer)
+const { normalization } = JSON.parse(readFileSync(join(SHIPPED_MODEL_FOLDER, 'model.json'), 'utf8'))
+const golden = new Float32Array(
+  Uint8Array.from(readFileSync(join(SHIPPED_MODEL_FOLDER, 'golden_windows.f32'))).buffer,
+)
 if (isNormalised) {
   const { mean, std } = normalization
   golden.forEach((value, index) => {
@@ -29,7 +34,9 @@ if (isNormalised) {
       Math.fround(Math.fround(value) - Math.fround(mean[index % 9])) / Math.fround(std[index % 9])
   })
 }
-const head = new Float32Array(Uint8Array.from(readFileSync('artifacts/motif_head.f32')).buffer)
+const head = new Float32Array(
+  Uint8Array.from(readFileSync(join(SHIPPED_MODEL_FOLDER, 'motif_head.f32'))).buffer,
+)
 const MOTIFS = 12
 const LATENT_DIMS = 64
 

@@ -2,10 +2,10 @@
 import { readFileSync } from 'node:fs'
 import { join } from 'node:path'
 import { InferenceSession } from 'onnxruntime-node'
-import { PROJECT_FOLDER } from '../../../src/project.ts'
+import { SHIPPED_MODEL_FOLDER } from '../../../src/project.ts'
 import { announce } from '../../contenders/protocol.ts'
 import { SESSION_OPTIONS } from '../../contenders/session-options.ts'
 
-const bytes = readFileSync(join(PROJECT_FOLDER, 'artifacts', 'model_dynamic.onnx'))
+const bytes = readFileSync(join(SHIPPED_MODEL_FOLDER, 'model_dynamic.onnx'))
 await InferenceSession.create(bytes, SESSION_OPTIONS)
 announce(0)
