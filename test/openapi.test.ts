@@ -110,8 +110,9 @@ test('the document tells every error code, and with which status it comes', () =
       told.meanings.add(code)
     }
   }
-  expect(CODES.filter(code => !told.codes.has(code))).toEqual(['unload_not_allowed'])
-  expect(told.meanings).toContain('unload_not_allowed')
+  const ofV2Alone = ['unload_not_allowed', 'model_refused']
+  expect(CODES.filter(code => !told.codes.has(code))).toEqual(ofV2Alone)
+  for (const code of ofV2Alone) expect(told.meanings).toContain(code)
 })
 
 test('a key is asked for in the document where the server asks for one, and nowhere else', async () => {
@@ -306,6 +307,7 @@ test('every answer that the document knows of /v2 and of the streams was given a
       ...infer.flatMap(path => [429, 503].map(status => `POST ${path} ${status}`)),
       ...ready.map(path => `GET ${path} 503`),
       ...['/stream', '/ws/v1/analysis'].flatMap(path => [101, 503].map(status => `GET ${path} ${status}`)),
+      ...[409, 503].map(status => `POST /v2/repository/models/{model}/load ${status}`),
       'POST /v2/repository/models/{model}/unload 200',
     ].sort(),
   )

@@ -3,7 +3,7 @@ import { parentPort, workerData } from 'node:worker_threads'
 import { loadModel, loadReference, ModelError } from '../model.ts'
 import type { LoadAnswer, LoadTask } from './model-loader.ts'
 
-/** The program of the thread that reads a model while another serves. */
+/** The program of the thread that reads models while another serves: once for each message. */
 
 /** Threads have a priority of their own on Linux: a model can wait, answers cannot. */
 const NICENESS = 5
@@ -19,4 +19,4 @@ async function load({ config, wantsReference }: LoadTask): Promise<LoadAnswer> {
 }
 
 if (process.platform === 'linux') setPriority(NICENESS)
-parentPort!.postMessage(await load(workerData))
+parentPort!.on('message', () => load(workerData).then(answer => parentPort!.postMessage(answer)))

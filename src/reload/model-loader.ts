@@ -8,6 +8,8 @@ import type { Model } from '../model.ts'
 const THREAD_URL = new URL('./load-thread.js', import.meta.url)
 /** Of reading and verifying: a disk that hangs keeps the thread for longer. */
 const LOAD_TIMEOUT_MS = 60_000
+/** A thread that has nothing more to read is kept for so long: to start one takes longer than most models. */
+const LINGER_MS = 5000
 /** A thread that has not ended so long after it was told to sits in the disk. */
 const LEAVE_TIMEOUT_MS = 1000
 
@@ -37,44 +39,72 @@ export class LoadError extends Error {}
  */
 export class ModelLoader {
   readonly #task: LoadTask
-  readonly #closing = new AbortController()
-  readonly #threads = new Set<Worker>()
+  /** Null while there was nothing to read for a while. */
+  #thread: Worker | null = null
+  /** Those that were told to end. */
+  readonly #leaving = new Set<Promise<unknown>>()
+  /** Ends what is under way. */
+  #giveUp: (why: Error) => void = () => {}
+  #lingering: NodeJS.Timeout | undefined
 
   constructor(task: LoadTask) {
     this.#task = task
   }
 
-  /** @throws LoadError; AbortError when it was closed meanwhile */
+  /** One at a time. @throws LoadError */
   async load(): Promise<Loaded> {
-    this.#closing.signal.throwIfAborted()
-    const thread = new Worker(THREAD_URL, { workerData: this.#task })
-    this.#threads.add(thread)
-    thread.once('exit', () => this.#threads.delete(thread))
-    const timeout = AbortSignal.timeout(LOAD_TIMEOUT_MS)
-    const signal = AbortSignal.any([this.#closing.signal, timeout])
-    try {
-      const answer = await new Promise<LoadAnswer>((resolve, reject) => {
-        signal.addEventListener('abort', () => reject(signal.reason))
-        thread.once('message', resolve)
-        thread.once('error', reject)
-        thread.once('exit', code =>
-          reject(new LoadError(`The thread that read the model ended with ${code}`)),
-        )
-      })
-      if ('refused' in answer) throw new LoadError(answer.refused)
-      return answer
-    } catch (error) {
-      if (!timeout.aborted) throw error
-      throw new LoadError(`The model was not read within ${LOAD_TIMEOUT_MS / 1000} s: does the disk hang?`)
-    } finally {
-      void thread.terminate()
+    clearTimeout(this.#lingering)
+    this.#thread ??= new Worker(THREAD_URL, { workerData: this.#task })
+    const answer = await this.#ask(this.#thread)
+    if (answer instanceof Error) {
+      this.#leave()
+      throw answer
     }
+    this.#lingering = setTimeout(() => this.#leave(), LINGER_MS).unref()
+    if ('refused' in answer) throw new LoadError(answer.refused)
+    return answer
   }
 
   /** @returns false when a thread hangs in the disk, and process.exit() would wait for it for ever */
   async close(): Promise<boolean> {
-    this.#closing.abort()
-    const ended = Promise.all([...this.#threads].map(thread => once(thread, 'exit')))
-    return Promise.race([ended.then(() => true), sleep(LEAVE_TIMEOUT_MS, false)])
+    this.#giveUp(new LoadError('The server is shutting down'))
+    this.#leave()
+    const left = Promise.all(this.#leaving).then(() => true)
+    return Promise.race([left, sleep(LEAVE_TIMEOUT_MS, false)])
+  }
+
+  /** Resolves with an error when the thread is of no use any more. */
+  async #ask(thread: Worker): Promise<LoadAnswer | Error> {
+    const over = new AbortController()
+    const { signal } = over
+    const asked = new Promise<Error>(resolve => {
+      this.#giveUp = resolve
+    })
+    const late = sleep(
+      LOAD_TIMEOUT_MS,
+      new LoadError('The model was not read in a minute: does the disk hang?'),
+      {
+        signal,
+        ref: false,
+      },
+    )
+    const answered = once(thread, 'message', { signal }).then(([answer]) => answer as LoadAnswer)
+    const ended = once(thread, 'exit', { signal }).then(
+      () => new LoadError('The thread that read the model has ended'),
+    )
+    const outcomes = [answered, ended, late].map(outcome => outcome.catch((error: Error) => error))
+    thread.postMessage(null)
+    const outcome = await Promise.race([...outcomes, asked])
+    over.abort()
+    return outcome
+  }
+
+  #leave(): void {
+    clearTimeout(this.#lingering)
+    if (this.#thread === null) return
+    const leaving = this.#thread.terminate()
+    this.#thread = null
+    this.#leaving.add(leaving)
+    void leaving.then(() => this.#leaving.delete(leaving))
   }
 }
