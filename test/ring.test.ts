@@ -15,9 +15,9 @@ test('a slot lies in shared memory as its drawing says', () => {
   const slot = ring.slot(1)
   slot.take(12)
   slot.output.set(windowOf(2).subarray(0, 76))
-  slot.finish('model_unavailable', 'stub', 15)
+  slot.finish('model_unavailable', 'stub', 15, 7)
 
-  const at = 1280 + 4096 // behind the header and the first slot
+  const at = 1536 + 4096 // behind the header and the first slot
   const memory = new DataView(ring.buffer, at)
   expect(new Float32Array(ring.buffer, at, 900)).toEqual(windowOf(1))
   expect(new Float32Array(ring.buffer, at + 3600, 76)).toEqual(windowOf(2).subarray(0, 76))
@@ -28,7 +28,8 @@ test('a slot lies in shared memory as its drawing says', () => {
   expect(memory.getInt32(4056, true)).toBe(1) // taken
   expect(memory.getInt32(4060, true)).toBe(2) // model_unavailable
   expect(memory.getInt32(4064, true)).toBe(2) // stub
-  expect(ring.buffer.byteLength).toBe(1280 + 2 * 4096)
+  expect(memory.getInt32(4068, true)).toBe(7) // generation
+  expect(ring.buffer.byteLength).toBe(1536 + 2 * 4096)
 })
 
 test('a slot has room for 44 motif scores and not one more: the deadline follows', () => {

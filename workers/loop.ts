@@ -18,6 +18,8 @@ export interface ServedStream {
   readonly backend: Backend
   readonly kind: BackendKind
   readonly counters: WorkerCounters
+  /** Of the model that the backend runs. */
+  readonly generation?: number
   /** What windows of the training data look like. Null: windows are not looked at. */
   readonly normalisation: Normalisation | null
   /**
@@ -27,8 +29,11 @@ export interface ServedStream {
   readonly until?: () => boolean
 }
 
-/** `superseded`: the ring has been given to another worker. `condemned`: the front door has found wrong answers. */
-export type ServiceEnd = 'stopped' | 'relieved' | 'stream_lost' | 'superseded' | 'condemned'
+/**
+ * `superseded`: the ring has been given to another worker. `handed_over`: this one has let go of it, as
+ * it was told to. `condemned`: the front door has found wrong answers.
+ */
+export type ServiceEnd = 'stopped' | 'relieved' | 'handed_over' | 'stream_lost' | 'superseded' | 'condemned'
 
 /**
  * Serves one ring with one stream until told to stop or until the stream fails. It takes whatever
@@ -40,6 +45,7 @@ export async function serve({
   backend,
   kind,
   counters,
+  generation,
   normalisation,
   until,
 }: ServedStream): Promise<ServiceEnd> {
@@ -74,13 +80,19 @@ export async function serve({
     // Read before the look for windows: what was published before the stop is found by that look.
     const stopping = ring.stopping
     const idle = submitted === collected
+    if (idle && ring.handingOver) {
+      ring.letGo()
+      return 'handed_over'
+    }
     if (idle && backend.failure !== null) return 'stream_lost'
     const condemned = ring.condemned === kind
     if (condemned && idle) return 'condemned'
     const relieved = until?.() ?? false
     if (relieved && idle) return 'relieved'
     const room = relieved || condemned ? 0 : backend.depth - distance(collected, submitted)
-    const waiting = Math.min(room, ring.waitForWindows(submitted, idle && !stopping ? longestWaitMs : 0))
+    const published = ring.waitForWindows(submitted, idle && !stopping ? longestWaitMs : 0)
+    // Read after the look for windows: none that was published after the call of a successor is taken.
+    const waiting = ring.handingOver ? 0 : Math.min(room, published)
     if (idle || waiting > 0) look()
     for (let looked = 0; looked < waiting; looked++) {
       const slot = ring.slot(submitted)
@@ -112,7 +124,7 @@ export async function serve({
           slot.output.set(output)
           counters.countInferred()
         }
-        slot.finish(outcome, kind, nowMs)
+        slot.finish(outcome, kind, nowMs, generation)
       }
       ring.complete(collected, ended === 'ok' && backend.ready > 0)
       if (ended !== 'ok') return 'stream_lost'

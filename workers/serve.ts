@@ -10,7 +10,13 @@ import {
 import { WorkerCounters } from '../src/core/counters.ts'
 import { type GoldenVectors, goldenWindow, Parity } from '../src/core/golden.ts'
 import { Ring } from '../src/core/ring.ts'
-import type { BackendPlan, StreamReport, StreamTask, TaskEnd } from '../src/core/stream-task.ts'
+import type {
+  BackendPlan,
+  StreamReport,
+  StreamTask,
+  SuccessorReady,
+  TaskEnd,
+} from '../src/core/stream-task.ts'
 import { LATENT_DIMS } from '../src/core/window.ts'
 import { type Backend, BackendError } from './backends/backend.ts'
 import { openStub } from './backends/stub.ts'
@@ -22,6 +28,8 @@ const OPEN_TIMEOUT_MS = 20_000
 const CLOSE_TIMEOUT_MS = 10_000
 /** A primary that serves for less long than this is tried again with growing delay. */
 const HEALTHY_AFTER_MS = 10_000
+/** A successor is called or dismissed with a wake; this is for a dismissal that came just before it slept. */
+const TURN_WAIT_MS = 100
 
 /** @throws BackendError when it cannot be opened */
 export type OpenBackend = (
@@ -30,7 +38,7 @@ export type OpenBackend = (
   onDevice: (device: DeviceReport) => void,
 ) => Promise<Backend>
 
-/** The one task of a worker thread, for its whole life: open a stream, serve a ring with it. */
+/** The task of a worker thread for as long as its model is served: open a stream, serve a ring with it. */
 export default function serveStream(task: StreamTask): Promise<TaskEnd> {
   return serveWith(task, { open: openBackend })
 }
@@ -48,16 +56,15 @@ export const openBackend: OpenBackend = async (plan, motifCount, onDevice) => {
 // What the thread will run is loaded before there is a model to run. What keeps it from loading is told when it opens.
 if (workerData === 'onnx') loadOnnx().catch(() => {})
 
+type Tell = (report: StreamReport | SuccessorReady) => void
+
 /**
  * @param open opens a stream; what it throws ends the task, but for a BackendError
  * @param tell hands a report to the main thread
  */
 export async function serveWith(
   task: StreamTask,
-  {
-    open,
-    tell = report => parentPort!.postMessage(report),
-  }: { open: OpenBackend; tell?: (report: StreamReport) => void },
+  { open, tell = report => parentPort!.postMessage(report) }: { open: OpenBackend; tell?: Tell },
 ): Promise<TaskEnd> {
   return new StreamService(task, open, tell).run()
 }
@@ -79,13 +86,13 @@ function closeInBackground(backend: Backend): void {
 class StreamService {
   readonly #task: StreamTask
   readonly #open: OpenBackend
-  readonly #tell: (report: StreamReport) => void
+  readonly #tell: Tell
   readonly #ring: Ring
   readonly #counters: WorkerCounters
   #report: StreamReport
   #backoffMs = 0
 
-  constructor(task: StreamTask, open: OpenBackend, tell: (report: StreamReport) => void) {
+  constructor(task: StreamTask, open: OpenBackend, tell: Tell) {
     this.#task = task
     this.#open = open
     this.#tell = tell
@@ -95,13 +102,21 @@ class StreamService {
   }
 
   async run(): Promise<TaskEnd> {
-    const { fallback, started } = this.#task
+    const { fallback, started, successor } = this.#task
     let primary = await this.#tryPrimary({ check: started })
+    if (successor) {
+      // Another worker serves: no fallback need do so.
+      if (primary instanceof BackendError) return notOpened(primary)
+      if (!this.#waitForTurn()) {
+        await primary.close()
+        return { ended: 'stopped' }
+      }
+    }
     while (true) {
       let fault: BackendFault
       if (primary instanceof BackendError) {
         fault = faultOf(primary)
-        if (fallback === null) return { ended: 'not_opened', ...fault, permanent: primary.permanent }
+        if (fallback === null) return notOpened(primary)
       } else {
         const servedFromMs = monotonicMs()
         const ended = await this.#serve(this.#task.primary, primary, null)
@@ -113,6 +128,16 @@ class StreamService {
       const reopened = await this.#bridge(fallback, fault)
       if (reopened === null) return { ended: 'stopped' }
       primary = reopened
+    }
+  }
+
+  /** Blocks until it is this worker's turn to serve the ring. False: it never will be. */
+  #waitForTurn(): boolean {
+    const { worker, epoch } = this.#task
+    this.#tell({ worker, epoch, ready: true })
+    while (true) {
+      const turn = this.#ring.waitForTurn(TURN_WAIT_MS)
+      if (turn !== 'waiting') return turn === 'turn'
     }
   }
 
@@ -198,11 +223,11 @@ class StreamService {
     fault: BackendFault | null,
     until?: () => boolean,
   ): Promise<ServiceEnd> {
-    const { normalisation } = this.#task
+    const { generation, normalisation } = this.#task
     this.#update({ serving: kind, fault })
     this.#counters.beat(monotonicMs()) // before "serving": a predecessor's last sign of life may be long ago
     this.#ring.setServing(kind)
-    const stream = { ring: this.#ring, backend, kind, counters: this.#counters, normalisation }
+    const stream = { ring: this.#ring, backend, kind, counters: this.#counters, generation, normalisation }
     let sound = false
     try {
       const ended = await serve(until ? { ...stream, until } : stream)
@@ -242,6 +267,10 @@ async function faultIn(
 function faultOfLost({ failure }: Backend, ended: 'stream_lost' | 'condemned'): BackendFault {
   if (ended === 'stream_lost') return faultOf(failure!)
   return { cause: 'wrong_answers', detail: 'golden windows got other answers than the trained model gives' }
+}
+
+function notOpened({ cause, detail, permanent }: BackendError): TaskEnd {
+  return { ended: 'not_opened', cause, detail, permanent }
 }
 
 function faultOf({ cause, detail }: BackendFault): BackendFault {

@@ -13,8 +13,10 @@ import { SLOT_STRIDE_BYTES, Slot } from './slot.ts'
  *   word 160   worker parked  both         1 while the worker waits for a window and nobody has woken it
  *   word 192   serving        worker       1 + index into BACKENDS of what is open, 0 while nothing is
  *   word 224   stop           front door   1 when the worker shall end after the last window
- *   word 256   epoch          front door   counts the workers that were given up
+ *   word 256   epoch          both         of the worker whose ring it is; each worker has one of its own
  *   word 288   condemned      both         1 + index into BACKENDS of what answers wrongly, 0 while nothing does
+ *   word 320   successor      front door   the epoch of the worker that waits for its turn, 0 while none does
+ *   word 352   handover       front door   the epoch of the worker that the present one shall let go to; its own, or 0: to none
  */
 const PUBLISHED = 0
 const COMPLETED = 32
@@ -26,7 +28,9 @@ const SERVING = 192
 const STOP = 224
 const EPOCH = 256
 const CONDEMNED = 288
-const HEADER_WORDS = 320
+const SUCCESSOR = 320
+const HANDOVER = 352
+const HEADER_WORDS = 384
 
 /** How far `to` is ahead of `from`. Sequences are int32 and wrap. */
 export function distance(from: number, to: number): number {
@@ -37,6 +41,9 @@ export function distance(from: number, to: number): number {
  * The slots of one stream: single producer (front door), single consumer (worker), in shared memory.
  * Invariant: `released ≤ completed ≤ published ≤ released + capacity`; one writer per cursor, but for
  * `completed`, which the front door moves past what a lost worker had taken.
+ *
+ * The ring is one worker's at a time: of the one whose epoch stands in it. That one lets go when a *successor* is
+ * called, or the front door takes it away.
  *
  * A worker that was given up may still sit in native code and come back when its successor serves.
  * Its end of the ring is of an older epoch, so it is *superseded*: it asks before it writes.
@@ -50,6 +57,8 @@ export class Ring {
   /** What the front door has stored last as `published` and `released`: nobody else does, so it need not load them. */
   #nextSequence: number
   #released: number
+  /** The last that the front door has given to a worker. */
+  #lastEpoch: number
 
   /**
    * @param motifCount motif scores in each result; both sides pass the same number.
@@ -70,7 +79,8 @@ export class Ring {
     )
     this.#nextSequence = this.#header[PUBLISHED]!
     this.#released = this.#header[RELEASED]!
-    this.#epoch = epoch ?? this.epoch
+    this.#lastEpoch = this.epoch
+    this.#epoch = epoch ?? this.#lastEpoch
   }
 
   /** @param capacity slots, a power of two. @param firstSequence where the cursors start. */
@@ -161,11 +171,12 @@ export class Ring {
     await Atomics.waitAsync(this.#header, SERVING, 0).value
   }
 
-  /** Tells the worker to end once it has answered everything published. */
+  /** Tells the worker to end once it has answered everything published, and who waits for a turn to end at once. */
   stop(): void {
     Atomics.store(this.#header, STOP, 1)
     Atomics.store(this.#header, WORKER_PARKED, 0)
     Atomics.notify(this.#header, WORKER_PARKED)
+    Atomics.notify(this.#header, EPOCH)
   }
 
   /** Tells the worker to give `backend` up, as if it were lost: its answers are wrong. */
@@ -178,17 +189,46 @@ export class Ring {
     return Atomics.load(this.#header, EPOCH)
   }
 
+  /** Returns the epoch of a worker that shall wait for its turn beside the one that serves. */
+  nameSuccessor(): number {
+    this.#lastEpoch++
+    Atomics.store(this.#header, SUCCESSOR, this.#lastEpoch)
+    return this.#lastEpoch
+  }
+
+  /** The successor that was named is not wanted any more. Not after handOver(). */
+  dismissSuccessor(): void {
+    Atomics.store(this.#header, SUCCESSOR, 0)
+    Atomics.notify(this.#header, EPOCH)
+  }
+
   /**
-   * Gives the worker up: from here on it writes nothing more. What it had looked at has no result
-   * and is passed; its successor begins with a window that still waits.
+   * Calls the successor: the worker that serves ends what it has taken, and lets go. What is published
+   * from here on is the successor's.
    */
-  supersede(): void {
-    Atomics.add(this.#header, EPOCH, 1)
+  handOver(): void {
+    Atomics.store(this.#header, HANDOVER, Atomics.load(this.#header, SUCCESSOR))
+    this.wakeWorker()
+  }
+
+  /**
+   * Gives a worker up: from here on it writes nothing more. What it had looked at has no result and is
+   * passed. A successor that was called begins with a window that still waits, and so does any later one.
+   * @param epoch of the worker; nothing happens when it has let go
+   */
+  supersede(epoch = this.epoch): void {
+    // Nobody's at first: a successor must not take what passTaken() would then pass.
+    this.#lastEpoch++
+    if (Atomics.compareExchange(this.#header, EPOCH, epoch, this.#lastEpoch) !== epoch) return
     Atomics.store(this.#header, SERVING, 0)
     // After the epoch: a worker that asked before it may complete one window more, but none beyond.
     this.passTaken()
     // A worker that died between taking the "asleep" word and ringing has left the front door asleep.
     this.#ring()
+    const called = Atomics.exchange(this.#header, HANDOVER, 0)
+    if (called === 0 || called === epoch) return
+    Atomics.store(this.#header, EPOCH, called)
+    Atomics.notify(this.#header, EPOCH)
   }
 
   // What only the worker calls.
@@ -212,6 +252,29 @@ export class Ring {
     return BACKENDS[Atomics.load(this.#header, CONDEMNED) - 1] ?? null
   }
 
+  /** A successor was called: this worker shall take nothing more, and let go. */
+  get handingOver(): boolean {
+    const called = Atomics.load(this.#header, HANDOVER)
+    return called !== 0 && called !== this.#epoch
+  }
+
+  /** Lets the successor have its turn, which was called. Nothing of this worker may be in flight. */
+  letGo(): void {
+    const called = Atomics.load(this.#header, HANDOVER)
+    // Compared, because the front door may have given this worker up this very moment.
+    if (Atomics.compareExchange(this.#header, EPOCH, this.#epoch, called) !== this.#epoch) return
+    Atomics.notify(this.#header, EPOCH)
+  }
+
+  /** Blocks until it is this worker's turn, at most `timeoutMs`. `dismissed`: its turn will not come. */
+  waitForTurn(timeoutMs: number): 'turn' | 'waiting' | 'dismissed' {
+    const { epoch } = this
+    if (epoch === this.#epoch) return 'turn'
+    if (this.stopping || Atomics.load(this.#header, SUCCESSOR) !== this.#epoch) return 'dismissed'
+    Atomics.wait(this.#header, EPOCH, epoch, timeoutMs)
+    return 'waiting'
+  }
+
   get stopping(): boolean {
     return Atomics.load(this.#header, STOP) === 1
   }
@@ -221,7 +284,8 @@ export class Ring {
     if (timeoutMs > 0 && this.published === sequence) {
       Atomics.store(this.#header, WORKER_PARKED, 1)
       // Looked at after saying "parked": who publishes from here on takes that word, and then the wait does not begin.
-      if (this.published === sequence) Atomics.wait(this.#header, WORKER_PARKED, 1, timeoutMs)
+      if (this.published === sequence && !this.handingOver)
+        Atomics.wait(this.#header, WORKER_PARKED, 1, timeoutMs)
       Atomics.store(this.#header, WORKER_PARKED, 0)
     }
     return distance(sequence, this.published)

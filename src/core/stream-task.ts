@@ -7,7 +7,7 @@ export interface StreamTask {
   readonly worker: number
   /** The ring to serve, see Ring. */
   readonly ring: SharedArrayBuffer
-  /** Of the ring, when the task was given out: a later one means that the worker has been given up. */
+  /** The ring is this worker's while it has this epoch, see Ring. */
   readonly epoch: number
   /** See WorkerCounters. */
   readonly counters: SharedArrayBuffer
@@ -19,6 +19,10 @@ export interface StreamTask {
   readonly normalisation: Normalisation | null
   /** A few windows that what is opened must answer rightly before it serves. Null: it is not asked. */
   readonly selfCheck: GoldenVectors | null
+  /** Counts the models that were served: 0 is that of the start. */
+  readonly generation: number
+  /** Another worker serves the ring: this one opens the primary, says that it is ready, and waits for its turn. */
+  readonly successor: boolean
   /** False while the service starts: what a task then opens first is checked thoroughly afterwards. */
   readonly started: boolean
 }
@@ -42,6 +46,13 @@ export interface StreamReport {
   /** Why the primary does not serve. Null while it does. */
   readonly fault: BackendFault | null
   readonly device: DeviceReport | null
+}
+
+/** A successor has a backend that answers rightly, and waits. */
+export interface SuccessorReady {
+  readonly worker: number
+  readonly epoch: number
+  readonly ready: true
 }
 
 /** What to open, and with which model. */

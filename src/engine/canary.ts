@@ -16,7 +16,8 @@ const TIMEOUT_MS = 5000
 
 export interface CanaryOptions {
   readonly engine: Engine
-  readonly golden: GoldenVectors
+  /** Of the model that serves. Null: it brings none, and is not checked. */
+  readonly golden: GoldenVectors | null
   /** Between two checks of a stream. */
   readonly intervalMs: number
   readonly observer: CanaryObserver
@@ -30,10 +31,13 @@ export interface CanaryOptions {
 export class Canary {
   readonly #options: CanaryOptions
   readonly #watches: readonly StreamWatch[]
+  #model: WatchedModel
 
   constructor(options: CanaryOptions) {
+    const { engine, golden } = options
     this.#options = options
-    this.#watches = options.engine.streams.map((stream, worker) => new StreamWatch(stream, worker))
+    this.#model = { golden, generation: engine.generation }
+    this.#watches = engine.streams.map((stream, worker) => new StreamWatch(stream, worker))
   }
 
   /** From here on until the engine drains. */
@@ -41,8 +45,10 @@ export class Canary {
     setInterval(() => this.#look(), Math.min(this.#options.intervalMs, LOOK_INTERVAL_MS)).unref()
   }
 
-  /** Another model serves: its own answers are expected from here on. */
-  watchModel(_golden: GoldenVectors): void {}
+  /** Another model serves: it is asked for its own answers. What had been asked of the last one says nothing. */
+  watchModel(golden: GoldenVectors | null): void {
+    this.#model = { golden, generation: this.#options.engine.generation }
+  }
 
   #look(): void {
     const nowMs = monotonicMs()
@@ -53,9 +59,10 @@ export class Canary {
 
   /** @param urgent what it is asked for cannot wait until clients leave room */
   async #check(watch: StreamWatch, urgent = watch.condemned): Promise<void> {
-    const { engine, golden, observer } = this.#options
+    const { engine, observer } = this.#options
+    const { golden, generation } = this.#model
     const { ring } = watch.stream
-    const isChecked = ring.serving !== null && Parity.of(ring.serving, golden) !== null
+    const isChecked = golden !== null && ring.serving !== null && Parity.of(ring.serving, golden) !== null
     if (watch.checking || !isChecked || engine.draining) return
     const nowMs = monotonicMs()
     const isIdle = ring.inFlight === 0 && !engine.isShedding(nowMs)
@@ -63,8 +70,9 @@ export class Canary {
       return observer.goldenChecked(watch.worker, SKIPPED)
     }
     watch.checking = true
-    const check = await this.#examine(watch, isIdle ? WINDOWS_PER_CHECK : 1)
+    const examined = await this.#examine(watch, new Round(golden, generation), isIdle ? WINDOWS_PER_CHECK : 1)
     watch.checking = false
+    const check = generation === engine.generation ? examined : SKIPPED
 
     if (check.result === 'failed') ring.condemn(check.backend!)
     observer.goldenChecked(watch.worker, check)
@@ -78,19 +86,18 @@ export class Canary {
   }
 
   /** @param most windows; fewer when clients come meanwhile */
-  async #examine(watch: StreamWatch, most: number): Promise<GoldenCheck> {
-    const { golden } = this.#options
+  async #examine(watch: StreamWatch, round: Round, most: number): Promise<GoldenCheck> {
     const { ring } = watch.stream
-    const round = new Round(golden)
+    const { count } = round.golden
     try {
       do {
-        await this.#ask(watch, round, watch.next)
-        watch.next = (watch.next + 1) % golden.count
+        await this.#ask(watch, round, watch.next % count)
+        watch.next = (watch.next + 1) % count
       } while (round.windows < most && ring.inFlight === 0)
       if (round.parity!.holds) return round.told('passed')
       // A few may fall short in their mean where all together do not: that decides, as it did at the start.
       round.parity = null
-      for (let index = 0; index < golden.count; index++) await this.#ask(watch, round, index)
+      for (let index = 0; index < count; index++) await this.#ask(watch, round, index)
       return round.told(round.parity!.holds ? 'passed' : 'failed')
     } catch (error) {
       if (!(error instanceof NoResult)) throw error
@@ -99,7 +106,8 @@ export class Canary {
   }
 
   async #ask({ stream }: StreamWatch, round: Round, index: number): Promise<void> {
-    const { engine, golden } = this.#options
+    const { engine } = this.#options
+    const { golden } = round
     const askedMs = monotonicMs()
     const inferred = await engine.infer(goldenWindow(golden, index), TIMEOUT_MS, stream).catch(error => {
       const backend = stream.ring.serving
@@ -109,6 +117,7 @@ export class Canary {
       return {
         output: new Float32Array(LATENT_DIMS + golden.motifScores.length / golden.count).fill(Number.NaN),
         backend,
+        generation: engine.generation,
       }
     })
     round.add(inferred, index, monotonicMs() - askedMs)
@@ -116,6 +125,12 @@ export class Canary {
 }
 
 const SKIPPED: GoldenCheck = { result: 'skipped', windows: 0, tookMs: 0, backend: null, parity: null }
+
+interface WatchedModel {
+  readonly golden: GoldenVectors | null
+  /** See Engine.generation. */
+  readonly generation: number
+}
 
 /** What the canary knows of one stream. */
 class StreamWatch {
@@ -143,19 +158,23 @@ class Round {
   windows = 0
   #tookMs = 0
   #backend: Inferred['backend'] | null = null
-  readonly #golden: GoldenVectors
+  readonly golden: GoldenVectors
+  readonly #generation: number
 
-  constructor(golden: GoldenVectors) {
-    this.#golden = golden
+  /** @param generation of the model whose golden vectors these are */
+  constructor(golden: GoldenVectors, generation: number) {
+    this.golden = golden
+    this.#generation = generation
   }
 
-  /** @throws NoResult when another backend has taken over */
-  add({ output, backend }: Inferred, index: number, tookMs: number): void {
+  /** @throws NoResult when another backend or model has taken over */
+  add({ output, backend, generation }: Inferred, index: number, tookMs: number): void {
+    if (generation !== this.#generation) throw new NoResult('another model answers')
     this.windows++
     this.#tookMs += tookMs
     this.#backend ??= backend
     if (backend !== this.#backend) throw new NoResult(`${backend} answers in place of ${this.#backend}`)
-    this.parity ??= Parity.of(backend, this.#golden)
+    this.parity ??= Parity.of(backend, this.golden)
     if (this.parity === null) throw new NoResult(`nothing is asked of ${backend}`)
     this.parity.add(output, index)
   }

@@ -7,7 +7,7 @@ import type { BackendStatus } from './backend-status.ts'
 import { BackendWatch } from './backend-watch.ts'
 import { BulkLane } from './bulk-lane.ts'
 import type { Observer, RefusalCode, RefusalReason, StreamObserver, Witness } from './observer.ts'
-import { type CommonTask, WorkerPool } from './pool.ts'
+import { type CommonTask, type ReplacedTask, WorkerPool } from './pool.ts'
 import { ReplaceError } from './replace-error.ts'
 import { type InFlight, Stream, type Waiter, type WindowTimes } from './stream.ts'
 import type { Threads } from './threads.ts'
@@ -21,7 +21,7 @@ export interface Refused {
 }
 
 export interface EngineOptions {
-  /** As many as there shall be streams. */
+  /** `minThreads` is how many streams there shall be. */
   readonly threads: Threads
   readonly ringSlots: number
   readonly task: CommonTask
@@ -37,6 +37,8 @@ export interface Inferred {
   /** float32[64 + motifs] */
   readonly output: Float32Array
   readonly backend: BackendKind
+  /** Of the model, see Engine.generation. */
+  readonly generation: number
 }
 
 /** The engine has asked itself, and got no answer. */
@@ -83,7 +85,7 @@ export class Engine {
 
   constructor(options: EngineOptions) {
     this.#observer = options.observer
-    this.#slots = options.threads.maxThreads * options.ringSlots
+    this.#slots = options.threads.minThreads * options.ringSlots
     const observer: StreamObserver = {
       inferenceEnded: (outcome, durationMs, slot) =>
         options.observer.inferenceEnded(outcome, durationMs, slot),
@@ -93,7 +95,7 @@ export class Engine {
       settled: () => this.bulk.pump(),
     }
     this.streams = Array.from(
-      { length: options.threads.maxThreads },
+      { length: options.threads.minThreads },
       () => new Stream({ capacity: options.ringSlots, motifCount: options.task.motifCount, observer }),
     )
     this.bulk = new BulkLane(this.streams)
@@ -113,15 +115,6 @@ export class Engine {
   async start(): Promise<void> {
     for (const stream of this.streams) void stream.listen()
     await this.#pool.start()
-  }
-
-  /** @throws ReplaceError, and nothing has changed */
-  async replaceModel(_task: Pick<CommonTask, 'primary' | 'normalisation' | 'selfCheck'>): Promise<void> {
-    throw new ReplaceError('open_failed', 'not here yet')
-  }
-
-  get generation(): number {
-    return 0
   }
 
   /** Resolves when every worker serves its stream again. */
@@ -154,6 +147,23 @@ export class Engine {
 
   get unloaded(): boolean {
     return this.#unloaded
+  }
+
+  /**
+   * Opens the model beside the one that serves, in every stream; when all have shown that they answer
+   * the golden windows rightly, they take over between two windows, all in one turn of the main thread
+   * as seen by new windows. Resolves when the one before has been given back.
+   * @param task a backend of the same kind; a fallback that is not told stays
+   * @throws ReplaceError; then nothing has changed
+   */
+  async replaceModel(task: ReplacedTask): Promise<void> {
+    if (this.#draining) throw new ReplaceError('draining', 'The server is shutting down')
+    await this.#pool.replace(task)
+  }
+
+  /** Counts the models that were served: 0 is that of the start. */
+  get generation(): number {
+    return this.#pool.generation
   }
 
   /** At least one worker has a model and answers. */
@@ -235,9 +245,9 @@ export class Engine {
         stream,
         { arrivedMs, deadlineMs: arrivedMs + timeoutMs },
         {
-          settle: (outcome: Outcome, { output, backend }: Slot) =>
+          settle: (outcome: Outcome, { output, backend, generation }: Slot) =>
             outcome === 'ok'
-              ? resolve({ output: output.slice(), backend })
+              ? resolve({ output: output.slice(), backend, generation })
               : reject(new NoResult(outcome, outcome)),
         },
       )

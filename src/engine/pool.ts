@@ -1,46 +1,35 @@
 import { setTimeout as sleep } from 'node:timers/promises'
 import { monotonicMs } from '../clock.ts'
-import { type BackendFault, LONGEST_BACKOFF_MS, longerBackoffMs } from '../core/backend.ts'
-import type { StreamReport, StreamTask, TaskEnd } from '../core/stream-task.ts'
+import type { StreamReport, SuccessorReady } from '../core/stream-task.ts'
 import type { BackendWatch } from './backend-watch.ts'
 import { LeavingThreads } from './leaving-threads.ts'
-import type { Observer, WorkerLoss } from './observer.ts'
+import type { Observer } from './observer.ts'
+import { ReplaceError } from './replace-error.ts'
 import type { Stream } from './stream.ts'
+import { type CommonTask, type ServedModel, StreamWorker } from './stream-worker.ts'
 import type { Threads } from './threads.ts'
 
-/** A worker that shows no sign of life for so long is taken to be stuck ... */
-const STUCK_AFTER_MS = 2000
-/** ... but a slow model may take its time: as long as for so many windows, several batches. */
-const PATIENCE_WINDOWS = 64
-/** Opening may take as long as its own time-outs; this is for a worker that has none, or does not come to them. */
-const OPEN_TIMEOUT_MS = 60_000
+export type { CommonTask } from './stream-worker.ts'
+
 const WATCH_INTERVAL_MS = 250
 /** A thread that has not ended so long after it was told to sits in a native call; none of ours takes longer than 3 s. */
 const LEAVE_TIMEOUT_MS = 5000
-/** A worker that serves for less long than this is restarted with growing delay. */
-const HEALTHY_AFTER_MS = 10_000
 const STOP_TIMEOUT_MS = 3000
 
-/** What every worker gets, see StreamTask. */
-export type CommonTask = Pick<
-  StreamTask,
-  'motifCount' | 'primary' | 'fallback' | 'normalisation' | 'selfCheck'
->
+/** What another model brings. A fallback that is not told stays. */
+export type ReplacedTask = Pick<CommonTask, 'primary' | 'normalisation' | 'selfCheck'> &
+  Partial<Pick<CommonTask, 'fallback'>>
 
-/** Keeps one worker thread serving each stream: one long-lived task each, started again when it ends. */
+/** The workers of all streams: starts them, looks after them, has another model take over in all of them, ends them. */
 export class WorkerPool {
   readonly #threads: Threads
   readonly #streams: readonly Stream[]
-  readonly #task: CommonTask
-  readonly #observer: Observer
-  readonly #backends: BackendWatch
+  readonly #workers: readonly StreamWorker[]
   readonly #threadStuck: (leavingMs: number) => void
   readonly #leaving = new LeavingThreads()
-  /** The task of each worker, null between two. */
-  readonly #running: (RunningTask | null)[]
   readonly #stop = new AbortController()
-  #started = false
-  #tasks: Promise<void>[] = []
+  #model: ServedModel
+  #replacing = false
   #watch: NodeJS.Timeout | undefined
   #watchedMs = 0
   #pausedUntilMs = 0
@@ -53,15 +42,17 @@ export class WorkerPool {
     backends: BackendWatch
     threadStuck: (leavingMs: number) => void
   }) {
-    this.#threads = options.threads
-    this.#threads.on('error', error => this.#observer.poolFailed(error))
-    this.#threads.on('message', (report: StreamReport) => this.#onReport(report))
-    this.#streams = options.streams
-    this.#task = options.task
-    this.#observer = options.observer
-    this.#backends = options.backends
+    const { threads, streams, observer } = options
+    this.#threads = threads
+    this.#threads.on('error', error => observer.poolFailed(error))
+    this.#threads.on('message', (report: StreamReport | SuccessorReady) =>
+      this.#workers[report.worker]!.reported(report),
+    )
+    this.#streams = streams
     this.#threadStuck = options.threadStuck
-    this.#running = options.streams.map(() => null)
+    this.#model = { task: options.task, generation: 0 }
+    const common = { ...options, model: this.#model, stop: this.#stop.signal }
+    this.#workers = streams.map((stream, worker) => new StreamWorker({ ...common, stream, worker }))
   }
 
   /**
@@ -74,12 +65,41 @@ export class WorkerPool {
       this.#abortStuckWorkers(nowMs)
       this.#watchLeavingThreads(nowMs)
     }, WATCH_INTERVAL_MS)
-    await Promise.all(this.#streams.map((stream, worker) => this.#open(stream, worker)))
+    await Promise.all(
+      this.#workers.map((worker, index) => {
+        const cannotServe = new Promise<never>((_, reject) => void worker.keepServing(reject))
+        return Promise.race([this.#streams[index]!.ring.untilServing(), cannotServe])
+      }),
+    )
   }
 
   /** From here on nothing that a worker fails with is taken for a mistake of the configuration. */
   started(): void {
-    this.#started = true
+    for (const worker of this.#workers) worker.started()
+  }
+
+  get generation(): number {
+    return this.#model.generation
+  }
+
+  /**
+   * Opens another model beside the one that serves, in one stream after the other, which leaves the
+   * processors to those who serve; then it takes over in all of them in one turn of the event loop.
+   * Resolves when what served before has been given back.
+   * @throws ReplaceError; then nothing has changed
+   */
+  async replace(task: ReplacedTask): Promise<void> {
+    if (this.#stop.signal.aborted) throw new ReplaceError('draining', 'The workers end')
+    if (this.#replacing) throw new ReplaceError('busy', 'Another model is about to take over')
+    this.#replacing = true
+    try {
+      const model = { task: { ...this.#model.task, ...task }, generation: this.generation + 1 }
+      await this.#prepare(model)
+      this.#model = model
+      await Promise.all(this.#workers.map(worker => worker.handOver()))
+    } finally {
+      this.#replacing = false
+    }
   }
 
   /** Tells every worker to end after its last window; gives up on those that do not. */
@@ -87,7 +107,8 @@ export class WorkerPool {
     this.#stop.abort()
     clearInterval(this.#watch)
     for (const stream of this.#streams) stream.close()
-    await Promise.race([Promise.all(this.#tasks), sleep(STOP_TIMEOUT_MS)])
+    const ended = Promise.all(this.#workers.map(worker => worker.ended()))
+    await Promise.race([ended, sleep(STOP_TIMEOUT_MS)])
     this.#leaving.look(this.#threads.threads, monotonicMs())
     await Promise.race([this.#threads.destroy(), sleep(STOP_TIMEOUT_MS)])
     this.#leaving.look([], monotonicMs())
@@ -98,81 +119,14 @@ export class WorkerPool {
     return this.#leaving.count
   }
 
-  async #open(stream: Stream, worker: number): Promise<void> {
-    const cannotServe = new Promise<never>((_, reject) => {
-      this.#tasks.push(this.#keepServing(stream, worker, reject))
-    })
-    await Promise.race([stream.ring.untilServing(), cannotServe])
-  }
-
-  get #stopping(): boolean {
-    return this.#stop.signal.aborted
-  }
-
-  /** @param giveUp told what keeps a stream from being served that has not been served yet */
-  async #keepServing(stream: Stream, worker: number, giveUp: (why: Error) => void): Promise<void> {
-    let backoffMs = 0
-    let hasServed = false
-    while (!this.#stopping) {
-      const loss = await this.#run(stream, worker)
-      if (this.#stopping || loss === null) return
-      stream.workerLost()
-      this.#backends.lost(worker, loss.fault)
-      this.#observer.workerLost(worker, loss)
-
-      hasServed ||= loss.servedMs > 0
-      if (loss.permanent && !hasServed) return giveUp(loss.error ?? new Error(inWords(loss.fault!)))
-      if (loss.servedMs > HEALTHY_AFTER_MS) backoffMs = 0
-      if (loss.permanent && loss.fault !== null) backoffMs = LONGEST_BACKOFF_MS
-      await sleep(backoffMs, undefined, { ref: false, signal: this.#stop.signal }).catch(() => {})
-      backoffMs = longerBackoffMs(backoffMs)
-    }
-  }
-
-  /** Runs one task to its end. Returns null when it ended because it was told to. */
-  async #run(stream: Stream, worker: number): Promise<(WorkerLoss & { servedMs: number }) | null> {
-    const running: RunningTask = {
-      abort: new AbortController(),
-      notServingSinceMs: monotonicMs(),
-      servingSinceMs: Number.POSITIVE_INFINITY,
-    }
-    this.#running[worker] = running
-    const loss = await this.#lossOf(
-      {
-        worker,
-        ring: stream.ring.buffer,
-        epoch: stream.ring.epoch,
-        counters: stream.counters.buffer,
-        started: this.#started,
-        ...this.#task,
-      },
-      running.abort.signal,
-    )
-    this.#running[worker] = null
-    return loss && { ...loss, servedMs: Math.max(0, monotonicMs() - running.servingSinceMs) }
-  }
-
-  async #lossOf(task: StreamTask, signal: AbortSignal): Promise<WorkerLoss | null> {
+  async #prepare(model: ServedModel): Promise<void> {
     try {
-      const end: TaskEnd = await this.#threads.run(task, { signal })
-      if (end.ended === 'stopped') return null
-      const { ended, cause, detail } = end
-      const permanent = ended === 'not_opened' && end.permanent
-      return { cause: ended, error: null, fault: { cause, detail }, permanent }
-    } catch (thrown) {
-      const error = thrown instanceof Error ? thrown : new Error(String(thrown))
-      const lost = { fault: null, permanent: true }
-      if (signal.aborted) return { ...lost, cause: 'stuck', error: signal.reason }
-      return { ...lost, cause: error.message.startsWith('worker exited') ? 'exit' : 'error', error }
+      for (const worker of this.#workers) await worker.prepare(model)
+      if (this.#stop.signal.aborted) throw new ReplaceError('draining', 'The workers end')
+    } catch (error) {
+      await Promise.all(this.#workers.map(worker => worker.dismiss()))
+      throw error
     }
-  }
-
-  #onReport(report: StreamReport): void {
-    const running = this.#running[report.worker]
-    if (running && report.serving !== null) {
-      running.servingSinceMs = Math.min(running.servingSinceMs, monotonicMs())
-    }
-    this.#backends.reported(report)
   }
 
   /** The pool has replaced such a thread, but it holds what it held, and process.exit() would wait for it for ever. */
@@ -186,29 +140,6 @@ export class WorkerPool {
     // The whole process was stopped or starved: silence counts from its end, or healthy workers would go.
     if (nowMs - this.#watchedMs > WATCH_INTERVAL_MS * 2) this.#pausedUntilMs = nowMs
     this.#watchedMs = nowMs
-    this.#running.forEach((running, worker) => {
-      if (running === null) return
-      const { ring, counters, serviceMs } = this.#streams[worker]!
-      const serving = ring.serving !== null
-      if (serving) running.notServingSinceMs = nowMs
-      const lastSignMs = serving ? counters.heartbeatMs : running.notServingSinceMs
-      const silentMs = nowMs - Math.max(lastSignMs, this.#pausedUntilMs)
-      const patienceMs = serving ? Math.max(STUCK_AFTER_MS, serviceMs * PATIENCE_WINDOWS) : OPEN_TIMEOUT_MS
-      if (silentMs <= patienceMs) return
-      const what = serving ? 'shown no sign of life' : 'not opened its backend'
-      running.abort.abort(new Error(`The worker has ${what} for ${silentMs.toFixed(0)} ms`))
-    })
+    for (const worker of this.#workers) worker.abortStuck(nowMs, this.#pausedUntilMs)
   }
-}
-
-interface RunningTask {
-  readonly abort: AbortController
-  /** When the watch last saw it serve, or its start. */
-  notServingSinceMs: number
-  /** Infinity before it has served. */
-  servingSinceMs: number
-}
-
-function inWords({ cause, detail }: BackendFault): string {
-  return `${cause}: ${detail}`
 }

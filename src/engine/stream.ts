@@ -156,9 +156,10 @@ export class Stream {
   /**
    * The worker is gone. What it had in its hands is settled now, as nobody can say whether it
    * would kill the next one too; what still waits is left to its successor.
+   * @param epoch of the worker
    */
-  workerLost(): void {
-    this.ring.supersede()
+  workerLost(epoch = this.ring.epoch): void {
+    this.ring.supersede(epoch)
     this.settleCompleted()
   }
 

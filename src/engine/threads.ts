@@ -2,8 +2,11 @@ import { fileURLToPath } from 'node:url'
 import { Piscina } from 'piscina'
 import type { BackendKind } from '../core/backend.ts'
 
-/** Worker threads, one for each stream. */
+/** Worker threads: `minThreads` of them, one for each stream, and as many again while a model takes over from another. */
 export type Threads = Piscina
+
+/** A thread beyond one for each stream is kept for so long after its task, ms: another model may follow. */
+const SPARE_THREAD_MS = 10_000
 
 /**
  * They start on their own, while this thread goes on: before it has read a model or made an engine.
@@ -15,8 +18,8 @@ export function startThreads(workerUrl: URL, count: number, mode: BackendKind): 
     filename: fileURLToPath(workerUrl),
     workerData: mode,
     minThreads: count,
-    maxThreads: count,
-    idleTimeout: Number.POSITIVE_INFINITY,
+    maxThreads: count * 2,
+    idleTimeout: SPARE_THREAD_MS,
     atomics: 'disabled', // the ring does the waiting
     recordTiming: false,
   })
