@@ -11,6 +11,7 @@ const ALONE = [
   'load-generator',
   'micro',
   'overload',
+  'reload-load',
   'soak',
   'stream-abuse',
   'stream-drain',

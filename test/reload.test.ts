@@ -1,14 +1,29 @@
-import { rmSync, truncateSync, writeFileSync } from 'node:fs'
+import {
+  mkdtempSync,
+  readFileSync,
+  renameSync,
+  rmSync,
+  symlinkSync,
+  truncateSync,
+  writeFileSync,
+} from 'node:fs'
+import { tmpdir } from 'node:os'
 import { dirname, join } from 'node:path'
-import { expect, test, vi } from 'vitest'
+import { beforeAll, describe, expect, onTestFinished, test, vi } from 'vitest'
 import { loadConfig } from '../src/config.ts'
+import { LATENT_DIMS } from '../src/core/window.ts'
 import { ReplaceError } from '../src/engine/replace-error.ts'
+import { readInt8Model } from '../src/hef/int8-model.ts'
+import { softHef } from '../src/hef/soft-hef.ts'
 import type { Logger } from '../src/log.ts'
 import { loadModel } from '../src/model.ts'
+import { SHIPPED_MODEL_FOLDER } from '../src/project.ts'
 import { LoadError } from '../src/reload/model-loader.ts'
 import type { ReloadResult, ReloadTrigger } from '../src/reload/outcome.ts'
 import { Reloader, type ReloaderOptions } from '../src/reload/reloader.ts'
 import { ServedModels } from '../src/served-models.ts'
+import { startHailo } from './hailo.ts'
+import { type HefFolder, hefFolder, hefOf } from './hef-file.ts'
 import { ask, postWindow, resultOf } from './http-client.ts'
 import { metric, startServerForTest, until } from './load.ts'
 import {
@@ -18,16 +33,25 @@ import {
   type ModelVersions,
   versionsForTest,
 } from './model-versions.ts'
+import { buildNative, COMPILER } from './native.ts'
 import type { TestServer } from './server.ts'
+import { linesIn } from './telemetry-folder.ts'
 import { windowOf } from './windows.ts'
 import { greet, IN_BINARY, IN_JSON, WebSocketClient } from './ws-client.ts'
+
+/** The smallest and the largest that the shipped network gives for its golden windows, and a little more. */
+const MOTIF_LOGITS = { min: -2.5, max: 7.5 }
+/** Servers, HEFs and golden vectors are made, on machines that do other things too. */
+vi.setConfig({ testTimeout: 60_000 })
 
 const LOAD = 'POST /v2/repository/models/tcn_encoder/load'
 
 test('each trigger serves the version that the link leads to, everything tells of it and of no other, and back', async () => {
   const versions = await versionsForTest()
   const { first, second } = versions
-  const server = await startServerForTest({ ONNX_PATH: versions.onnxPath, WORKERS: '2', DEADLINE_MS: '5000' })
+  const folder = temporaryFolder()
+  const env = { ONNX_PATH: versions.onnxPath, TELEMETRY_DIR: folder, WORKERS: '2', DEADLINE_MS: '5000' }
+  const server = await startServerForTest(env)
   await expectServed(server, first, 0)
   expect((await status(server)).last_reload).toBe(null)
   const stream = await WebSocketClient.open(server)
@@ -69,6 +93,13 @@ test('each trigger serves the version that the link leads to, everything tells o
     'unchanged request': 1,
   })
   expect(await server.stop()).toBe(0)
+  const told = linesIn(folder).map(line => 'model_sha256' in line && line.model_sha256)
+  expect(told.filter((sha256, line) => sha256 !== told[line - 1])).toEqual([
+    first.sha256,
+    second.sha256,
+    first.sha256,
+    second.sha256,
+  ])
 })
 
 test('a bad version changes nothing and says why, whatever is wrong with it', async () => {
@@ -97,12 +128,62 @@ test('a bad version changes nothing and says why, whatever is wrong with it', as
   await expectServed(server, versions.second, 1)
 })
 
+describe.skipIf(COMPILER === null)('on the software device', () => {
+  beforeAll(buildNative, 180_000)
+
+  test('another HEF takes over beside the first on the one device, and bad ones are refused', async () => {
+    const [first, second] = [softHefFolder(false), softHefFolder(true)]
+    const link = join(temporaryFolder(), 'current')
+    const turn = (folder: string) => {
+      symlinkSync(folder, `${link}.new`)
+      renameSync(`${link}.new`, link)
+    }
+    turn(first.folder)
+    const { server } = await startHailo({
+      HEF_PATH: join(link, 'model.hef'),
+      WORKERS: '2',
+      DEADLINE_MS: '5000',
+    })
+    const answerOf = async ({ sha256 }: HefFolder) => {
+      const answer = await postWindow(server, windowOf(4))
+      expect([answer.status, answer.headers['x-model-sha256']]).toEqual([200, sha256.slice(0, 12)])
+      return resultOf(answer)
+    }
+    const before = await answerOf(first)
+    turn(second.folder)
+    expect((await ask(server, LOAD)).status).toBe(200)
+    // Its motif scores are the device's own, in eight bits: near the others, and not the same.
+    const after = await answerOf(second)
+    expect(after.subarray(0, LATENT_DIMS)).toEqual(before.subarray(0, LATENT_DIMS))
+    expect(after).not.toEqual(before)
+    expect(differenceOf(after, before)).toBeLessThan(0.1)
+
+    const spoilt = Buffer.from(readFileSync(second.hefPath))
+    spoilt[spoilt.length - 100]! ^= 1
+    for (const [bad, reason] of [
+      [hefFolder(hefOf({ architecture: 103 })), /it is compiled for hailo15h, expected Hailo-8 or Hailo-8L/],
+      [hefFolder(spoilt), /model\.hef: .*(checksum|digest|MD5|CRC)/i],
+    ] as const) {
+      turn(bad.folder)
+      const refused = await ask(server, LOAD)
+      expect([refused.status, refused.json.error]).toEqual([409, expect.stringMatching(reason)])
+      expect(await answerOf(second)).toEqual(after)
+    }
+    turn(first.folder)
+    server.process.kill('SIGHUP')
+    await until(async () => (await status(server)).model_generation === 2)
+    expect(await answerOf(first)).toEqual(before)
+    expect(await server.stop()).toBe(0)
+  })
+})
+
 test('EXPECTED_SHA256 lets no other model in later', async () => {
   const versions = await versionsForTest()
   const { first, second, onnxPath } = versions
   const server = await startServerForTest({
     ONNX_PATH: onnxPath,
     EXPECTED_SHA256: first.sha256,
+    DEADLINE_MS: '5000',
     WORKERS: '1',
   })
   versions.turn(second.version)
@@ -199,6 +280,20 @@ async function reloaderForTest({
     ...changes,
   }
   return { reloader: new Reloader(options), models, looks, options }
+}
+
+/** The shipped network in integers. @param motifs whether the HEF has them too, or the host makes them */
+function softHefFolder(motifs: boolean): HefFolder {
+  const read = (name: string) => readFileSync(join(SHIPPED_MODEL_FOLDER, name))
+  const model = readInt8Model(read('model.int8.json').toString(), read('model.int8.bin'))
+  const hef = softHef(model, { headerVersion: 1, motifLogits: motifs ? MOTIF_LOGITS : null })
+  return hefFolder(hef, { files: { 'motif_head.f32': read('motif_head.f32') } })
+}
+
+function temporaryFolder(): string {
+  const folder = mkdtempSync(join(tmpdir(), 'reload-'))
+  onTestFinished(() => rmSync(folder, { recursive: true, force: true }))
+  return folder
 }
 
 interface BadVersion {
