@@ -2,6 +2,8 @@
 
 #include <unistd.h>
 
+#include <functional>
+#include <string_view>
 #include <vector>
 
 namespace shim {
@@ -29,6 +31,10 @@ class HefHandle {
   const Library& library_;
 };
 
+size_t HashOf(const HefBytes& bytes) {
+  return std::hash<std::string_view>()({static_cast<const char*>(bytes.data), bytes.size});
+}
+
 std::string HintFor(Status status) {
   switch (status) {
     case hailo_abi::kInternalFailure:
@@ -53,12 +59,15 @@ std::shared_ptr<NetworkGroup> NetworkGroup::Configure(const std::shared_ptr<VDev
   if (group == nullptr || group->is_shut_down_) {
     group = std::shared_ptr<NetworkGroup>(new NetworkGroup(vdevice, hef, /*is_shared=*/true));
     vdevice->single_group = group;
+  } else if (group->hef_hash_ != HashOf(hef)) {
+    throw Failure(Cause::kOpenFailed,
+                  "Cannot configure the HEF beside the one that serves: that takes HAILO_SCHEDULER=round_robin");
   }
   return group;
 }
 
 NetworkGroup::NetworkGroup(const std::shared_ptr<VDevice>& vdevice, const HefBytes& hef, bool is_shared)
-    : vdevice(vdevice), is_shared_(is_shared) {
+    : vdevice(vdevice), is_shared_(is_shared), hef_hash_(HashOf(hef)) {
   vdevice_handle_ = vdevice->CreateHandle();
   try {
     ConfigureHef(hef);
@@ -66,6 +75,7 @@ NetworkGroup::NetworkGroup(const std::shared_ptr<VDevice>& vdevice, const HefByt
     vdevice->ReleaseHandle(vdevice_handle_);
     throw;
   }
+  vdevice->group_count++;
 }
 
 void NetworkGroup::ConfigureHef(const HefBytes& bytes) {
@@ -90,6 +100,11 @@ void NetworkGroup::ConfigureHef(const HefBytes& bytes) {
   const Status status = library.call.configure_vdevice(vdevice_handle_, hef.hef, params, &group_, &count);
   if (status == hailo_abi::kInvalidOperation) {
     // A vdevice holds at most 32 models and gives none back before it is released.
+    if (vdevice->group_count > 0) {
+      throw Failure(Cause::kOpenFailed,
+                    "Cannot configure the HEF beside the one that serves: the device has held 32 different ones since it "
+                    "was opened, and can hold no further one before the service is started again");
+    }
     vdevice->Retire(Cause::kOpenFailed, "The device can hold no further model");
   }
   if (const std::string hint = HintFor(status); !hint.empty()) {
@@ -102,6 +117,7 @@ void NetworkGroup::ConfigureHef(const HefBytes& bytes) {
 }
 
 NetworkGroup::~NetworkGroup() {
+  vdevice->group_count--;
   ShutDown();
   if (activated_ != nullptr) vdevice->library.call.deactivate_network_group(activated_);
   vdevice->ReleaseHandle(vdevice_handle_);

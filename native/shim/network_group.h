@@ -21,7 +21,7 @@ class NetworkGroup {
  public:
   /// With the scheduler a group of the stream's own: configuring the same HEF again with the same
   /// parameters makes a duplicate that shares the hardware and has its own streams and queue. In
-  /// single-model mode the one group of the vdevice, activated by whoever comes first.
+  /// single-model mode the one group of the vdevice, activated by whoever comes first; another HEF is refused.
   /// @throws Failure
   static std::shared_ptr<NetworkGroup> Configure(const std::shared_ptr<VDevice>& vdevice, const HefBytes& hef);
 
@@ -53,6 +53,7 @@ class NetworkGroup {
   void ConfigureHef(const HefBytes& hef);
 
   const bool is_shared_;
+  const size_t hef_hash_;
   hailo_abi::VDevice vdevice_handle_ = nullptr;
   hailo_abi::NetworkGroup group_ = nullptr;
   hailo_abi::ActivatedNetworkGroup activated_ = nullptr;

@@ -66,6 +66,8 @@ class VDevice {
   std::mutex configure_mutex;
   /// What all streams share in single-model mode.
   std::weak_ptr<NetworkGroup> single_group;
+  /// Network groups that are configured.
+  std::atomic<int> group_count{0};
 
   /// No stream will work on it any more; the next Acquire() opens another.
   void Retire(Cause cause, const std::string& reason);

@@ -1,13 +1,15 @@
 import { openSync } from 'node:fs'
 import { join } from 'node:path'
+import { setTimeout as sleep } from 'node:timers/promises'
 import type { StreamTask, TaskEnd } from '../../src/core/stream-task.ts'
-import type { Backend } from '../../workers/backends/backend.ts'
+import { type Backend, BackendError } from '../../workers/backends/backend.ts'
 import { openBackend, serveWith } from '../../workers/serve.ts'
 import { openPretendedHailo } from './device.ts'
-import { FAULTS } from './faults.ts'
+import { FAULTS, type Opening, openingOf } from './faults.ts'
 import { block, Hold } from './hold.ts'
 
 const { FAULTS_FOLDER = '' } = process.env
+const SLOW_MS = 400
 
 /**
  * The real worker around the real backends, but a window can ask it to fail (see FAULTS), and the
@@ -16,10 +18,18 @@ const { FAULTS_FOLDER = '' } = process.env
 export default function serveFaulty(task: StreamTask): Promise<TaskEnd> {
   return serveWith(task, {
     open: async (plan, motifCount, onDevice) => {
+      if (task.worker === 1) await carryOut(openingOf(plan))
       if (plan.kind === 'hailo') return faulty(await openPretendedHailo(plan.model, motifCount, onDevice))
       return faulty(await openBackend(plan, motifCount, onDevice))
     },
   })
+}
+
+async function carryOut(order: Opening | undefined): Promise<void> {
+  if (order === 'fail') throw new BackendError('device_in_use', 'a plan asked for this failure')
+  if (order === 'exit') process.exit(1)
+  if (order === 'hang') while (true);
+  if (order === 'slow') await sleep(SLOW_MS)
 }
 
 function faulty(backend: Backend): Backend {

@@ -9,53 +9,17 @@
  */
 import { setImmediate as nextTurn } from 'node:timers/promises'
 import { monotonicMs } from '../../src/clock.ts'
-import { CHANNELS, LATENT_DIMS, TIMESTEPS, WINDOW_VALUES } from '../../src/core/window.ts'
+import { CHANNELS, LATENT_DIMS, WINDOW_VALUES } from '../../src/core/window.ts'
 import { Engine } from '../../src/engine/engine.ts'
 import type { Observer } from '../../src/engine/observer.ts'
 import type { Stream, Waiter } from '../../src/engine/stream.ts'
 import { startThreads } from '../../src/engine/threads.ts'
-import type { Int8Model } from '../../src/hef/int8-model.ts'
-import { softHef } from '../../src/hef/soft-hef.ts'
+import { echoPlan, MOTIFS, SCALE, schedulerOf, ZERO_POINT } from './echo.ts'
 
 const [library, workersText, windowsText, scheduler] = process.argv.slice(2)
 const WORKERS = Number(workersText)
 const WINDOWS = Number(windowsText)
-const MOTIFS = 12
-const SCALE = 1 / 16
-const ZERO_POINT = 128
 const TIMEOUT_MS = 30_000
-
-/** latent[i] = mean of channel i mod 9, exactly. */
-const ECHO: Int8Model = {
-  input: 'input',
-  tensors: new Map([
-    [
-      'input',
-      { channels: CHANNELS, length: TIMESTEPS, quantisation: { scale: SCALE, zeroPoint: ZERO_POINT } },
-    ],
-    ['mean', { channels: CHANNELS, length: 1, quantisation: { scale: SCALE, zeroPoint: ZERO_POINT } }],
-    ['latent', { channels: LATENT_DIMS, length: 1, quantisation: { scale: 1, zeroPoint: ZERO_POINT } }],
-  ]),
-  layers: [
-    { op: 'global_avg_pool', inputs: ['input'], output: 'mean', relu: false, multipliers: [1 / TIMESTEPS] },
-    {
-      op: 'gemm',
-      input: 'mean',
-      output: 'latent',
-      relu: false,
-      kernel: 1,
-      stride: 1,
-      dilation: 1,
-      padding: [0, 0],
-      weights: Int8Array.from({ length: LATENT_DIMS * CHANNELS }, (_, index) =>
-        Math.floor(index / CHANNELS) % CHANNELS === index % CHANNELS ? 1 : 0,
-      ),
-      weightScales: new Float32Array(LATENT_DIMS).fill(1),
-      bias: new Int32Array(LATENT_DIMS),
-      multipliers: new Float32Array(LATENT_DIMS).fill(1),
-    },
-  ],
-}
 
 /** The bytes that window `number` carries, one per channel. */
 function bytesOf(number: number): Uint8Array {
@@ -98,7 +62,6 @@ const observer: Observer = {
   fallbackEnded: () => {},
   deviceChanged: () => {},
 }
-const hef = softHef(ECHO, { headerVersion: 1, motifLogits: null })
 const engine = new Engine({
   threads: startThreads(new URL('../../workers/serve.js', import.meta.url), WORKERS, 'hailo'),
   ringSlots: 256,
@@ -108,25 +71,7 @@ const engine = new Engine({
     fallback: null,
     normalisation: null,
     selfCheck: null,
-    primary: {
-      kind: 'hailo',
-      model: {
-        hef,
-        architecture: 'hailo8',
-        software: true,
-        library: library!,
-        deviceId: null,
-        io: 'async',
-        scheduler: scheduler === 'none' ? 'none' : 'round_robin',
-        streamCount: WORKERS,
-        inputName: 'tcn_encoder/input_layer1',
-        latentName: 'tcn_encoder/latent',
-        motifName: null,
-        motifActivation: 'softmax',
-        motifHead: { weights: new Float32Array(MOTIFS * LATENT_DIMS), bias: new Float32Array(MOTIFS) },
-        normalisation: null,
-      },
-    },
+    primary: echoPlan({ library: library!, scheduler: schedulerOf(scheduler), streamCount: WORKERS }),
   },
 })
 

@@ -1,0 +1,425 @@
+import assert from 'node:assert/strict'
+import { execFile } from 'node:child_process'
+import { mkdtempSync, rmSync } from 'node:fs'
+import { tmpdir } from 'node:os'
+import { join } from 'node:path'
+import { promisify } from 'node:util'
+import { expect, onTestFinished, test, vi } from 'vitest'
+import { monotonicMs } from '../src/clock.ts'
+import { loadConfig } from '../src/config.ts'
+import { WorkerCounters } from '../src/core/counters.ts'
+import { type GoldenVectors, goldenWindow } from '../src/core/golden.ts'
+import type { Outcome } from '../src/core/outcome.ts'
+import { Ring } from '../src/core/ring.ts'
+import type { BackendPlan, OnnxModel } from '../src/core/stream-task.ts'
+import { LATENT_DIMS } from '../src/core/window.ts'
+import { Canary } from '../src/engine/canary.ts'
+import { Engine } from '../src/engine/engine.ts'
+import type { GoldenCheck, Observer } from '../src/engine/observer.ts'
+import type { ReplaceError } from '../src/engine/replace-error.ts'
+import { Stream } from '../src/engine/stream.ts'
+import { startThreads } from '../src/engine/threads.ts'
+import { loadModel } from '../src/model.ts'
+import { PROJECT_FOLDER } from '../src/project.ts'
+import type { Backend } from '../workers/backends/backend.ts'
+import { openOnnx } from '../workers/backends/onnx.ts'
+import { serve } from '../workers/loop.ts'
+import { FAULTS, type Opening, ordering } from './faults/faults.ts'
+import { distinctWindow, until } from './load.ts'
+import { COMPILER, SOFT_LIBRARY } from './native.ts'
+import { GOLDEN, MOTIF_COUNT, publish, ringOf, windowOf } from './windows.ts'
+
+vi.setConfig({ testTimeout: 60_000 })
+
+const WINDOWS = 8
+/** Nothing may be late here: what is asked is who answers. */
+const PATIENT_MS = 60_000
+
+test('under load each window is answered once, by the model of its moment, and never again by an older one', async () => {
+  const models = await Promise.all([0, 1, 2].map(modelOf))
+  const { engine, lost, threads } = await engineOf(models[0]!)
+  const load = new Load(engine)
+  for (let generation = 1; generation <= 4; generation++) {
+    await load.until(10)
+    await engine.replaceModel(models[generation % 3]!)
+    expect(engine.generation).toBe(generation)
+  }
+  await load.until(10)
+  const answers = await load.end()
+
+  expect(answers.map(({ outcome }) => outcome)).toEqual(answers.map(() => 'ok'))
+  for (const stream of engine.streams) {
+    const generations = answers.filter(answer => answer.stream === stream).map(({ generation }) => generation)
+    expect(generations).toEqual(generations.toSorted((a, b) => a - b))
+    expect(new Set(generations)).toEqual(new Set([0, 1, 2, 3, 4]))
+  }
+  for (const { generation, submittedIn, index, output } of answers) {
+    // Who came after the models were changed is answered by the new one, on whatever stream.
+    expect(generation).toBeGreaterThanOrEqual(submittedIn)
+    expect(differenceOf(output, models[generation % 3]!, index)).toBeLessThan(1e-4)
+    expect(differenceOf(output, models[(generation + 1) % 3]!, index)).toBeGreaterThan(1e-2)
+  }
+  expect(lost).toEqual([])
+  expect(threads.threads.length).toBeLessThanOrEqual(4)
+})
+
+/** In what a model is changed for the worse, of what cause it does not take over, and in which words. */
+const BAD_MODELS: [string, (model: TestModel, other: TestModel) => Partial<TestModel>, string, RegExp][] = [
+  ['answers wrongly', (_, { selfCheck }) => ({ selfCheck }), 'wrong_answers', /best motifs wrong$/],
+  [
+    'cannot be read',
+    ({ model }) => ({ primary: planOf({ ...model, bytes: new Uint8Array(99) }) }),
+    'error',
+    /./,
+  ],
+  ['fails in one stream', opening('fail'), 'device_in_use', /^a plan asked for this failure$/],
+  ['ends a thread', opening('exit'), 'exit', /^worker exited with code: 1$/],
+]
+
+test('a model that cannot take over in every stream changes nothing, and it is told why', async () => {
+  const [good, bad] = await Promise.all([modelOf(0), modelOf(1)])
+  const { engine, lost } = await engineOf(good)
+  const load = new Load(engine)
+  for (const [what, change, cause, detail] of BAD_MODELS) {
+    const error = await engine.replaceModel({ ...bad, ...change(bad, good) }).catch(error => error)
+    expect({ what, error }).toMatchObject({ what, error: { name: 'ReplaceError', cause } })
+    expect(error.detail).toMatch(detail)
+    expect(engine.generation).toBe(0)
+  }
+  await load.until(10)
+  const answers = await load.end()
+  expect(new Set(answers.map(({ outcome, generation }) => `${outcome} ${generation}`))).toEqual(
+    new Set(['ok 0']),
+  )
+  expect(lost).toEqual([])
+  await engine.replaceModel(bad)
+  expect(engine.generation).toBe(1)
+})
+
+test('a worker that hangs when a successor is called is given up, and that one answers what waits', async () => {
+  const [first, second] = await Promise.all([modelOf(0), modelOf(1)])
+  const { engine, lost } = await engineOf(first)
+  const [stream] = engine.streams as [Stream, Stream]
+  const { ring } = stream
+  const asked: Promise<Answered>[] = []
+  const handOver = ring.handOver.bind(ring)
+  vi.spyOn(ring, 'handOver').mockImplementationOnce(() => {
+    asked.push(ask(engine, stream, distinctWindow(0, FAULTS.hang)))
+    const hanging = ring.slot(ring.published - 1)
+    while (!hanging.taken) ring.wakeWorker()
+    asked.push(ask(engine, stream, windowOf(3)))
+    handOver()
+  })
+  await engine.replaceModel(second)
+  const [hanging, behind] = await Promise.all(asked)
+  expect(hanging!.outcome).toBe('model_unavailable')
+  expect(behind).toMatchObject({ outcome: 'ok', generation: 1 })
+  expect(differenceOf(behind!.output, second, 3)).toBeLessThan(1e-4)
+  expect(lost).toEqual(['stuck'])
+})
+
+test('a worker that dies while the next model opens is replaced; later ones are of the new model', async () => {
+  const [first, second] = await Promise.all([modelOf(0), modelOf(1)])
+  const { engine, lost } = await engineOf(first)
+  const [stream] = engine.streams as [Stream, Stream]
+  const replaced = engine.replaceModel({ ...second, primary: ordering(second.primary, 'slow') })
+  const busy: ReplaceError = await engine.replaceModel(second).catch(error => error)
+  expect(busy.cause).toBe('busy')
+  expect((await ask(engine, stream, distinctWindow(0, FAULTS.exit))).outcome).toBe('model_unavailable')
+  await replaced
+  expect(await ask(engine, stream, windowOf(0))).toMatchObject({ outcome: 'ok', generation: 1 })
+  expect((await ask(engine, stream, distinctWindow(0, FAULTS.throw))).outcome).toBe('model_unavailable')
+  const after = await ask(engine, stream, windowOf(0))
+  expect(after).toMatchObject({ outcome: 'ok', generation: 1 })
+  expect(differenceOf(after.output, second, 0)).toBeLessThan(1e-4)
+  expect(lost).toEqual(['exit', 'error'])
+})
+
+test('an engine that drains while a model opens, and never will, answers everything and ends', async () => {
+  const model = await modelOf(0)
+  const { engine } = await engineOf(model)
+  const load = new Load(engine)
+  const replaced = engine
+    .replaceModel({ ...model, primary: ordering(model.primary, 'hang') })
+    .catch((error: ReplaceError) => error.cause)
+  await load.until(10)
+  const answers = load.end()
+  await engine.drain()
+  await engine.close()
+  expect(await replaced).toBe('draining')
+  expect((await answers).every(({ outcome }) => outcome === 'ok')).toBe(true)
+  expect(engine.threadsLeft).toBe(0)
+  await expect(engine.replaceModel(model)).rejects.toMatchObject({ cause: 'draining' })
+})
+
+test('the canary does not take the answers of a new model for wrong ones of the old, and goes on with its own', async () => {
+  const [first, second] = await Promise.all([modelOf(0), modelOf(1)])
+  const { engine, lost } = await engineOf(first)
+  const checks: GoldenCheck['result'][] = []
+  const observer = { goldenChecked: (_: number, { result }: GoldenCheck) => checks.push(result) }
+  const canary = new Canary({ engine, golden: first.selfCheck, intervalMs: 20, observer })
+  canary.watch()
+  await until(() => checks.includes('passed'))
+  await engine.replaceModel(second)
+  checks.length = 0
+  await until(() => checks.length >= 3)
+  expect(new Set(checks)).toEqual(new Set(['skipped']))
+  canary.watchModel(second.selfCheck)
+  await until(() => checks.includes('passed'))
+  expect(checks).not.toContain('failed')
+  expect(lost).toEqual([])
+})
+
+test('a ring is handed over by a wake, to the successor that was called and to no other', () => {
+  const front = ringOf(4)
+  const worker = new Ring(front.buffer, MOTIF_COUNT, front.epoch)
+  const dismissed = new Ring(front.buffer, MOTIF_COUNT, front.nameSuccessor())
+  expect(dismissed.waitForTurn(0)).toBe('waiting')
+  const successor = new Ring(front.buffer, MOTIF_COUNT, front.nameSuccessor())
+  expect([dismissed.waitForTurn(0), successor.waitForTurn(0)]).toEqual(['dismissed', 'waiting'])
+  expect(worker.handingOver).toBe(false)
+  front.handOver()
+  expect([worker.handingOver, successor.handingOver, successor.waitForTurn(0)]).toEqual([
+    true,
+    false,
+    'waiting',
+  ])
+  // A worker that has just looked for a call does not go to sleep on it.
+  const wait = vi.spyOn(Atomics, 'wait')
+  onTestFinished(() => wait.mockRestore())
+  worker.waitForWindows(0, 1000)
+  expect(wait).not.toHaveBeenCalled()
+  worker.letGo()
+  expect([successor.waitForTurn(0), worker.superseded, successor.handingOver]).toEqual(['turn', true, false])
+  front.supersede()
+  expect([successor.superseded, new Ring(front.buffer, MOTIF_COUNT, front.epoch).handingOver]).toEqual([
+    true,
+    false,
+  ])
+})
+
+test('a worker that is given up just as it lets go has one successor, which loses nothing', () => {
+  const front = ringOf(4)
+  const worker = new Ring(front.buffer, MOTIF_COUNT, front.epoch)
+  const { epoch } = front
+  const successor = new Ring(front.buffer, MOTIF_COUNT, front.nameSuccessor())
+  front.handOver()
+  worker.letGo()
+  publish(front, windowOf(0))
+  successor.slot(0).take(0)
+  front.supersede(epoch)
+  expect([successor.waitForTurn(0), successor.slot(0).taken, front.completed]).toEqual(['turn', true, 0])
+})
+
+test('serve() ends what it has taken, and leaves all the rest to the successor that was called', async () => {
+  const ring = ringOf(8)
+  ring.nameSuccessor()
+  const submitted: number[] = []
+  const backend: Backend = {
+    depth: 2,
+    ready: 0,
+    batchSize: 1,
+    failure: null,
+    submit: input => submitted.push(input[0]!),
+    collect: () => 'ok',
+    close: () => {},
+  }
+  for (let n = 0; n < 2; n++) publish(ring, windowOf(n))
+  const look = ring.waitForWindows.bind(ring)
+  const found = vi.spyOn(ring, 'waitForWindows').mockImplementationOnce(look)
+  found.mockImplementationOnce(() => {
+    // It heard of no call when it went to look, and finds windows from before and behind it.
+    publish(ring, windowOf(2))
+    ring.handOver()
+    publish(ring, windowOf(3))
+    return 2
+  })
+  const counters = new WorkerCounters()
+  expect(await serve({ ring, backend, kind: 'stub', counters, normalisation: null, generation: 7 })).toBe(
+    'handed_over',
+  )
+  expect(submitted).toEqual([windowOf(0)[0], windowOf(1)[0]])
+  expect([ring.completed, ring.slot(2).taken, ring.slot(3).taken]).toEqual([2, false, false])
+  expect([ring.slot(0).generation, ring.slot(1).generation]).toEqual([7, 7])
+  expect(ring.superseded).toBe(true)
+})
+
+test.skipIf(COMPILER === null).each([
+  // With that of the start these are 32, which is as many as HailoRT can hold.
+  ['round_robin', 33, 31, /held 32 different ones .* before the service is started again$/],
+  ['none', 1, 0, /takes HAILO_SCHEDULER=round_robin$/],
+])(
+  'with scheduler %s, a HEF that the device can hold beside the one that serves takes over, and no other',
+  async (...row) => {
+    const [scheduler, replacements, generation, words] = row
+    const locks = mkdtempSync(join(tmpdir(), 'device-'))
+    onTestFinished(() => rmSync(locks, { recursive: true, force: true }))
+    const program = join(PROJECT_FOLDER, 'dist/test/programs/replaced-hefs.js')
+    const { stdout } = await promisify(execFile)(
+      process.execPath,
+      [program, SOFT_LIBRARY, String(replacements), scheduler],
+      { env: { SOFTHAILORT_LOCK_DIR: locks } },
+    )
+    expect(JSON.parse(stdout)).toEqual({
+      generation,
+      refused: [expect.stringMatching(words)],
+      wrong: 0,
+      losses: 0,
+      devices: 1,
+    })
+  },
+)
+
+/** What replaces another, and what it answers. */
+interface TestModel {
+  readonly primary: BackendPlan
+  readonly model: OnnxModel
+  readonly normalisation: OnnxModel['normalisation']
+  readonly selfCheck: GoldenVectors
+}
+
+const MODELS = new Map<number, Promise<TestModel>>()
+
+function modelOf(n: number): Promise<TestModel> {
+  const model = MODELS.get(n) ?? makeModel(n)
+  MODELS.set(n, model)
+  return model
+}
+
+/** The shipped network behind a z-score of its own, which makes another model of it, and its own answers. */
+async function makeModel(n: number): Promise<TestModel> {
+  const { plan } = await loadModel(loadConfig({}))
+  if (plan.kind !== 'onnx') throw new Error('the shipped model is not ONNX')
+  const { mean, std } = plan.model.normalisation
+  const model = { ...plan.model, normalisation: { mean, std: std.map(value => value * (1 + n / 4)) } }
+  const backend = await openOnnx(model, MOTIF_COUNT)
+  const selfCheck = {
+    count: WINDOWS,
+    windows: GOLDEN.windows.slice(0, WINDOWS * windowOf(0).length),
+    latents: new Float32Array(WINDOWS * LATENT_DIMS),
+    motifScores: new Float32Array(WINDOWS * MOTIF_COUNT),
+  }
+  for (let index = 0; index < WINDOWS; index++) {
+    const output = new Float32Array(LATENT_DIMS + MOTIF_COUNT)
+    backend.submit(windowOf(index))
+    await backend.collect(output)
+    selfCheck.latents.set(output.subarray(0, LATENT_DIMS), index * LATENT_DIMS)
+    selfCheck.motifScores.set(output.subarray(LATENT_DIMS), index * MOTIF_COUNT)
+  }
+  await backend.close()
+  return { primary: planOf(model), model, normalisation: model.normalisation, selfCheck }
+}
+
+function planOf(model: OnnxModel): BackendPlan {
+  return { kind: 'onnx', model }
+}
+
+function opening(order: Opening) {
+  return ({ primary }: TestModel) => ({ primary: ordering(primary, order) })
+}
+
+/** The largest difference of any value from what the model answers to the golden window `index`. */
+function differenceOf(output: Float32Array, { selfCheck }: TestModel, index: number): number {
+  const { latents, motifScores } = selfCheck
+  const expected = [
+    ...latents.subarray(index * LATENT_DIMS, (index + 1) * LATENT_DIMS),
+    ...motifScores.subarray(index * MOTIF_COUNT, (index + 1) * MOTIF_COUNT),
+  ]
+  return Math.max(...expected.map((value, at) => Math.abs(value - output[at]!)))
+}
+
+/** An engine with two streams that serves the model, and of what cause workers were lost. */
+async function engineOf({ primary, normalisation, selfCheck }: TestModel) {
+  const lost: string[] = []
+  const observer: Observer = {
+    inferenceEnded: () => {},
+    cancelled: () => {},
+    refused: () => {},
+    workerLost: (_, { cause }) => lost.push(cause),
+    workerServing: () => {},
+    poolFailed: error => lost.push(String(error)),
+    fallbackStarted: () => {},
+    fallbackEnded: () => {},
+    deviceChanged: () => {},
+  }
+  const threads = startThreads(new URL('../dist/test/faults/worker.js', import.meta.url), 2, 'onnx')
+  const engine = new Engine({
+    threads,
+    ringSlots: 64,
+    task: { motifCount: MOTIF_COUNT, primary, fallback: null, normalisation, selfCheck },
+    observer,
+  })
+  onTestFinished(() => engine.close())
+  await engine.start()
+  engine.open()
+  return { engine, lost, threads }
+}
+
+interface Answered {
+  readonly stream: Stream
+  readonly outcome: Outcome
+  /** Of the model that answered, and of that which served when the window came. */
+  readonly generation: number
+  readonly submittedIn: number
+  /** Of the golden window. */
+  readonly index: number
+  readonly output: Float32Array
+}
+
+function ask(engine: Engine, stream: Stream, window: Float32Array, index = 0): Promise<Answered> {
+  stream.ring.nextSlot!.input.set(window)
+  const arrivedMs = monotonicMs()
+  const submittedIn = engine.generation
+  return new Promise(resolve => {
+    let answers = 0
+    engine.submit(
+      stream,
+      { arrivedMs, deadlineMs: arrivedMs + PATIENT_MS },
+      {
+        settle(outcome, { generation, output }) {
+          assert.equal(++answers, 1) // thrown inside an event, it fails the run
+          resolve({ stream, outcome, generation, submittedIn, index, output: output.slice() })
+        },
+      },
+    )
+  })
+}
+
+/** Windows at a constant pace, as many as the engine admits. */
+class Load {
+  readonly #engine: Engine
+  readonly #answers: Promise<Answered>[] = []
+  readonly #settled: Answered[] = []
+  readonly #timer = setInterval(() => this.#submit(), 2)
+
+  constructor(engine: Engine) {
+    this.#engine = engine
+    onTestFinished(() => clearInterval(this.#timer))
+  }
+
+  /** Resolves when every stream has answered so many more. */
+  async until(count: number): Promise<void> {
+    const answered = () =>
+      this.#engine.streams.map(stream => this.#settled.filter(answer => answer.stream === stream).length)
+    const before = answered()
+    await until(() => answered().every((now, index) => now >= before[index]! + count))
+  }
+
+  /** Every answer, in the order in which they came. */
+  async end(): Promise<Answered[]> {
+    clearInterval(this.#timer)
+    await Promise.all(this.#answers)
+    return this.#settled
+  }
+
+  #submit(): void {
+    for (let n = 0; n < 4; n++) {
+      const stream = this.#engine.admit(monotonicMs() + PATIENT_MS)
+      if (!(stream instanceof Stream)) return
+      const index = this.#answers.length % WINDOWS
+      const answer = ask(this.#engine, stream, goldenWindow(GOLDEN, index), index)
+      this.#answers.push(answer)
+      void answer.then(answered => this.#settled.push(answered))
+    }
+  }
+}
