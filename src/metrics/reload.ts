@@ -5,6 +5,7 @@ import type { MetricRegistry } from './registry.ts'
 /** Of looks for another model while one serves. */
 export class ReloadMetrics {
   readonly #reloads
+  readonly #refused
   readonly #seconds
 
   constructor(registry: MetricRegistry, models: ServedModels) {
@@ -22,6 +23,10 @@ export class ReloadMetrics {
       [],
       gauge => gauge.set(models.generation),
     )
+    this.#refused = registry.gauge(
+      'hailo_model_reload_refused',
+      '1 when the last look found a model that cannot be served: the old one still is, and a new start would fail',
+    )
     this.#seconds = registry.gauge(
       'hailo_model_reload_seconds',
       'How long the last look for another model took, with its handover; 0 before the first',
@@ -30,6 +35,7 @@ export class ReloadMetrics {
 
   reloaded(result: ReloadResult, trigger: ReloadTrigger, seconds: number): void {
     this.#reloads.inc({ result, trigger })
+    this.#refused.set(result === 'refused' ? 1 : 0)
     this.#seconds.set(seconds)
   }
 }
