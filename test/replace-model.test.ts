@@ -16,6 +16,7 @@ import { LATENT_DIMS } from '../src/core/window.ts'
 import { Canary } from '../src/engine/canary.ts'
 import { Engine } from '../src/engine/engine.ts'
 import type { GoldenCheck, Observer } from '../src/engine/observer.ts'
+import type { ReplacedTask } from '../src/engine/pool.ts'
 import type { ReplaceError } from '../src/engine/replace-error.ts'
 import { Stream } from '../src/engine/stream.ts'
 import { startThreads } from '../src/engine/threads.ts'
@@ -24,9 +25,11 @@ import { PROJECT_FOLDER } from '../src/project.ts'
 import type { Backend } from '../workers/backends/backend.ts'
 import { openOnnx } from '../workers/backends/onnx.ts'
 import { serve } from '../workers/loop.ts'
+import { type PretendedDevice, writeDevice } from './faults/device.ts'
 import { FAULTS, type Opening, ordering } from './faults/faults.ts'
 import { distinctWindow, until } from './load.ts'
 import { COMPILER, SOFT_LIBRARY } from './native.ts'
+import { echoPlan } from './programs/echo.ts'
 import { GOLDEN, MOTIF_COUNT, publish, ringOf, windowOf } from './windows.ts'
 
 vi.setConfig({ testTimeout: 60_000 })
@@ -133,6 +136,25 @@ test('a worker that dies while the next model opens is replaced; later ones are 
   expect(after).toMatchObject({ outcome: 'ok', generation: 1 })
   expect(differenceOf(after.output, second, 0)).toBeLessThan(1e-4)
   expect(lost).toEqual(['exit', 'error'])
+})
+
+test('while nobody serves, a model that opens takes over, and one that does not changes nothing', async () => {
+  const folder = folderForTest()
+  const deviceOf = (name: string, { fault }: PretendedDevice) => {
+    const deviceId = join(folder, name)
+    writeDevice(deviceId, { fault })
+    const plan = echoPlan({ library: null, scheduler: 'round_robin', streamCount: 2 }) as HailoPlan
+    return { primary: { ...plan, model: { ...plan.model, deviceId } }, normalisation: null, selfCheck: null }
+  }
+  const { engine } = await engineOf(deviceOf('first', { fault: null }))
+  const [stream] = engine.streams as [Stream, Stream]
+  const lost = deviceOf('first', { fault: { cause: 'device_lost', detail: 'gone' } })
+  expect((await ask(engine, stream, windowOf(0))).outcome).toBe('model_unavailable')
+  await until(() => stream.ring.serving === null)
+  await expect(engine.replaceModel(lost)).rejects.toMatchObject({ cause: 'device_lost', detail: 'gone' })
+  expect(engine.generation).toBe(0)
+  await engine.replaceModel(deviceOf('second', { fault: null }))
+  expect(await ask(engine, stream, windowOf(0))).toMatchObject({ outcome: 'ok', generation: 1 })
 })
 
 test('an engine that drains while a model opens, and never will, answers everything and ends', async () => {
@@ -252,8 +274,7 @@ test.skipIf(COMPILER === null).each([
   'with scheduler %s, a HEF that the device can hold beside the one that serves takes over, and no other',
   async (...row) => {
     const [scheduler, replacements, generation, words] = row
-    const locks = mkdtempSync(join(tmpdir(), 'device-'))
-    onTestFinished(() => rmSync(locks, { recursive: true, force: true }))
+    const locks = folderForTest()
     const program = join(PROJECT_FOLDER, 'dist/test/programs/replaced-hefs.js')
     const { stdout } = await promisify(execFile)(
       process.execPath,
@@ -270,12 +291,20 @@ test.skipIf(COMPILER === null).each([
   },
 )
 
+type HailoPlan = Extract<BackendPlan, { kind: 'hailo' }>
+
 /** What replaces another, and what it answers. */
 interface TestModel {
   readonly primary: BackendPlan
   readonly model: OnnxModel
   readonly normalisation: OnnxModel['normalisation']
   readonly selfCheck: GoldenVectors
+}
+
+function folderForTest(): string {
+  const folder = mkdtempSync(join(tmpdir(), 'replace-model-'))
+  onTestFinished(() => rmSync(folder, { recursive: true, force: true }))
+  return folder
 }
 
 const MODELS = new Map<number, Promise<TestModel>>()
@@ -329,7 +358,7 @@ function differenceOf(output: Float32Array, { selfCheck }: TestModel, index: num
 }
 
 /** An engine with two streams that serves the model, and of what cause workers were lost. */
-async function engineOf({ primary, normalisation, selfCheck }: TestModel) {
+async function engineOf({ primary, normalisation, selfCheck }: ReplacedTask) {
   const lost: string[] = []
   const observer: Observer = {
     inferenceEnded: () => {},
@@ -342,7 +371,7 @@ async function engineOf({ primary, normalisation, selfCheck }: TestModel) {
     fallbackEnded: () => {},
     deviceChanged: () => {},
   }
-  const threads = startThreads(new URL('../dist/test/faults/worker.js', import.meta.url), 2, 'onnx')
+  const threads = startThreads(new URL('../dist/test/faults/worker.js', import.meta.url), 2, primary.kind)
   const engine = new Engine({
     threads,
     ringSlots: 64,
