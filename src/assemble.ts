@@ -88,6 +88,7 @@ export async function assemble({ config, threads, startedMs }: Beginning): Promi
     witness,
     threadStuck: leavingMs => threadStuck(leavingMs),
   })
+  models.watch(engine)
   metrics.watch(engine)
   live.watch(engine)
 

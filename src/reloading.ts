@@ -56,7 +56,6 @@ export class Reloading implements Reloads {
       handOver: async ({ model, reference }) => {
         witness.expect(reference)
         await engine.replaceModel(taskOf(model))
-        models.switch()
         metrics.modelReplaced()
         replaced(model)
       },

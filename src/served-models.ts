@@ -8,14 +8,14 @@ export interface Source {
   readonly generation: number
 }
 
-/** Windows that are in flight at a handover are of the generation before; one more, for good measure. */
-const REMEMBERED_GENERATIONS = 3
+/** That which serves, and the one before it: windows that are in flight at a handover are of that. */
+const REMEMBERED_GENERATIONS = 2
 
 /** Which model serves, which came before it, and which is about to: so that every result is told to be of the one that gave it. */
 export class ServedModels {
   /** Answers while the device of the model cannot, and stays as it was started. Null: nothing does. */
   readonly fallback: Model | null
-  #generation = 0
+  #engine: { readonly generation: number } = { generation: 0 }
   readonly #models = new Map<number, Model>()
 
   constructor(model: Model, fallback: Model | null) {
@@ -23,32 +23,32 @@ export class ServedModels {
     this.fallback = fallback
   }
 
+  /** It knows from when on what was prepared serves. */
+  watch(engine: { readonly generation: number }): void {
+    this.#engine = engine
+  }
+
   /** What new windows go to, and what is told where there is no result. */
   get current(): Model {
-    return this.#models.get(this.#generation)!
+    return this.#models.get(this.generation)!
   }
 
   get generation(): number {
-    return this.#generation
+    return this.#engine.generation
   }
 
-  /** Before `model` is handed over: its first results may come before that is known to be done. */
+  /** Call before the engine is given the model: its first results may come before that is known to be done. */
   prepare(model: Model): void {
-    this.#models.set(this.#generation + 1, model)
-  }
-
-  /** What was prepared serves from here on. */
-  switch(): void {
-    this.#generation++
-    this.#models.delete(this.#generation - REMEMBERED_GENERATIONS)
+    this.#models.set(this.generation + 1, model)
+    this.#models.delete(this.generation - REMEMBERED_GENERATIONS)
   }
 
   /** What was prepared will not serve. */
   dismiss(): void {
-    this.#models.delete(this.#generation + 1)
+    this.#models.delete(this.generation + 1)
   }
 
-  /** The model that gave a result, at most REMEMBERED_GENERATIONS ago. */
+  /** The model that gave a result. @throws when that is more than REMEMBERED_GENERATIONS ago: no window is in flight for so long */
   of({ backend, generation }: Source): Model {
     if (this.fallback?.plan.kind === backend) return this.fallback
     const model = this.#models.get(generation)
@@ -63,7 +63,7 @@ export class ServedModels {
 
   /** What would give a result now: told where there is none. */
   source(backend: BackendKind): Source {
-    return { backend, generation: this.#generation }
+    return { backend, generation: this.generation }
   }
 }
 

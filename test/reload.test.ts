@@ -242,6 +242,8 @@ test.each<[string, Partial<ReloaderOptions>, string]>([
 test('results that come around a handover are told to be of the model that gave them', async () => {
   const model = await loadModel(loadConfig({ INFER_MODE: 'stub' }))
   const models = new ServedModels({ ...model, sha256: '0' }, null)
+  const engine = { generation: 0 }
+  models.watch(engine)
   const made = vi.fn(({ sha256 }: { sha256: string }) => `of ${sha256}`)
   const told = models.told(made)
   const of = (generation: number) => told.of({ backend: 'stub', generation })
@@ -252,7 +254,7 @@ test('results that come around a handover are told to be of the model that gave 
       `of ${generation}`,
       String(generation - 1),
     ])
-    models.switch()
+    engine.generation++
   }
   made.mockClear()
   for (let result = 0; result < 100; result++) of(5)
@@ -268,13 +270,15 @@ async function reloaderForTest({
 }: Partial<ReloaderOptions> & { sha256?: string } = {}) {
   const model = await loadModel(loadConfig({ INFER_MODE: 'stub' }))
   const models = new ServedModels({ ...model, sha256: 'first' }, null)
+  const engine = { generation: 0 }
+  models.watch(engine)
   const looks: string[] = []
   const log = { info: vi.fn(), warn: vi.fn(), error: vi.fn() } as unknown as Logger
   const options: ReloaderOptions = {
     models,
     load: vi.fn(async () => ({ model: { ...model, sha256 }, reference: null })),
     hindrance: () => null,
-    handOver: async () => models.switch(),
+    handOver: async () => void engine.generation++,
     tally: { reloaded: (result: ReloadResult, trigger: ReloadTrigger) => looks.push(`${result} ${trigger}`) },
     log,
     ...changes,
