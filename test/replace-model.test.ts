@@ -3,6 +3,7 @@ import { execFile } from 'node:child_process'
 import { mkdtempSync, rmSync } from 'node:fs'
 import { tmpdir } from 'node:os'
 import { join } from 'node:path'
+import { setImmediate as nextTurn } from 'node:timers/promises'
 import { promisify } from 'node:util'
 import { expect, onTestFinished, test, vi } from 'vitest'
 import { monotonicMs } from '../src/clock.ts'
@@ -11,15 +12,17 @@ import { WorkerCounters } from '../src/core/counters.ts'
 import { type GoldenVectors, goldenWindow } from '../src/core/golden.ts'
 import type { Outcome } from '../src/core/outcome.ts'
 import { Ring } from '../src/core/ring.ts'
-import type { BackendPlan, OnnxModel } from '../src/core/stream-task.ts'
+import type { BackendPlan, OnnxModel, StreamTask } from '../src/core/stream-task.ts'
 import { LATENT_DIMS } from '../src/core/window.ts'
+import { BackendWatch } from '../src/engine/backend-watch.ts'
 import { Canary } from '../src/engine/canary.ts'
 import { Engine } from '../src/engine/engine.ts'
 import type { GoldenCheck, Observer } from '../src/engine/observer.ts'
 import type { ReplacedTask } from '../src/engine/pool.ts'
 import type { ReplaceError } from '../src/engine/replace-error.ts'
 import { Stream } from '../src/engine/stream.ts'
-import { startThreads } from '../src/engine/threads.ts'
+import { StreamWorker } from '../src/engine/stream-worker.ts'
+import { startThreads, type Threads } from '../src/engine/threads.ts'
 import { loadModel } from '../src/model.ts'
 import { PROJECT_FOLDER } from '../src/project.ts'
 import type { Backend } from '../workers/backends/backend.ts'
@@ -35,6 +38,7 @@ import { GOLDEN, MOTIF_COUNT, publish, ringOf, windowOf } from './windows.ts'
 vi.setConfig({ testTimeout: 60_000 })
 
 const WINDOWS = 8
+const NOTHING_ASKED = { normalisation: null, selfCheck: null }
 /** Nothing may be late here: what is asked is who answers. */
 const PATIENT_MS = 60_000
 
@@ -144,7 +148,7 @@ test('while nobody serves, a model that opens takes over, and one that does not 
     const deviceId = join(folder, name)
     writeDevice(deviceId, { fault })
     const plan = echoPlan({ library: null, scheduler: 'round_robin', streamCount: 2 }) as HailoPlan
-    return { primary: { ...plan, model: { ...plan.model, deviceId } }, normalisation: null, selfCheck: null }
+    return { primary: { ...plan, model: { ...plan.model, deviceId } }, ...NOTHING_ASKED }
   }
   const { engine } = await engineOf(deviceOf('first', { fault: null }))
   const [stream] = engine.streams as [Stream, Stream]
@@ -231,6 +235,62 @@ test('a worker that is given up just as it lets go has one successor, which lose
   successor.slot(0).take(0)
   front.supersede(epoch)
   expect([successor.waitForTurn(0), successor.slot(0).taken, front.completed]).toEqual(['turn', true, 0])
+})
+
+test('a successor that does not come to open, and a worker that does not come to close, are given up', async () => {
+  const observer = observerOf([])
+  const stream = new Stream({
+    capacity: 4,
+    motifCount: MOTIF_COUNT,
+    observer: { ...observer, windowAnswered() {}, settled() {} },
+  })
+  const task = {
+    motifCount: MOTIF_COUNT,
+    fallback: null,
+    primary: { kind: 'stub' as const },
+    ...NOTHING_ASKED,
+  }
+  // Tasks that end when they are aborted, and not before.
+  const run = (_: StreamTask, { signal }: { signal: AbortSignal }) =>
+    new Promise((_, reject) => signal.addEventListener('abort', () => reject(signal.reason)))
+  const worker = new StreamWorker({
+    threads: { run } as unknown as Threads,
+    stream,
+    worker: 0,
+    model: { task, generation: 0 },
+    observer,
+    backends: new BackendWatch([stream], 'stub', observer),
+    stop: new AbortController().signal,
+  })
+  void worker.keepServing(() => {})
+  const ringOfWorker = () => new Ring(stream.ring.buffer, MOTIF_COUNT, stream.ring.epoch)
+  const nowMs = monotonicMs()
+  const watchAfter = (ms: number) => {
+    stream.counters.beat(nowMs + ms) // of whoever serves
+    worker.abortStuck(nowMs + ms, 0)
+  }
+  ringOfWorker().setServing('stub')
+  const hanging = worker.prepare({ task, generation: 1 })
+  watchAfter(59_000)
+  watchAfter(61_000)
+  await expect(hanging).rejects.toMatchObject({
+    cause: 'stuck',
+    detail: expect.stringMatching(/not opened its backend/),
+  })
+
+  const prepared = worker.prepare({ task, generation: 1 })
+  const epoch = stream.ring.epoch + 2 // one was named for the successor that hung
+  worker.reported({ worker: 0, epoch, ready: true })
+  await prepared
+  const handedOver = worker.handOver()
+  ringOfWorker().letGo()
+  expect(stream.ring.epoch).toBe(epoch)
+  worker.reported({ worker: 0, epoch, serving: 'stub', fault: null, device: null })
+  watchAfter(61_000)
+  watchAfter(65_900)
+  expect(await Promise.race([handedOver, nextTurn('closing')])).toBe('closing')
+  watchAfter(66_100)
+  await handedOver
 })
 
 test('serve() ends what it has taken, and leaves all the rest to the successor that was called', async () => {
@@ -360,17 +420,7 @@ function differenceOf(output: Float32Array, { selfCheck }: TestModel, index: num
 /** An engine with two streams that serves the model, and of what cause workers were lost. */
 async function engineOf({ primary, normalisation, selfCheck }: ReplacedTask) {
   const lost: string[] = []
-  const observer: Observer = {
-    inferenceEnded: () => {},
-    cancelled: () => {},
-    refused: () => {},
-    workerLost: (_, { cause }) => lost.push(cause),
-    workerServing: () => {},
-    poolFailed: error => lost.push(String(error)),
-    fallbackStarted: () => {},
-    fallbackEnded: () => {},
-    deviceChanged: () => {},
-  }
+  const observer = observerOf(lost)
   const threads = startThreads(new URL('../dist/test/faults/worker.js', import.meta.url), 2, primary.kind)
   const engine = new Engine({
     threads,
@@ -382,6 +432,21 @@ async function engineOf({ primary, normalisation, selfCheck }: ReplacedTask) {
   await engine.start()
   engine.open()
   return { engine, lost, threads }
+}
+
+/** @param lost takes down of what cause workers were lost */
+function observerOf(lost: string[]): Observer {
+  return {
+    inferenceEnded: () => {},
+    cancelled: () => {},
+    refused: () => {},
+    workerLost: (_, { cause }) => lost.push(cause),
+    workerServing: () => {},
+    poolFailed: error => lost.push(String(error)),
+    fallbackStarted: () => {},
+    fallbackEnded: () => {},
+    deviceChanged: () => {},
+  }
 }
 
 interface Answered {

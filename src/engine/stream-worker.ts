@@ -123,8 +123,9 @@ export class StreamWorker {
     const { running } = this.#successor
     this.#stream.ring.dismissSuccessor()
     running.leavingSinceMs = monotonicMs()
-    await running.ended
+    const loss = await running.ended
     this.#successor = null
+    if (loss?.error && !this.#stopping) this.#options.observer.poolFailed(loss.error)
   }
 
   /**
