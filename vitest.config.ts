@@ -13,6 +13,7 @@ const ALONE = [
   'micro',
   'overload',
   'overload-levels',
+  'reload-load',
   'soak',
   'stream-abuse',
   'stream-drain',

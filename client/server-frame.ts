@@ -37,8 +37,8 @@ export function readResult(
     sequence: head.sequence,
     ...resultOf(output),
     backend: BACKENDS[head.backend] ?? null,
-    // The welcome names one model. What a fallback runs is not told.
-    modelSha256: head.backend === welcome.backend ? shortSha256(welcome.model) : null,
+    // The welcome names one model. Of another, a fallback's or a later one, only its start is told.
+    modelSha256: isWelcomed(head, welcome) ? shortSha256(welcome.model) : null,
     queueMs: head.queueUs / 1000,
     inferMs: head.inferUs / 1000,
   }
@@ -51,6 +51,10 @@ export function readFailure({ head, payload }: Extract<ServerFrame, { name: 'err
     detail: new TextDecoder().decode(payload),
     retryAfterMs: head.retryAfterMs === 0 ? null : head.retryAfterMs,
   }
+}
+
+function isWelcomed({ backend, modelStart }: Head<'result'>, welcome: Head<'welcome'>): boolean {
+  return backend === welcome.backend && modelStart === (welcome.model[0]! | (welcome.model[1]! << 8))
 }
 
 /** As HTTP tells it: 12 hex digits, or "stub". */

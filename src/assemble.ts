@@ -1,11 +1,9 @@
 import { type Certificate, certificateOf, readCertificateFiles, UnusableKeyError } from './certificate.ts'
 import { monotonicMs } from './clock.ts'
 import { type Config, ConfigError, type TlsConfig } from './config.ts'
-import { firstOf } from './core/golden.ts'
 import { deviceName } from './engine/backend-status.ts'
 import { Canary } from './engine/canary.ts'
 import { Engine, NoResult } from './engine/engine.ts'
-import type { CommonTask } from './engine/pool.ts'
 import type { Threads } from './engine/threads.ts'
 import { goldenParity, warmUp } from './engine/warm-up.ts'
 import { CertificateWatch } from './http/certificate-watch.ts'
@@ -22,14 +20,13 @@ import { addLifeMetrics } from './metrics/life.ts'
 import { Metrics } from './metrics.ts'
 import { loadFallback, loadModel, type Model } from './model.ts'
 import { VERSION } from './project.ts'
+import { Reloading, taskOf } from './reloading.ts'
+import { ServedModels } from './served-models.ts'
 import { shutDownOf } from './shutdown.ts'
 import { waitForNoThread } from './supervisor/end.ts'
 import { LifeRecord, recordPath } from './supervisor/life-record.ts'
 import { tellListening } from './supervisor/under-supervisor.ts'
 import { Witnesses } from './witnesses.ts'
-
-/** So many golden windows at most a backend must answer rightly that is opened while others serve. */
-const SELF_CHECK_WINDOWS = 64
 
 /** What kept the service from starting, in words for the operator. */
 export class StartError extends Error {
@@ -56,6 +53,7 @@ export async function assemble({ config, threads, startedMs }: Beginning): Promi
   const certificate = config.tls && (await certificateAtStart(config.tls))
   const model = await loadModel(config)
   const fallback = loadFallback(config, model)
+  const models = new ServedModels(model, fallback)
   const log = createLogger(config.logLevel)
   if (config.motifCount !== CONTRACT_MOTIFS) {
     log.warn(
@@ -71,8 +69,7 @@ export async function assemble({ config, threads, startedMs }: Beginning): Promi
   const metrics = new Metrics(
     {
       config,
-      model,
-      fallback,
+      models,
       configOk,
       version: VERSION,
       errorCodes: Object.keys(REPLY),
@@ -81,16 +78,17 @@ export async function assemble({ config, threads, startedMs }: Beginning): Promi
     log,
   )
   const live = new LiveFeed()
-  const witness = await Witnesses.open({ config, model, fallback, metrics, live, log })
+  const witness = await Witnesses.open({ config, models, metrics, live, log })
   let threadStuck = (_leavingMs: number) => {} // until there is a front door to close
   const engine = new Engine({
     threads,
     ringSlots: config.ringSlots,
-    task: taskOf(config, model, fallback),
+    task: { ...taskOf(model), motifCount: config.motifCount, fallback: fallback?.plan ?? null },
     observer: metrics,
     witness,
     threadStuck: leavingMs => threadStuck(leavingMs),
   })
+  models.watch(engine)
   metrics.watch(engine)
   live.watch(engine)
   witness.watch(engine)
@@ -105,11 +103,21 @@ export async function assemble({ config, threads, startedMs }: Beginning): Promi
   })
   answersRightly.catch(() => {}) // told below: what keeps us from listening comes first
 
+  let canary: Canary | null = null
+  const watchAnswers = ({ golden }: Model) => {
+    const { goldenIntervalMs: intervalMs } = config
+    if (golden === null || intervalMs === 0) return
+    if (canary !== null) return canary.watchModel(golden)
+    canary = new Canary({ engine, golden, intervalMs, observer: metrics.golden })
+    canary.watch()
+  }
+  const facts = { config, models, engine, metrics, witness, readiness, log }
+  const reloads = new Reloading({ ...facts, replaced: watchAnswers })
   const { FrontDoor } = await import('./http/server.ts')
   const service = {
     config,
-    model,
-    fallback,
+    models,
+    reloads,
     engine,
     metrics,
     witness,
@@ -132,8 +140,9 @@ export async function assemble({ config, threads, startedMs }: Beginning): Promi
     })
   }
   if (certificate !== null) watchCertificate(certificate, frontDoor, metrics, log)
+  process.on('SIGHUP', () => void reloads.reload('signal'))
   witness.start()
-  const shutDown = shutDownOf({ engine, frontDoor, witness, log })
+  const shutDown = shutDownOf({ engine, frontDoor, reloads, witness, log })
   for (const signal of ['SIGTERM', 'SIGINT']) process.on(signal, () => shutDown('drained', { signal }))
   threadStuck = leavingMs => shutDown('thread_stuck', { leavingMs })
 
@@ -156,11 +165,9 @@ export async function assemble({ config, threads, startedMs }: Beginning): Promi
     connections: () => frontDoor.fullness,
     observer: metrics,
   })
-  if (model.golden !== null && config.goldenIntervalMs > 0) {
-    const { goldenIntervalMs: intervalMs } = config
-    new Canary({ engine, golden: model.golden, intervalMs, observer: metrics.golden }).watch()
-  }
+  watchAnswers(model)
   readiness.phase = 'ready'
+  void reloads.watch()
   metrics.warmedUp((monotonicMs() - startedMs) / 1000)
   process.stdout.write(banner(config, model, deviceName(config.mode, engine.backends), port))
 }
@@ -263,17 +270,6 @@ function keepRecord(config: Config, log: Logger): LifeRecord {
   }
   process.once('exit', code => record.ended(code))
   return record
-}
-
-/** What every worker gets of configuration and models. */
-function taskOf(config: Config, model: Model, fallback: Model | null): CommonTask {
-  return {
-    motifCount: config.motifCount,
-    primary: model.plan,
-    fallback: fallback?.plan ?? null,
-    normalisation: model.normalisation,
-    selfCheck: model.golden && firstOf(model.golden, Math.min(model.golden.count, SELF_CHECK_WINDOWS)),
-  }
 }
 
 function banner(config: Config, model: Model, device: string, port: number): string {

@@ -1,6 +1,6 @@
 import { monotonicMs } from './clock.ts'
 import type { Config } from './config.ts'
-import { BACKEND_FAILURES, type BackendKind, type DeviceReport, perBackend } from './core/backend.ts'
+import { BACKEND_FAILURES, type BackendKind, type DeviceReport } from './core/backend.ts'
 import { LEVELS, type Pressure } from './core/degradation.ts'
 import type { Outcome } from './core/outcome.ts'
 import type { Slot } from './core/slot.ts'
@@ -23,9 +23,11 @@ import { type WatchedEngine, watchEngine } from './metrics/engine.ts'
 import { GoldenMetrics } from './metrics/golden.ts'
 import { addProcessMetrics } from './metrics/process.ts'
 import { MetricRegistry } from './metrics/registry.ts'
+import { ReloadMetrics } from './metrics/reload.ts'
 import { watchTelemetry } from './metrics/telemetry.ts'
 import { TlsMetrics } from './metrics/tls.ts'
 import type { Model } from './model.ts'
+import type { ServedModels, Told } from './served-models.ts'
 import { CounterRow, HistogramRow, RowTable } from './tally.ts'
 import type { TelemetryCounters } from './telemetry/counters.ts'
 
@@ -50,9 +52,7 @@ const LATENCY_WEIGHT = 0.05
 /** What the gauges that never change say. */
 export interface MetricFacts {
   readonly config: Config
-  readonly model: Model
-  /** Null: nothing answers in place of the model. */
-  readonly fallback: Model | null
+  readonly models: ServedModels
   /** Whether the model is the one that was expected. */
   readonly configOk: boolean
   readonly version: string
@@ -69,6 +69,7 @@ export class Metrics implements Observer, Witness {
   /** For those who count something of their own. */
   readonly registry = new MetricRegistry()
   readonly golden: GoldenMetrics
+  readonly reloads: ReloadMetrics
   /** Null: there is no certificate. */
   readonly tls: TlsMetrics | null
   readonly #log: Logger
@@ -76,7 +77,7 @@ export class Metrics implements Observer, Witness {
   #lastAnsweredMs = 0
   #lastTold = { answeredMs: 0, unixMs: 0 }
   /** Of windows with a result. */
-  readonly #resultRows: Readonly<Record<BackendKind, { inferences: CounterRow; durations: HistogramRow }>>
+  readonly #resultRows: Told<{ inferences: CounterRow; durations: HistogramRow }>
 
   // What is counted for every window, in rows; the rest is left to prom-client.
   readonly #stages = Object.fromEntries(
@@ -127,31 +128,24 @@ export class Metrics implements Observer, Witness {
   ])
   readonly #warmUp = this.registry.gauge('hailo_warmup_duration_seconds', 'Time from start to ready')
   readonly #facts: MetricFacts
+  /** Null before watch(). */
+  #engine: WatchedEngine | null = null
   /** What each worker was last lost with, in words. */
   readonly #lastLosses = new Map<number, string>()
 
   constructor(facts: MetricFacts, log: Logger) {
     this.#facts = facts
     this.#log = log
-    const { config, model, fallback, version, configOk } = facts
+    const { config, models } = facts
+    const { fallback } = models
     this.golden = new GoldenMetrics(this.registry, config.workers, log)
     this.tls = config.tls && new TlsMetrics(this.registry)
     this.registry.gauge('hailo_sidecar_start_time_seconds', 'Unix time of the start').set(Date.now() / 1000)
-    this.registry
-      .gauge('hailo_build_info', 'The build', ['version', 'hef_sha', 'config'])
-      .set({ version, hef_sha: model.sha256, config: config.configVersion }, 1)
-    this.registry
-      .gauge('hailo_config_ok', '1 when the model is the expected one', ['expected', 'actual'])
-      .set({ expected: config.expectedSha256 ?? '', actual: model.sha256 }, configOk ? 1 : 0)
+    this.#tellModel()
     // Rows that a rate() needs from the start, not from the first failure on.
-    for (const { name } of this.#models) {
-      for (const status of ['success', 'error', 'rejected']) {
-        this.#inferences.at(status, name)
-      }
-      this.#durations.at(OPERATION, name)
-    }
+    for (const model of [models.current, ...(fallback === null ? [] : [fallback])]) this.#addRowsOf(model)
     if (fallback !== null) {
-      const pair = { from: model.plan.kind, to: fallback.plan.kind }
+      const pair = { from: config.mode, to: fallback.plan.kind }
       for (const cause of BACKEND_FAILURES) this.#fallbacks.inc({ ...pair, cause }, 0)
     }
     for (const code of facts.errorCodes) this.#errors.at(code, ONLY)
@@ -168,22 +162,38 @@ export class Metrics implements Observer, Witness {
     }
     this.#registerRows()
     addProcessMetrics(this.registry)
-    this.#resultRows = perBackend(backend => ({
-      inferences: this.#inferences.at('success', this.#nameOf(backend)),
-      durations: this.#durations.at(OPERATION, this.#nameOf(backend)),
+    this.reloads = new ReloadMetrics(this.registry, models)
+    this.#resultRows = models.told(({ name }) => ({
+      inferences: this.#inferences.at('success', name),
+      durations: this.#durations.at(OPERATION, name),
     }))
   }
 
-  /** Each once: the fallback may be the same model. */
-  get #models(): Model[] {
-    const { model, fallback } = this.#facts
-    return fallback === null || fallback.name === model.name ? [model] : [model, fallback]
+  /** Another model serves from here on. What was counted of the one before it stays. */
+  modelReplaced(): void {
+    const { current } = this.#facts.models
+    this.#addRowsOf(current)
+    if (current.golden !== null && this.#engine !== null) this.golden.watch(this.#engine)
   }
 
-  /** Of the model that gave a result. */
-  #nameOf(backend: BackendKind): string {
-    const { model, fallback } = this.#facts
-    return (fallback?.plan.kind === backend ? fallback : model).name
+  #addRowsOf({ name }: Model): void {
+    for (const status of ['success', 'error', 'rejected']) this.#inferences.at(status, name)
+    this.#durations.at(OPERATION, name)
+  }
+
+  /** Which one serves: read at a scrape, so that no two models ever look so. */
+  #tellModel(): void {
+    const { config, models, version, configOk } = this.#facts
+    this.registry.gauge('hailo_build_info', 'The build', ['version', 'hef_sha', 'config'], gauge => {
+      gauge.reset()
+      gauge.set({ version, hef_sha: models.current.sha256, config: config.configVersion }, 1)
+    })
+    const help = '1 when the model is the expected one'
+    this.registry.gauge('hailo_config_ok', help, ['expected', 'actual'], gauge => {
+      gauge.reset()
+      const labels = { expected: config.expectedSha256 ?? '', actual: models.current.sha256 }
+      gauge.set(labels, configOk ? 1 : 0)
+    })
   }
 
   /** Unix time, ms; 0 before the first. */
@@ -198,10 +208,10 @@ export class Metrics implements Observer, Witness {
 
   /** Adds what only the engine knows. */
   watch(engine: WatchedEngine): void {
-    const { config } = this.#facts
-    const nameOf = (backend: BackendKind) => this.#nameOf(backend)
-    if (this.#facts.model.golden !== null) this.golden.watch(engine)
-    watchEngine(this.registry, engine, { config, models: this.#models, nameOf })
+    const { config, models } = this.#facts
+    this.#engine = engine
+    if (models.current.golden !== null) this.golden.watch(engine)
+    watchEngine(this.registry, engine, { config, models })
   }
 
   /** @param accept decides between OpenMetrics and the older text format */
@@ -216,10 +226,10 @@ export class Metrics implements Observer, Witness {
   inferenceEnded(outcome: Outcome, durationMs: number, slot: Slot | null): void {
     if (slot !== null) this.#queueWait.observe(slot.queueWaitMs / 1000)
     if (outcome !== 'ok' || slot === null) {
-      this.#inferences.at('error', this.#facts.model.name).count++
+      this.#inferences.at('error', this.#facts.models.current.name).count++
       return
     }
-    const rows = this.#resultRows[slot.backend]
+    const rows = this.#resultRows.of(slot)
     rows.inferences.count++
     rows.durations.observe(durationMs / 1000)
     const recentMs = this.recentLatencyMs ?? durationMs
@@ -228,7 +238,7 @@ export class Metrics implements Observer, Witness {
 
   refused(_code: RefusalCode | 'rate_limited', reason: RefusalReason): void {
     this.#rejected.at(reason, ONLY).count++
-    this.#inferences.at('rejected', this.#facts.model.name).count++
+    this.#inferences.at('rejected', this.#facts.models.current.name).count++
   }
 
   cancelled(): void {

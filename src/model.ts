@@ -14,7 +14,7 @@ import {
 import type { Config, HailoConfig } from './config.ts'
 import type { GoldenVectors } from './core/golden.ts'
 import type { Normalisation } from './core/normalise.ts'
-import type { BackendPlan, HailoModel, MotifHead } from './core/stream-task.ts'
+import type { BackendPlan, HailoModel, MotifHead, OnnxModel } from './core/stream-task.ts'
 import { CHANNEL_NAMES, CHANNELS, LATENT_DIMS, TIMESTEPS, WINDOW_BYTES } from './core/window.ts'
 import { HefError } from './hef/error.ts'
 import type { Hef, HefStream } from './hef/hef.ts'
@@ -27,6 +27,8 @@ export interface Model {
   readonly version: string
   /** 64 lower-case hex digits of the artifact, `stub` for the stub. */
   readonly sha256: string
+  /** Of the manifest, which lists the hashes of all other files. Null for the stub. */
+  readonly manifestSha256: string | null
   /** The artifact, with no link in the way to its folder. Null for the stub. */
   readonly path: string | null
   /** The folder of the version in `modelsFolder` that it is. Null where its path is configured, and for the stub. */
@@ -98,6 +100,21 @@ export function loadFloatModel(config: Config, primary: Model): Model {
     expected: `those of the model that it stands in for, ${primary.motifLabels.join(' ')}`,
     remedy: `Set ${place.key} to the same model, or FALLBACK=none`,
   })
+}
+
+/**
+ * The float model that a device's answers are compared with. Null: nothing answers but itself. Words: why there is none.
+ * Blocking.
+ */
+export function loadReference(config: Config, primary: Model): OnnxModel | string | null {
+  if (config.mode !== 'hailo') return null
+  try {
+    const { plan } = loadFloatModel(config, primary)
+    return plan.kind === 'onnx' ? plan.model : null
+  } catch (error) {
+    if (error instanceof ModelError) return error.message
+    throw error
+  }
 }
 
 /** Where a model and what belongs to it lie. */
@@ -205,6 +222,7 @@ function describe({ place, bytes, manifest, config }: Artifact) {
     servedName: manifest.served_name ?? manifest.name,
     version: config.modelVersion ?? manifest.version,
     sha256,
+    manifestSha256: manifest.sha256,
     path,
     versionFolder,
     motifLabels: Object.freeze(motif_labels),
@@ -317,6 +335,7 @@ function stub(config: Config): Model {
     servedName: SERVED_NAME,
     version: config.modelVersion ?? '0',
     sha256: 'stub',
+    manifestSha256: null,
     path: null,
     versionFolder: null,
     plan: { kind: 'stub' as const },
@@ -371,7 +390,7 @@ const Manifest = z.object({
     .object({ test_all_windows: z.object({ accuracy: z.number().min(0).max(1) }).optional() })
     .optional(),
 })
-export type Manifest = z.infer<typeof Manifest>
+export type Manifest = z.infer<typeof Manifest> & { readonly sha256: string }
 
 interface Output {
   readonly name: string
@@ -382,10 +401,10 @@ const isMotif = ({ name }: Output) => name === 'motif_logits' || name === 'motif
 
 /** @throws ModelError */
 export function readManifest(path: string): Manifest {
-  const text = read(path, MANIFEST).toString()
+  const bytes = read(path, MANIFEST)
   let content: unknown
   try {
-    content = JSON.parse(text)
+    content = JSON.parse(bytes.toString())
   } catch (cause) {
     throw new ModelError({ path, found: `not JSON (${(cause as Error).message})`, ...MANIFEST })
   }
@@ -408,7 +427,7 @@ export function readManifest(path: string): Manifest {
     const found = `${scores} motif scores have ${motif_labels.length} motif_labels`
     throw new ModelError({ path, found, ...MANIFEST })
   }
-  return parsed.data
+  return { ...parsed.data, sha256: sha256Of(bytes) }
 }
 
 /** The golden vectors beside the manifest, null when it lists none. */
@@ -511,7 +530,7 @@ function verify(bytes: Buffer, path: string, manifest: Manifest, manifestPath: s
       remedy: 'Set MODEL_MANIFEST to the manifest that belongs to it',
     })
   }
-  const sha256 = createHash('sha256').update(bytes).digest('hex')
+  const sha256 = sha256Of(bytes)
   if (sha256 === listed.sha256) return sha256
   const sized = bytes.length !== listed.bytes
   throw new ModelError({
@@ -521,4 +540,8 @@ function verify(bytes: Buffer, path: string, manifest: Manifest, manifestPath: s
     remedy:
       'The file may be truncated or be another model: fetch it again, or set MODEL_MANIFEST to its own manifest',
   })
+}
+
+function sha256Of(bytes: Buffer): string {
+  return createHash('sha256').update(bytes).digest('hex')
 }

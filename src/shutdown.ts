@@ -1,6 +1,7 @@
 import type { Engine } from './engine/engine.ts'
 import type { FrontDoor } from './http/server.ts'
 import type { Logger } from './log.ts'
+import type { Reloading } from './reloading.ts'
 import { waitForNoThread } from './supervisor/end.ts'
 import { EXITS, type ExitCause } from './supervisor/exits.ts'
 import type { Witnesses } from './witnesses.ts'
@@ -12,12 +13,13 @@ const LONGEST_SHUTDOWN_MS = 20_000
 export interface Running {
   readonly engine: Engine
   readonly frontDoor: FrontDoor
+  readonly reloads: Reloading
   readonly witness: Witnesses
   readonly log: Logger
 }
 
 /** @returns answers all that was admitted, and ends the process; only the first call counts */
-export function shutDownOf({ engine, frontDoor, witness, log }: Running) {
+export function shutDownOf({ engine, frontDoor, reloads, witness, log }: Running) {
   let begun = false
   return async (cause: ExitCause, why: object): Promise<void> => {
     if (begun) return
@@ -40,7 +42,7 @@ export function shutDownOf({ engine, frontDoor, witness, log }: Running) {
     await drained
     await frontDoor.close()
     await engine.close()
-    await witness.close()
+    await Promise.all([witness.close(), reloads.close()])
     if (engine.threadsLeft > 0) waitForNoThread('must')
     log.info('drained')
     process.exit(code)

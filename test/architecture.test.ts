@@ -3,7 +3,7 @@ import { dirname, join } from 'node:path'
 import { expect, test } from 'vitest'
 
 /** What the start finds out and hands on: others know its shape, not how it came about. */
-const FACTS = ['type src/config.ts', 'type src/model.ts', 'type src/log.ts']
+const FACTS = ['type src/config.ts', 'type src/model.ts', 'type src/served-models.ts', 'type src/log.ts']
 
 /** Which files of the project a file may import besides those beside it. The last row that fits a file counts. */
 const ARROWS: readonly [place: string, mayImport: readonly string[]][] = [
@@ -27,11 +27,18 @@ const ARROWS: readonly [place: string, mayImport: readonly string[]][] = [
       ...FACTS,
     ],
   ],
+  ['src/served-models.ts', ['src/core/', ...FACTS]],
+  ['src/reloading.ts', ['src/']],
+  // The thread that reads a model knows src/model.ts; the rest of the folder, what it is given.
+  ['src/reload/', ['src/engine/', 'src/clock.ts', ...FACTS]],
+  ['src/reload/model-loader.ts', ['src/reload/', 'src/core/', ...FACTS]],
+  ['src/reload/load-thread.ts', ['src/reload/', 'src/model.ts']],
   [
     'src/metrics/',
     ['src/engine/', 'src/core/', 'src/clock.ts', 'src/tally.ts', 'src/telemetry/counters.ts', ...FACTS],
   ],
   ['src/metrics/life.ts', ['src/metrics/', 'src/supervisor/life-record.ts']],
+  ['src/metrics/reload.ts', ['src/metrics/', 'src/reload/outcome.ts', ...FACTS]],
   ['src/shutdown.ts', ['src/']],
   ['src/tally.ts', []],
   ['src/model.ts', ['src/artifacts/current.ts', 'src/core/', 'src/hef/', 'type src/config.ts']],
@@ -48,6 +55,8 @@ const ARROWS: readonly [place: string, mayImport: readonly string[]][] = [
   ['src/log.ts', []],
   ['src/live/', ['src/engine/', 'src/core/', 'src/clock.ts', 'src/tally.ts']],
   ['src/http/', ['src/engine/', 'src/core/', 'src/live/', 'src/clock.ts', ...FACTS]],
+  ['src/http/service.ts', ['src/http/', 'src/engine/', 'src/live/', 'src/reload/outcome.ts', ...FACTS]],
+  ['src/http/schema.ts', ['src/http/', 'src/core/', 'src/reload/outcome.ts', ...FACTS]],
   ['src/http/page.ts', ['src/http/', 'src/core/', 'src/project.ts']],
   [
     'src/http/server.ts',
@@ -229,6 +238,7 @@ test('the wall clock is read for labels alone', () => {
     'src/http/compat.ts', // last_inference_time
     'src/metrics.ts', // the same, and the time of the start
     'src/metrics/process.ts', // the time of the start
+    'src/reload/reloader.ts', // when the last model came
     'src/supervisor/life-record.ts', // starts of earlier processes, whose monotonic clocks nobody has
     'src/telemetry/folder.ts', // the day that a folder is named after
     'src/tracing/wall-clock.ts', // the times of spans

@@ -46,8 +46,9 @@ test('a result that is written over an earlier one is what typed-binary makes of
       inferUs: Math.round(slot.inferenceMs * 1000),
       status: WINDOW_STATUSES.indexOf('ok'),
       backend: BACKENDS.indexOf(backend),
+      modelStart: uint32() & 0xffff,
     }
-    used = BINARY.result(sequence, slot, used)
+    used = BINARY.result(sequence, slot, { sha256: '', start: head.modelStart }, used)
     const expected = encodeFrame('result', head, bytesOf(slot.output))
     expect(Buffer.compare(used as Uint8Array, expected), `seed ${seed}`).toBe(0)
   }

@@ -107,7 +107,15 @@ export class FakeSocket implements WebSocketLike {
   result(sequence: number, window: Float32Array, overrides: Partial<Head<'result'>> = {}): void {
     const { latent, motifScores } = resultFor(window)
     const output = Float32Array.of(...latent, ...motifScores)
-    const head = { sequence, queueUs: 1500, inferUs: 250, status: 0, backend: 1, ...overrides }
+    const head = {
+      sequence,
+      queueUs: 1500,
+      inferUs: 250,
+      status: 0,
+      backend: 1,
+      modelStart: 0x0801,
+      ...overrides,
+    }
     this.say('result', head, new Uint8Array(output.buffer))
   }
 

@@ -17,6 +17,7 @@ import { FrontDoor } from '../src/http/server.ts'
 import type { FrontDoorMetrics, Service } from '../src/http/service.ts'
 import { loadModel } from '../src/model.ts'
 import { PROJECT_FOLDER, VERSION } from '../src/project.ts'
+import { ServedModels } from '../src/served-models.ts'
 import { FAULTS } from './faults/faults.ts'
 import {
   type Answer,
@@ -109,8 +110,9 @@ test('the document tells every error code, and with which status it comes', () =
       told.meanings.add(code)
     }
   }
-  expect(CODES.filter(code => !told.codes.has(code))).toEqual(['unload_not_allowed'])
-  expect(told.meanings).toContain('unload_not_allowed')
+  const ofV2Alone = ['unload_not_allowed', 'model_refused']
+  expect(CODES.filter(code => !told.codes.has(code))).toEqual(ofV2Alone)
+  for (const code of ofV2Alone) expect(told.meanings).toContain(code)
 })
 
 test('a key is asked for in the document where the server asks for one, and nowhere else', async () => {
@@ -305,6 +307,7 @@ test('every answer that the document knows of /v2 and of the streams was given a
       ...infer.flatMap(path => [429, 503].map(status => `POST ${path} ${status}`)),
       ...ready.map(path => `GET ${path} 503`),
       ...['/stream', '/ws/v1/analysis'].flatMap(path => [101, 503].map(status => `GET ${path} ${status}`)),
+      ...[409, 503].map(status => `POST /v2/repository/models/{model}/load ${status}`),
       'POST /v2/repository/models/{model}/unload 200',
     ].sort(),
   )
@@ -625,7 +628,8 @@ async function registeredRoutes(env: Record<string, string>) {
   onTestFinished(() => void vi.restoreAllMocks())
 
   const config = loadConfig({ INFER_MODE: 'stub', ...env })
-  const service = { config, model: await loadModel(config), fallback: null, version: VERSION } as Service
+  const models = new ServedModels(await loadModel(config), null)
+  const service = { config, models, version: VERSION } as Service
   const frontDoor = new FrontDoor({ ...service, engine: {} as Engine, metrics: {} as FrontDoorMetrics })
   await frontDoor.listen('127.0.0.1', 0)
   await frontDoor.close()

@@ -71,7 +71,7 @@ test('a result of another backend than the one configured names no model, and on
   await vi.advanceTimersByTimeAsync(100)
   fake.last.welcome(2, { backend: 2, model: new Uint8Array(32) })
   const second = stream.send(distinctWindow(1))
-  fake.last.result(1, distinctWindow(1), { backend: 2 })
+  fake.last.result(1, distinctWindow(1), { backend: 2, modelStart: 0 })
   expect(await second).toMatchObject({ backend: 'stub', modelSha256: 'stub' })
 })
 
@@ -1029,4 +1029,4 @@ test.each(SEEDS)(
   },
 )
 
-const RESULT_HEAD = { sequence: 0, queueUs: 0, inferUs: 0, status: 0, backend: 1 }
+const RESULT_HEAD = { sequence: 0, queueUs: 0, inferUs: 0, status: 0, backend: 1, modelStart: 0 }

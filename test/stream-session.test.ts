@@ -1,12 +1,16 @@
 import { afterEach, beforeEach, expect, test, vi } from 'vitest'
+import { loadConfig } from '../src/config.ts'
 import { LEVEL } from '../src/core/degradation.ts'
 import { Stream } from '../src/engine/stream.ts'
-import { type Sender, Session, type SessionContext } from '../src/http/session.ts'
+import { markOf, type Sender, Session, type SessionContext } from '../src/http/session.ts'
+import { loadModel } from '../src/model.ts'
+import { ServedModels } from '../src/served-models.ts'
 import { ORIGIN } from './origin.ts'
 import { randomOf } from './random.ts'
 import { MOTIF_COUNT, windowOf } from './windows.ts'
 import { fromFrame, IN_BINARY, IN_JSON, type Said, type Speech } from './ws-client.ts'
 
+const STUB = new ServedModels(await loadModel(loadConfig({ INFER_MODE: 'stub' })), null)
 const CREDITS = 4
 const HIGH_WATER_BYTES = 64 * 1024
 
@@ -242,7 +246,8 @@ function sessionOn(streamCount: number) {
       submit: (stream, times, waiter) => stream.publish(times, waiter),
     },
     backend: 'stub',
-    modelSha256: 'stub',
+    models: STUB,
+    mark: STUB.told(markOf),
     motifCount: MOTIF_COUNT,
     credits: CREDITS,
     deadlineMs: 40,

@@ -258,7 +258,7 @@ describe('Scrutiny', () => {
   })
 
   test('finds a latent far that is unlike all before, once it has seen enough, and gets used to it', () => {
-    const scrutiny = new Scrutiny(null)
+    const scrutiny = new Scrutiny()
     const far = latentOf(0).map(value => value + 5)
     expect(scrutiny.reasonsOf('onnx', windowOf(0), read(far))).toEqual([])
     for (let n = 0; n < 640; n++)
@@ -269,7 +269,7 @@ describe('Scrutiny', () => {
   })
 
   test('finds nothing far after the same window for hours, but what is', () => {
-    const scrutiny = new Scrutiny(null)
+    const scrutiny = new Scrutiny()
     for (let n = 0; n < 5000; n++) scrutiny.reasonsOf('onnx', windowOf(0), read(latentOf(0)))
     const nearly = latentOf(0).map(value => value * 1.01)
     expect(scrutiny.reasonsOf('onnx', windowOf(0), read(nearly))).toEqual([])
@@ -277,7 +277,7 @@ describe('Scrutiny', () => {
   })
 
   test('does not take what another backend says for far', () => {
-    const scrutiny = new Scrutiny(null)
+    const scrutiny = new Scrutiny()
     for (let n = 0; n < 640; n++) scrutiny.reasonsOf('hailo', windowOf(0), read(latentOf(n)))
     const other = read(latentOf(0).map(value => value + 5))
     expect(scrutiny.reasonsOf('onnx', windowOf(0), other)).toEqual([])
@@ -285,7 +285,7 @@ describe('Scrutiny', () => {
   })
 
   test('keeps twenty of a broken sensor and one a minute from then on, and still what has another reason', () => {
-    const scrutiny = new Scrutiny(null)
+    const scrutiny = new Scrutiny()
     const keptWithin = (fromMs: number, toMs: number) => {
       let kept = 0
       for (let ms = fromMs; ms < toMs; ms += 500) if (scrutiny.mayKeep(['suspect_units'], ms)) kept++
@@ -358,7 +358,14 @@ async function telemetryForTest() {
   const folder = folderForTest()
   const motifLabels = Array.from({ length: MOTIF_COUNT }, (_, n) => `motif ${n}`)
   const sha256 = perBackend(() => '')
-  const facts = { motifLabels, configVersion: '1', sha256, normalisation: null, reference: null }
+  const facts = {
+    generation: 0,
+    motifLabels,
+    configVersion: '1',
+    sha256,
+    normalisation: null,
+    reference: null,
+  }
   const config = { folder, sample: 1, budgetBytes: 1e9 }
   const counters = new TelemetryCounters()
   const log = { info: vi.fn(), warn: vi.fn(), error: vi.fn() }

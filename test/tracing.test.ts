@@ -4,7 +4,6 @@ import type { AddressInfo } from 'node:net'
 import { join } from 'node:path'
 import { json } from 'node:stream/consumers'
 import { describe, expect, onTestFinished, test, vi } from 'vitest'
-import { perBackend } from '../src/core/backend.ts'
 import type { Slot } from '../src/core/slot.ts'
 import type { InFlight } from '../src/engine/stream.ts'
 import type { Logger } from '../src/log.ts'
@@ -223,7 +222,7 @@ describe('Tracing', () => {
       config: { url, headers: {}, serviceName: 'test', sampleRatio },
       configVersion: '1',
       version: '1',
-      modelSha256: perBackend(() => ''),
+      modelSha256: () => '',
       httpStatus: {},
       tally: { traceSpans },
       log,

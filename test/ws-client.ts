@@ -319,11 +319,13 @@ function fieldsOf(type: FrameName, bytes: Buffer): object {
       }
     }
     case 'result': {
-      const { sequence, status, backend, queueUs, inferUs } = decodeHead(type, bytes)
+      const { sequence, status, backend, modelStart, queueUs, inferUs } = decodeHead(type, bytes)
       return {
         seq: sequence,
         status: WINDOW_STATUSES[status],
         backend: BACKENDS[backend],
+        // Two bytes: binary frames have no room for more.
+        model_sha256: Buffer.of(modelStart, modelStart >>> 8).toString('hex'),
         queue_us: queueUs,
         infer_us: inferUs,
         bits: new Float32Array(Uint8Array.from(payload).buffer),

@@ -19,7 +19,11 @@ const { reply } = readOptions<ContenderOptions['echo']>()
 const resultBytes = new Uint8Array(NOOP_RESULT.buffer)
 const body = reply === 'json' ? Buffer.from(encodeResult(NOOP_RESULT)) : resultBytes
 const backend = BACKENDS.indexOf('stub')
-const result = encodeFrame('result', { sequence: 0, queueUs: 0, inferUs: 0, status: 0, backend }, resultBytes)
+const result = encodeFrame(
+  'result',
+  { sequence: 0, queueUs: 0, inferUs: 0, status: 0, backend, modelStart: 0 },
+  resultBytes,
+)
 const words = new Uint32Array(result.buffer)
 const SEQUENCE_WORD = 1
 const credit = encodeFrame('credit', { count: CREDITS })

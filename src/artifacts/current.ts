@@ -72,14 +72,12 @@ export function servedVersion(folder: string): string | null {
 }
 
 /**
- * What loading a model would read now, without reading it: the folder of its version, or the file that the
- * configuration names, at the end of all links. Another answer than before: another model is to be served. Null in stub
- * mode, and where there is nothing.
+ * The path whose end changes when another model is to be served: the link to the current version, or the file that the
+ * configuration names. Null in stub mode.
  */
 export function servedPath({ mode, hailo, onnxPath, modelsFolder }: Config): string | null {
   if (mode === 'stub') return null
-  const named = hailo === null ? onnxPath : hailo.hefPath
-  return named === null ? whereItLeads(modelsFolder) : realPath(named)
+  return (hailo === null ? onnxPath : hailo.hefPath) ?? join(modelsFolder, CURRENT)
 }
 
 /** The same file, in the folder that the links on its way lead to: what lies beside it is then of the same version. */

@@ -308,7 +308,8 @@ class Milestone {
 
 function replaceErrorOf({ cause, error, fault }: WorkerLoss): ReplaceError {
   if (fault !== null) return new ReplaceError(fault.cause, fault.detail)
-  if (cause === 'exit' || cause === 'stuck' || cause === 'out_of_memory') return new ReplaceError(cause, error!.message)
+  if (cause === 'exit' || cause === 'stuck' || cause === 'out_of_memory')
+    return new ReplaceError(cause, error!.message)
   return new ReplaceError('error', error!.message)
 }
 

@@ -79,13 +79,14 @@ export const BINARY: Variant = {
     })
   },
 
-  result(sequence, { queueWaitMs, inferenceMs, backend, outputBytes }, used) {
+  result(sequence, { queueWaitMs, inferenceMs, backend, outputBytes }, { start }, used) {
     const head = {
       sequence,
       queueUs: microseconds(queueWaitMs),
       inferUs: microseconds(inferenceMs),
       status: OK,
       backend: BACKENDS.indexOf(backend),
+      modelStart: start,
     }
     if (used === null) return alignPayload(encodeFrame('result', head, outputBytes), RESULT_HEAD_BYTES)
     const frame = used as Uint8Array
@@ -93,6 +94,8 @@ export const BINARY: Variant = {
     setUint32At(frame, RESULT_AT.queueUs, head.queueUs)
     setUint32At(frame, RESULT_AT.inferUs, head.inferUs)
     frame[RESULT_AT.backend] = head.backend
+    frame[RESULT_AT.modelStart] = start
+    frame[RESULT_AT.modelStart + 1] = start >>> 8
     frame.set(outputBytes, RESULT_HEAD_BYTES)
     return frame
   },

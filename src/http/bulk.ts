@@ -1,11 +1,16 @@
 import { monotonicMs } from '../clock.ts'
-import type { BackendKind } from '../core/backend.ts'
 import type { Outcome } from '../core/outcome.ts'
 import type { Slot } from '../core/slot.ts'
 import type { BulkSource } from '../engine/bulk-lane.ts'
 import { type Origin, type RefusalCode, type Trace, windowOf } from '../engine/observer.ts'
 import type { InFlight, Stream, Waiter } from '../engine/stream.ts'
-import { type InferenceContext, lostFailure, serverTiming } from './exchange.ts'
+import {
+  type InferenceContext,
+  lostFailure,
+  type Provenance,
+  provenanceOfAll,
+  serverTiming,
+} from './exchange.ts'
 import { WINDOW_STATUSES, type WindowStatus } from './frame.ts'
 import { rateLimitedDetail } from './rate-limit.ts'
 import { type Answer, type ErrorCode, encodeResult, type Failure, type LongBody } from './reply.ts'
@@ -60,6 +65,8 @@ export class BulkUpload implements BulkSource {
   readonly #owner: UploadOwner
   readonly #reader: WindowReader
   readonly #results: Results
+  /** What gave the results, one for each model. */
+  readonly #sources = new Set<Provenance>()
   readonly #context: InferenceContext
   /** All that it has had in flight at once; they are used again. */
   readonly #windows: BulkWindow[] = []
@@ -150,8 +157,10 @@ export class BulkUpload implements BulkSource {
     const { sequence: index } = window
     window.inFlight = null
     this.#idle.push(window)
-    if (outcome === 'ok') this.#results.ok(index, slot)
-    else {
+    if (outcome === 'ok') {
+      this.#sources.add(this.#context.provenance.of(slot))
+      this.#results.ok(index, slot)
+    } else {
       const late = 'There was no result within the deadline'
       this.#fail(index, outcome, outcome === 'deadline_exceeded' ? late : lostFailure().detail)
     }
@@ -276,7 +285,7 @@ export class BulkUpload implements BulkSource {
       return this.#owner.fail(this.#failureOf({ status, detail: none }), true)
     }
     const headers = {
-      ...this.#provenance(),
+      ...provenanceOfAll(this.#sources),
       'Content-Type': results.contentType,
       'X-Windows-Failed': String(results.failures),
       'Server-Timing': serverTiming(results.meanQueueMs, results.meanInferMs),
@@ -286,17 +295,6 @@ export class BulkUpload implements BulkSource {
 
   #failureOf({ status, detail }: { status: Status; detail: string }): Failure {
     return { code: status, detail, headers: COMES_BACK.has(status) ? { 'Retry-After': '1' } : {} }
-  }
-
-  /** Names every backend that gave a result: an answer that holds those of two says so. */
-  #provenance(): Record<string, string> {
-    const sources = [...this.#results.backends].map(backend => this.#context.provenance[backend])
-    const all = (header: keyof (typeof sources)[0]) =>
-      [...new Set(sources.map(source => source[header]))].join(', ')
-    return {
-      'X-Inference-Backend': all('X-Inference-Backend'),
-      'X-Model-Sha256': all('X-Model-Sha256'),
-    }
   }
 
   #end(): void {
@@ -347,7 +345,6 @@ class BulkWindow implements Waiter, Origin {
  */
 export abstract class Results {
   abstract readonly contentType: string
-  readonly backends = new Set<BackendKind>()
   failures = 0
   protected readonly rowBytes: number
   #rows: Uint8Array
@@ -365,7 +362,6 @@ export abstract class Results {
     this.#results++
     this.#queueMs += slot.queueWaitMs
     this.#inferMs += slot.inferenceMs
-    this.backends.add(slot.backend)
     this.#makeRoom(index)
     this.#rows.set(slot.outputBytes, index * this.rowBytes)
   }

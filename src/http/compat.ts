@@ -1,10 +1,9 @@
-import { perBackend } from '../core/backend.ts'
 import { CHANNELS, LATENT_DIMS, TIMESTEPS } from '../core/window.ts'
 import { codec } from './codec.ts'
 import type { Operation } from './infer.ts'
 import { VARY } from './page.ts'
 import { type Answer, jsonAnswer } from './reply.ts'
-import { modelOf, type Service } from './service.ts'
+import type { Service } from './service.ts'
 
 /** The routes of the sidecar that this engine replaces, beside `/infer` and health. */
 
@@ -14,7 +13,8 @@ const GRAVITY = 9.81 // m/s²
 export const AT_REST = [0, 0, GRAVITY, 0, 0, 0, 20, 0, 40] as const
 
 /** `GET /` for programs. */
-export function root({ config, model, engine, version }: Service): Answer {
+export function root({ config, models, engine, version }: Service): Answer {
+  const model = models.current
   const body = {
     service: 'hailo-inference',
     version,
@@ -54,7 +54,8 @@ export function root({ config, model, engine, version }: Service): Answer {
 }
 
 /** `GET /status` */
-export function status({ config, model, engine, metrics, readiness }: Service): Answer {
+export function status({ config, models, reloads, engine, metrics, readiness }: Service): Answer {
+  const model = models.current
   const { answering, fault, fallback, device } = engine.backends
   const failed = readiness.phase === 'golden_check_failed'
   const failure = failed ? 'golden check failed' : fault && `${fault.cause}: ${fault.detail}`
@@ -77,6 +78,8 @@ export function status({ config, model, engine, metrics, readiness }: Service): 
     mode: config.mode,
     model_version: model.version,
     model_sha256: model.sha256,
+    model_generation: models.generation,
+    last_reload: reloads.last,
     phase: engine.draining ? 'draining' : readiness.phase,
     level: engine.level,
     device: device && {
@@ -101,17 +104,16 @@ export function status({ config, model, engine, metrics, readiness }: Service): 
 }
 
 /** `POST /encode`: the same inference under the names of the older API. */
-export function encodeOperation(service: Service): Operation {
-  const tails = perBackend(backend => {
-    const { version, accuracy } = modelOf(service, backend)
-    return `"model_version":${JSON.stringify(version)},"accuracy":${accuracy}`
-  })
+export function encodeOperation({ models }: Service): Operation {
+  const tail = models.told(
+    ({ version, accuracy }) => `"model_version":${JSON.stringify(version)},"accuracy":${accuracy}`,
+  )
   return {
     endpoint: '/encode',
     windowKeys: ['imu_window', 'x'],
     binary: false,
-    encode: (output, { backend }) =>
-      `{"latent_embedding":[${codec.joinNumbers(output.subarray(0, LATENT_DIMS))}],${tails[backend]}}`,
+    encode: (output, slot) =>
+      `{"latent_embedding":[${codec.joinNumbers(output.subarray(0, LATENT_DIMS))}],${tail.of(slot)}}`,
   }
 }
 

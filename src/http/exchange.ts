@@ -4,6 +4,8 @@ import type { BackendKind } from '../core/backend.ts'
 import type { Slot } from '../core/slot.ts'
 import type { Engine, Refused } from '../engine/engine.ts'
 import type { BeginTrace, Origin, Trace, Witness } from '../engine/observer.ts'
+import type { Model } from '../model.ts'
+import type { Source, Told } from '../served-models.ts'
 import type { Access } from './access.ts'
 import { Body, type BodyReader } from './body.ts'
 import { callerOf, credentialsOf } from './caller.ts'
@@ -39,11 +41,11 @@ export interface InferenceContext {
   readonly access: Access
   /** Null: every client may send as much as it likes. */
   readonly limits: RateLimits | null
-  readonly provenance: Record<BackendKind, Provenance>
-  readonly resultHeads: Record<BackendKind, Record<ResultType, string>>
-  readonly overloadedHead: string
-  /** What is told where there is no result. */
-  readonly primary: BackendKind
+  readonly provenance: Told<Provenance>
+  readonly resultHeads: Told<Record<ResultType, string>>
+  readonly overloadedHead: Told<string>
+  /** What is told to answer where there is no result. */
+  readonly withoutResult: () => Source
   readonly configVersion: string
   readonly deadlineMs: number
   readonly maxDeadlineMs: number
@@ -243,14 +245,14 @@ export abstract class Exchange implements BodyReader, Origin {
    * those who are admitted: its parts were made before. Says the same as fail().
    */
   protected refuse(refused: Refused): void {
-    const { gate, witness, overloadedHead } = this.context
+    const { gate, witness, overloadedHead, withoutResult } = this.context
     if (this.#over) return
     if (refused.code !== 'overloaded' || this.#isUnusual || wantsProblem(this.accept)) {
       return this.fail(refusedFailure(refused))
     }
     witness.windowFailed(refused.code, this)
     this.#end(REPLY.overloaded.http)
-    const head = `${this.#headFrom(overloadedHead, this.spentMs, 0)}\r\nRetry-After: ${retryAfter(refused.retryAfterMs)}`
+    const head = `${this.#headFrom(overloadedHead.of(withoutResult()), this.spentMs, 0)}\r\nRetry-After: ${retryAfter(refused.retryAfterMs)}`
     const body = overloadedBody(refused.detail, this.requestId)
     gate.pass(body.length, () => {
       if (!this.#gone) sendPrepared(this.response, head, body)
@@ -289,7 +291,7 @@ export abstract class Exchange implements BodyReader, Origin {
       return this.answer({ status: 200, headers: { 'Content-Type': contentType }, body: kept }, slot)
     }
     if (!this.#end(200)) return
-    const start = resultHeads[slot.backend][contentType]
+    const start = resultHeads.of(slot)[contentType]
     sendPrepared(this.response, this.#headFrom(start, slot.queueWaitMs, slot.inferenceMs), body)
   }
 
@@ -316,10 +318,10 @@ export abstract class Exchange implements BodyReader, Origin {
 
   /** What every answer of this route carries, whatever the outcome. */
   #commonHeaders(slot: Slot | null): Record<string, string> {
-    const { access, provenance, primary, configVersion } = this.context
+    const { access, provenance, withoutResult, configVersion } = this.context
     const headers: Record<string, string> = {
       'X-Request-ID': this.requestId,
-      ...provenance[slot?.backend ?? primary],
+      ...provenance.of(slot ?? withoutResult()),
       'X-Config-Version': configVersion,
     }
     if (this.#correlationId !== '') headers['X-Correlation-ID'] = this.#correlationId
@@ -336,6 +338,17 @@ export type ResultType = (typeof RESULT_TYPES)[number]
 /** Whether browsers ask before a page of another origin sends this: then nobody else needs to look where it comes from. */
 function isPreflighted(contentType: string): boolean {
   return contentType.startsWith('application/octet-stream') || contentType.startsWith('application/json')
+}
+
+export function provenanceOf({ sha256 }: Model, backend: BackendKind): Provenance {
+  return { 'X-Inference-Backend': backend, 'X-Model-Sha256': sha256.slice(0, 12) }
+}
+
+/** Names all that gave a part of one answer: one that holds results of two says so. */
+export function provenanceOfAll(sources: Iterable<Provenance>): Record<keyof Provenance, string> {
+  const all = (header: keyof Provenance) =>
+    [...new Set(Array.from(sources, source => source[header]))].join(', ')
+  return { 'X-Inference-Backend': all('X-Inference-Backend'), 'X-Model-Sha256': all('X-Model-Sha256') }
 }
 
 export function resultHeads(provenance: Provenance, configVersion: string): Record<ResultType, string> {

@@ -64,7 +64,8 @@ export const HEADS = {
     status: u8,
     /** Index into BACKENDS of what gave this result. */
     backend: u8,
-    reserved: u16,
+    /** Of the model that gave it: the first two bytes of its SHA-256; zeros in stub mode. */
+    modelStart: u16,
   }),
   credit: object({ type, count: u32 }),
   /** Then the detail in UTF-8. `status` indexes WINDOW_STATUSES. Without `hasSequence` it is about no window. */

@@ -14,7 +14,8 @@ export const CONTRACT_MOTIFS = 12
  * restarting the process would help or the model is not there.
  */
 export function healthz(service: Service): Answer {
-  const { config, model, engine, metrics, readiness } = service
+  const { config, models, engine, metrics, readiness } = service
+  const model = models.current
   const backends = engine.backends
   const status = statusOf(service, backends)
   const ok = HEALTHY.has(status)

@@ -64,12 +64,12 @@ export const JSON_TEXT: Variant = {
     })
   },
 
-  result(sequence, { backend, queueWaitMs, inferenceMs, output }) {
+  result(sequence, { backend, queueWaitMs, inferenceMs, output }, { sha256 }) {
     const queueUs = Math.round(queueWaitMs * 1000)
     const inferUs = Math.round(inferenceMs * 1000)
     const latent = codec.joinNumbers(output.subarray(0, LATENT_DIMS))
     const motifScores = codec.joinNumbers(output.subarray(LATENT_DIMS))
-    return `{"type":"result","seq":${sequence},"status":"ok","backend":"${backend}","queue_us":${queueUs},"infer_us":${inferUs},"latent":[${latent}],"motif_scores":[${motifScores}]}`
+    return `{"type":"result","seq":${sequence},"status":"ok","backend":"${backend}","model_sha256":"${sha256}","queue_us":${queueUs},"infer_us":${inferUs},"latent":[${latent}],"motif_scores":[${motifScores}]}`
   },
 
   credit: count => `{"type":"credit","n":${count}}`,

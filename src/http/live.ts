@@ -5,7 +5,7 @@ import type { Live } from '../live/answer.ts'
 import { CELL_MS, HISTORY_TICKS, LATENCY_EDGES_MS } from '../live/feed.ts'
 import { reasonsNotReady } from './health.ts'
 import { type Answer, type Asker, errorAnswer, jsonAnswer } from './reply.ts'
-import { modelOf, type Service } from './service.ts'
+import type { Service } from './service.ts'
 
 /** What a client that has nothing yet asks for. */
 const BEFORE_ALL = -1
@@ -67,7 +67,8 @@ function nowOf(service: Service): Live['now'] {
 }
 
 function provenanceOf(service: Service): Live['provenance'] {
-  const { config, model, engine, version, configOk, startedMs } = service
+  const { config, models, engine, version, configOk, startedMs } = service
+  const model = models.current
   return {
     version,
     uptime_s: Math.round((monotonicMs() - startedMs) / 1000),
@@ -85,14 +86,14 @@ function provenanceOf(service: Service): Live['provenance'] {
 }
 
 /** Of each backend that answers; of the configured one where none does. */
-function sha256Of(service: Service): Live['provenance']['model_sha256'] {
-  const { answering } = service.engine.backends
-  const backends = answering.length === 0 ? [service.config.mode] : answering
-  return Object.fromEntries(backends.map(backend => [backend, modelOf(service, backend).sha256]))
+function sha256Of({ config, engine, models }: Service): Live['provenance']['model_sha256'] {
+  const { answering } = engine.backends
+  const backends = answering.length === 0 ? [config.mode] : answering
+  return Object.fromEntries(backends.map(backend => [backend, models.of(models.source(backend)).sha256]))
 }
 
-function goldenOf({ model, readiness, engine }: Service): Live['provenance']['golden'] {
-  if (model.golden === null) return 'not checked'
+function goldenOf({ models, readiness, engine }: Service): Live['provenance']['golden'] {
+  if (models.current.golden === null) return 'not checked'
   const isWrong = engine.backends.fault?.cause === 'wrong_answers'
   if (readiness.phase === 'golden_check_failed' || isWrong) return 'failed'
   return readiness.phase === 'ready' ? 'passed' : 'pending'

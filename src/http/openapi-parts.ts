@@ -36,6 +36,7 @@ export const MEANINGS: Record<ErrorCode, string> = {
   forbidden: 'a page of another origin, which CORS_ORIGINS does not list, sends a POST or wants to connect',
   upgrade_required: 'the path is for WebSockets, and the request asks for no upgrade',
   rate_limited: 'this client sends more windows than RATE_LIMIT_PER_KEY or RATE_LIMIT_PER_ADDRESS allows',
+  model_refused: 'what lies there now cannot be served, and the model that serves goes on',
   unload_not_allowed: 'ALLOW_MODEL_UNLOAD is not set, and this is the only model',
 }
 

@@ -62,7 +62,8 @@ const HEADERS: Record<string, Part> = {
 }
 
 /** The description of this very server, in OpenAPI 3.1: as it is configured, with the routes that it has. */
-export function openApiOf({ config, model, version }: Service): Part & { paths: Paths } {
+export function openApiOf({ config, models, version }: Service): Part & { paths: Paths } {
+  const model = models.current
   const needsKey = config.apiKeys.length > 0
   const unauthorized = errorResponses(['unauthorized', 'rate_limited'])
   const guard = guardOf(needsKey, unauthorized)

@@ -21,6 +21,7 @@ export type ErrorCode =
   | 'upgrade_required'
   | 'unload_not_allowed'
   | 'rate_limited'
+  | 'model_refused'
 
 /** The one place a failure becomes a protocol answer. A missing code does not compile. */
 export const REPLY = {
@@ -31,6 +32,7 @@ export const REPLY = {
   not_found: { http: 404 },
   method_not_allowed: { http: 405 },
   unload_not_allowed: { http: 409 },
+  model_refused: { http: 409 }, // what lies there now cannot be served: the one that serves goes on
   body_too_large: { http: 413 },
   unsupported_media_type: { http: 415 },
   upgrade_required: { http: 426 },

@@ -3,6 +3,7 @@ import type { Config } from '../config.ts'
 import { BACKEND_FAILURES, BACKENDS } from '../core/backend.ts'
 import { LEVEL, LEVELS } from '../core/degradation.ts'
 import { CHANNEL_NAMES, CHANNELS, LATENT_DIMS, SENSORS, TIMESTEPS } from '../core/window.ts'
+import { RELOAD_RESULTS } from '../reload/outcome.ts'
 import { WINDOW_STATUSES } from './frame.ts'
 import { type ErrorCode, REPLY } from './reply.ts'
 
@@ -141,6 +142,16 @@ const StatusSchema = z.object({
   mode: BackendSchema,
   model_version: z.string(),
   model_sha256: Sha256Schema,
+  model_generation: z.int().nonnegative().describe('Models that took over from another since the start.'),
+  last_reload: z
+    .object({
+      result: z.enum(RELOAD_RESULTS),
+      reason: z.string().nullable().describe('Why it was refused: the model that served goes on.'),
+      at: z.iso.datetime(),
+      version: z.string().describe('Of the model that serves since.'),
+    })
+    .nullable()
+    .describe('What came of the last look for another model.'),
   phase: z.enum(['starting', 'warming', 'ready', 'golden_check_failed', 'draining']),
   level: LevelSchema,
   device: DeviceSchema.nullable(),

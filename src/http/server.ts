@@ -6,15 +6,15 @@ import { type Request, type Response, Server } from 'hyper-express'
 import { UnusableKeyError } from '../certificate.ts'
 import { monotonicMs } from '../clock.ts'
 import type { TlsConfig } from '../config.ts'
-import { perBackend } from '../core/backend.ts'
 import { LEVEL } from '../core/degradation.ts'
 import { LATENT_DIMS } from '../core/window.ts'
+import type { Model } from '../model.ts'
 import { prefersPage } from './accept.ts'
 import { Access } from './access.ts'
 import { callerOf, credentialsOf } from './caller.ts'
 import { encodeOperation, root, status, TEST } from './compat.ts'
 import { DOCS_PAGES } from './docs-page.ts'
-import { type InferenceContext, overloadedHead, resultHeads } from './exchange.ts'
+import { type InferenceContext, overloadedHead, provenanceOf, resultHeads } from './exchange.ts'
 import { assertFree } from './free-port.ts'
 import { AnswerGate, CORKED_BYTES } from './gate.ts'
 import { healthz, readyz } from './health.ts'
@@ -26,8 +26,8 @@ import { livePage } from './page.ts'
 import { RateLimits } from './rate-limit.ts'
 import { type Answer, type Asker, errorAnswer, type Failure, jsonAnswer } from './reply.ts'
 import { requestIdOf } from './request-id.ts'
-import { modelOf, type Service } from './service.ts'
-import { LARGEST_CREDITS } from './session.ts'
+import type { Service } from './service.ts'
+import { LARGEST_CREDITS, markOf } from './session.ts'
 import { STREAM_PATHS, StreamSockets, UPGRADE_REQUIRED } from './socket.ts'
 import { clearSocketPath } from './socket-path.ts'
 import { EventLoopTurn } from './turn.ts'
@@ -123,8 +123,8 @@ export class FrontDoor {
   readonly #sockets: StreamSockets
   readonly #listening: ListenSocket[] = []
   #socketPath: string | null = null
-  /** Made when somebody asks for it: few do. */
-  #openApi: Promise<Answer> | null = null
+  /** Made when somebody asks for it: few do. It names the version of its model. */
+  #openApi: { readonly model: Model; readonly answer: Promise<Answer> } | null = null
   /** Null: it was not built. */
   readonly #livePage = livePage()
 
@@ -157,7 +157,7 @@ export class FrontDoor {
         const { contentType, text } = await service.metrics.scrape(accept)
         return { status: 200, headers: { 'Content-Type': contentType }, body: text }
       },
-      '/openapi.json': () => (this.#openApi ??= openApi(service)),
+      '/openapi.json': () => this.#describe(),
       ...DOCS_PAGES,
       ...Object.fromEntries(STREAM_PATHS.map(path => [path, failing(UPGRADE_REQUIRED)])),
     }
@@ -239,6 +239,12 @@ export class FrontDoor {
     while (this.#connections.open > 0 && monotonicMs() < untilMs) await sleep(10)
   }
 
+  #describe(): Promise<Answer> {
+    const model = this.#service.models.current
+    if (this.#openApi?.model !== model) this.#openApi = { model, answer: openApi(this.#service) }
+    return this.#openApi.answer
+  }
+
   /** A server with all routes. @throws UnusableKeyError, see serverWithTls() */
   #addServer(tls: TlsConfig | null): Server {
     const server = tls === null ? new Server(BARE) : serverWithTls(tls)
@@ -262,17 +268,17 @@ export class FrontDoor {
   }
 
   #makeContext(): InferenceContext {
-    const { config, engine, metrics, witness, beginTrace } = this.#service
-    const provenance = perBackend(backend => ({
-      'X-Inference-Backend': backend,
-      'X-Model-Sha256': modelOf(this.#service, backend).sha256.slice(0, 12),
-    }))
+    const { config, models, engine, metrics, witness, beginTrace } = this.#service
     return {
       engine,
-      provenance,
-      resultHeads: perBackend(backend => resultHeads(provenance[backend], config.configVersion)),
-      overloadedHead: overloadedHead(provenance[config.mode], config.configVersion),
-      primary: config.mode,
+      provenance: models.told(provenanceOf),
+      resultHeads: models.told((model, backend) =>
+        resultHeads(provenanceOf(model, backend), config.configVersion),
+      ),
+      overloadedHead: models.told((model, backend) =>
+        overloadedHead(provenanceOf(model, backend), config.configVersion),
+      ),
+      withoutResult: () => models.source(config.mode),
       configVersion: config.configVersion,
       access: this.#access,
       limits: this.#limits,
@@ -290,7 +296,7 @@ export class FrontDoor {
   }
 
   #makeSockets(): StreamSockets {
-    const { config, model, engine, metrics, witness, beginTrace } = this.#service
+    const { config, models, engine, metrics, witness, beginTrace } = this.#service
     return new StreamSockets({
       engine,
       access: this.#access,
@@ -303,7 +309,8 @@ export class FrontDoor {
       session: {
         engine,
         backend: config.mode,
-        modelSha256: model.sha256,
+        models,
+        mark: models.told(markOf),
         motifCount: config.motifCount,
         credits: Math.min(LARGEST_CREDITS, config.workers * config.ringSlots),
         deadlineMs: config.deadlineMs,

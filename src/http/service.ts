@@ -1,18 +1,17 @@
 import type { Config } from '../config.ts'
-import type { BackendKind } from '../core/backend.ts'
 import type { Engine } from '../engine/engine.ts'
 import type { BeginTrace, RefusalCode, RefusalReason, TurnedAway, Witness } from '../engine/observer.ts'
 import type { LiveFeed } from '../live/feed.ts'
 import type { Logger } from '../log.ts'
-import type { Model } from '../model.ts'
+import type { Reloads } from '../reload/outcome.ts'
+import type { ServedModels } from '../served-models.ts'
 import type { FrameName } from './frame.ts'
 
 /** Everything the front door tells about: put together in assemble.ts, changed only by what it holds. */
 export interface Service {
   readonly config: Config
-  readonly model: Model
-  /** Answers while the device of `model` cannot. Null: nothing does. */
-  readonly fallback: Model | null
+  readonly models: ServedModels
+  readonly reloads: Reloads
   readonly engine: Engine
   readonly metrics: FrontDoorMetrics
   readonly witness: Witness
@@ -27,14 +26,6 @@ export interface Service {
   readonly configOk: boolean
   /** Monotonic ms of the start. */
   readonly startedMs: number
-}
-
-/** The model that a backend of this service runs. */
-export function modelOf(
-  { model, fallback }: Pick<Service, 'model' | 'fallback'>,
-  backend: BackendKind,
-): Model {
-  return fallback?.plan.kind === backend ? fallback : model
 }
 
 /** What the front door counts, and what it tells of the counts. */

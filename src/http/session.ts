@@ -7,6 +7,8 @@ import type { Slot } from '../core/slot.ts'
 import type { Engine } from '../engine/engine.ts'
 import type { Origin, Trace, Witness } from '../engine/observer.ts'
 import { type InFlight, Stream, type Waiter } from '../engine/stream.ts'
+import type { Model } from '../model.ts'
+import type { ServedModels, Told } from '../served-models.ts'
 import { BINARY } from './binary-frames.ts'
 import { codec } from './codec.ts'
 import type { FrameName } from './frame.ts'
@@ -15,7 +17,7 @@ import { type Allowance, rateLimitedDetail } from './rate-limit.ts'
 import { SampleCutter } from './samples.ts'
 import type { FrontDoorMetrics } from './service.ts'
 import { Thinning } from './thinning.ts'
-import type { ClientFrame, Frame, Gap, Variant, WindowError, WindowFrame } from './variant.ts'
+import type { ClientFrame, Frame, Gap, ModelMark, Variant, WindowError, WindowFrame } from './variant.ts'
 
 /** The largest message that is read: 7,281 samples, or seventy windows' worth. */
 export const MAX_FRAME_BYTES = 256 * 1024
@@ -65,7 +67,9 @@ export interface Sender {
 export interface SessionContext {
   readonly engine: Pick<Engine, 'admit' | 'submit' | 'draining' | 'level'>
   readonly backend: BackendKind
-  readonly modelSha256: string
+  readonly models: ServedModels
+  /** Told with each result. */
+  readonly mark: Told<ModelMark>
   readonly motifCount: number
   /** Windows that a connection may have on their way. */
   readonly credits: number
@@ -207,7 +211,8 @@ export class Session {
         },
       )
     }
-    const { backend, modelSha256, motifCount, credits, deadlineMs, engine } = this.#context
+    const { backend, models, motifCount, credits, deadlineMs, engine } = this.#context
+    const modelSha256 = models.current.sha256
     const welcome = { mode, hop, first, credits, deadlineMs, backend, modelSha256, motifCount }
     this.#sayAtOnce('welcome', variant.welcome(welcome))
     if (engine.draining) this.drain()
@@ -316,7 +321,7 @@ export class Session {
   readonly #settle = (answer: QueuedAnswer, outcome: Outcome, slot: Slot): void => {
     if (outcome === 'ok') {
       // This copies the result out of the slot, which is another window's once this returns.
-      answer.result = this.#variant!.result(answer.sequence, slot, answer.result)
+      answer.result = this.#variant!.result(answer.sequence, slot, this.#context.mark.of(slot), answer.result)
       this.#resultsOut.count++
       return this.#answer(answer, answer.result)
     }
@@ -412,6 +417,11 @@ export class Session {
     this.gone()
     this.#sender.close(code, reason)
   }
+}
+
+export function markOf({ sha256 }: Model): ModelMark {
+  const [first = 0, second = 0] = Buffer.from(sha256.slice(0, 4), 'hex')
+  return { sha256: sha256.slice(0, 12), start: first | (second << 8) }
 }
 
 type Counted = ReturnType<FrontDoorMetrics['frames']>

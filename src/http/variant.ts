@@ -58,6 +58,14 @@ export interface Welcome {
   readonly motifCount: number
 }
 
+/** Which model gave a result, as short as its frame has room for. */
+export interface ModelMark {
+  /** 12 hex digits, or "stub". */
+  readonly sha256: string
+  /** The first two bytes, as a little-endian uint16; 0 for the stub. */
+  readonly start: number
+}
+
 export interface WindowError {
   /** Null: it is about no window. */
   readonly sequence: number | null
@@ -83,9 +91,10 @@ export interface Variant {
   welcome(welcome: Welcome): Frame
   /**
    * @param slot holds the result; copied
+   * @param model that gave it
    * @param used an earlier result of the same connection, which may be written over; null while there is none
    */
-  result(sequence: number, slot: Slot, used: Frame | null): Frame
+  result(sequence: number, slot: Slot, model: ModelMark, used: Frame | null): Frame
   /** Valid until the next one. */
   credit(count: number): Frame
   error(error: WindowError): Frame

@@ -1,13 +1,13 @@
 import { monotonicMs } from '../clock.ts'
 import type { Config } from '../config.ts'
-import { BACKENDS, type BackendKind, type DeviceReport } from '../core/backend.ts'
+import { BACKENDS, type DeviceReport } from '../core/backend.ts'
 import { BATCH_SIZE_EDGES } from '../core/counters.ts'
 import { LEVELS } from '../core/degradation.ts'
 import { LATENT_DIMS, SENSORS, TIMESTEPS } from '../core/window.ts'
 import { deviceName } from '../engine/backend-status.ts'
 import type { Engine } from '../engine/engine.ts'
 import type { Stream } from '../engine/stream.ts'
-import type { Model } from '../model.ts'
+import type { ServedModels } from '../served-models.ts'
 import type { MetricRegistry } from './registry.ts'
 
 /** A peak is told for so long at least, and for twice as long at most: no scrape every 10 s misses one. */
@@ -17,10 +17,7 @@ export type WatchedEngine = Pick<Engine, 'streams' | 'backends' | 'level' | 'ava
 
 export interface EngineFacts {
   readonly config: Config
-  /** The primary, then the fallback if it is another. */
-  readonly models: readonly Model[]
-  /** Of the model that gives a backend's results. */
-  readonly nameOf: (backend: BackendKind) => string
+  readonly models: ServedModels
 }
 
 /** Adds what is read from the engine at a scrape: cursors, and what the workers write into shared memory. */
@@ -31,20 +28,21 @@ export function watchEngine(registry: MetricRegistry, engine: WatchedEngine, fac
   addWorkers(registry, engine, facts)
 }
 
-function addModel(
-  registry: MetricRegistry,
-  engine: WatchedEngine,
-  { config, models, nameOf }: EngineFacts,
-): void {
+function addModel(registry: MetricRegistry, engine: WatchedEngine, { config, models }: EngineFacts): void {
   registry.gauge('hailo_model_loaded', '1 while a worker has the model', ['model', 'version'], gauge => {
     const { answering } = engine.backends
-    const loaded = new Set(engine.available ? answering.map(nameOf) : [])
-    for (const { name, version } of models) {
-      gauge.set({ model: name, version }, loaded.has(name) ? 1 : 0)
+    const loaded = engine.available ? answering.map(backend => models.of(models.source(backend)).name) : []
+    const { current, fallback } = models
+    gauge.reset()
+    // The fallback may be the same model: then it has the row of the other.
+    for (const { name, version } of fallback === null || fallback.name === current.name
+      ? [current]
+      : [current, fallback]) {
+      gauge.set({ model: name, version }, loaded.includes(name) ? 1 : 0)
     }
   })
   registry.gauge('hailo_model_info', 'The model', ['model', 'hef_path', 'motifs', 'device'], gauge => {
-    const { name, path } = models[0]!
+    const { name, path } = models.current
     const labels = { model: name, hef_path: path ?? '', motifs: config.motifCount }
     gauge.reset()
     // Without the reason when there is none: it may hold any words.

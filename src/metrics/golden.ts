@@ -14,6 +14,7 @@ export class GoldenMetrics implements CanaryObserver {
   /** The smallest of the last check of each worker; before the first, of all together. */
   readonly #cosines: number[]
   #heldAtStart = true
+  #watching = false
   /** Workers whose last check failed. */
   readonly #failed = new Set<number>()
 
@@ -37,8 +38,10 @@ export class GoldenMetrics implements CanaryObserver {
     for (const result of GOLDEN_RESULTS) this.#checks.inc({ result }, 0)
   }
 
-  /** For a model that brings golden windows; without them there is nothing to tell. */
+  /** For a model that brings golden windows, the first time; without them there is nothing to tell. */
   watch(engine: WatchedEngine): void {
+    if (this.#watching) return
+    this.#watching = true
     this.#registry.gauge(
       'hailo_golden_cosine',
       'Smallest cosine between the latents of this backend and those of the trained model, in the last check',

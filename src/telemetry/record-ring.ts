@@ -16,6 +16,7 @@ import type { Origin } from '../engine/observer.ts'
  *   byte 4080   backend        4 B   int32, index into BACKENDS; -1: an error
  *   byte 4084   purposes       4 B   int32, bits
  *   byte 4088   text length    4 B   int32
+ *   byte 4092   generation     4 B   int32, of the model that gave the answer
  *   byte 4096   text         256 B   latin1: request id, endpoint and status, a line each; what is longer is cut
  *   stride     4352 B
  *
@@ -35,6 +36,7 @@ const STAGES_MS = (ANSWERED_MS + 3) * 2 // float32 cells
 const BACKEND = STAGES_MS + 6 // int32 cells
 const PURPOSES = BACKEND + 1
 const TEXT_LENGTH = BACKEND + 2
+const GENERATION = BACKEND + 3
 const TEXT = 4096 // bytes
 const TEXT_BYTES = 256
 
@@ -64,6 +66,8 @@ export interface TelemetryRecord {
   readonly sequence: number
   /** Null: an error. */
   readonly backend: BackendKind | null
+  /** Of the model that gave the answer, see Engine.generation. Says nothing of errors. */
+  readonly generation: number
   /** Monotonic ms. */
   readonly answeredMs: number
   /** In the order of STAGES. */
@@ -119,6 +123,7 @@ export class RecordRing {
     this.#float32[stages + 4] = answeredMs - settledMs
     this.#float32[stages + 5] = answeredMs - arrivedMs
     this.#int32[at4 + BACKEND] = BACKENDS.indexOf(slot.backend)
+    this.#int32[at4 + GENERATION] = slot.generation
     this.#publish(at, origin, 'ok', purposes, answeredMs)
     return true
   }
@@ -189,6 +194,7 @@ export class RecordRing {
       stream: this.#float64[at8 + STREAM]!,
       sequence: this.#float64[at8 + SEQUENCE]!,
       backend: BACKENDS[this.#int32[at4 + BACKEND]!] ?? null,
+      generation: this.#int32[at4 + GENERATION]!,
       answeredMs: this.#float64[at8 + ANSWERED_MS]!,
       stagesMs: [...float32(STAGES_MS, STAGES.length)],
       forLine: (purposes & FOR_LINE) !== 0,

@@ -18,8 +18,13 @@ const CLOSE_TIMEOUT_MS = 1000
 /** A thread that failed is started again, with what it had not come to. */
 const RESTART_DELAY_MS = 5000
 
-/** What a line says that is the same for all answers, and what windows are judged by. Crosses to the thread. */
+/** A model that serves, the one before it, and the next. */
+const MODELS_KNOWN = 3
+
+/** What a line says that is the same for all answers of one model, and what windows are judged by. Crosses to the thread. */
 export interface TelemetryFacts {
+  /** Of the model, see Engine.generation. */
+  readonly generation: number
   readonly motifLabels: readonly string[]
   readonly configVersion: string
   /** Of the model that each backend runs. */
@@ -31,7 +36,9 @@ export interface TelemetryFacts {
 }
 
 /** What the thread is given. */
-export interface TelemetryTask extends TelemetryFacts {
+export interface TelemetryTask {
+  /** Oldest first. More come as messages, each before the first answer of its model. */
+  readonly models: readonly TelemetryFacts[]
   readonly folder: string
   readonly budgetBytes: number
   /** See RecordRing and TelemetryCounters. */
@@ -50,7 +57,8 @@ export interface TelemetryNote {
 export class Telemetry {
   readonly recorder: Recorder
   readonly #ring = new RecordRing()
-  readonly #task: TelemetryTask
+  readonly #task: Omit<TelemetryTask, 'models'>
+  #models: readonly TelemetryFacts[]
   readonly #counters: TelemetryCounters
   readonly #log: Logger
   #thread: Worker | null = null
@@ -65,14 +73,24 @@ export class Telemetry {
     assertWritable(folder)
     counters.budgetBytes = budgetBytes
     this.recorder = new Recorder(this.#ring, counters, sample)
-    this.#task = { ...facts, folder, budgetBytes, ring: this.#ring.buffer, counters: counters.buffer }
+    this.#models = [facts]
+    this.#task = { folder, budgetBytes, ring: this.#ring.buffer, counters: counters.buffer }
     this.#counters = counters
     this.#log = log
   }
 
+  /** Another model is about to give answers. Call before it does. */
+  expect(facts: TelemetryFacts): void {
+    const others = this.#models.filter(({ generation }) => generation !== facts.generation)
+    this.#models = [...others, facts].slice(-MODELS_KNOWN)
+    this.#thread?.postMessage(facts)
+  }
+
   /** Begins to write. What was taken down before is not lost. */
   start(): void {
-    const thread = new Worker(THREAD_URL, { workerData: this.#task })
+    const thread = new Worker(THREAD_URL, {
+      workerData: { ...this.#task, models: this.#models } satisfies TelemetryTask,
+    })
     this.#thread = thread
     thread.on('message', ({ level, fields, text }: TelemetryNote) => this.#log[level](fields, text))
     thread.on('error', error => {

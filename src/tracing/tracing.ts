@@ -2,7 +2,6 @@ import { type Attributes, ROOT_CONTEXT, SpanStatusCode, TraceFlags, trace } from
 import { parseTraceParent } from '@opentelemetry/core'
 import { monotonicMs } from '../clock.ts'
 import type { TracingConfig } from '../config.ts'
-import type { BackendKind } from '../core/backend.ts'
 import type { Slot } from '../core/slot.ts'
 import type { Origin, Trace, Witness } from '../engine/observer.ts'
 import type { InFlight } from '../engine/stream.ts'
@@ -20,8 +19,8 @@ export interface TracingOptions {
   readonly configVersion: string
   /** Of the package. */
   readonly version: string
-  /** 12 hex digits, or "stub". */
-  readonly modelSha256: Readonly<Record<BackendKind, string>>
+  /** Of what gave a result: 12 hex digits, or "stub". */
+  readonly modelSha256: (slot: Slot) => string
   /** What each error code is over HTTP. */
   readonly httpStatus: Readonly<Record<string, { readonly http: number }>>
   readonly tally: SpanTally
@@ -61,7 +60,7 @@ export class Tracing implements Witness {
     const attributes = {
       ...this.#attributesOf(origin, 200),
       'hailo.backend': slot.backend,
-      'hailo.model_sha256': this.#options.modelSha256[slot.backend],
+      'hailo.model_sha256': this.#options.modelSha256(slot),
     }
     const options = { startTime: at(window.arrivedMs), attributes }
     const span = this.#pipeline.startServer(origin.endpoint, options, origin.trace)

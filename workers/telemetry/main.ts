@@ -1,10 +1,10 @@
 import { setPriority } from 'node:os'
 import { setTimeout as sleep } from 'node:timers/promises'
-import { parentPort, workerData } from 'node:worker_threads'
+import { parentPort, receiveMessageOnPort, workerData } from 'node:worker_threads'
 import { monotonicMs } from '../../src/clock.ts'
 import { TelemetryCounters } from '../../src/telemetry/counters.ts'
 import { RecordRing, type TelemetryRecord } from '../../src/telemetry/record-ring.ts'
-import type { TelemetryNote, TelemetryTask } from '../../src/telemetry/telemetry.ts'
+import type { TelemetryFacts, TelemetryNote, TelemetryTask } from '../../src/telemetry/telemetry.ts'
 import { Archive } from './archive.ts'
 import { LineMaker, type Reading, readingOf } from './lines.ts'
 import { Reference } from './reference.ts'
@@ -24,9 +24,13 @@ class Writer {
   readonly #ring: RecordRing
   readonly #counters: TelemetryCounters
   readonly #archive: Archive
-  readonly #lines: LineMaker
-  readonly #scrutiny: Scrutiny
-  readonly #reference: Reference | null
+  readonly #scrutiny = new Scrutiny()
+  /** Of the models whose answers may come, by their generation. */
+  readonly #facts = new Map<number, TelemetryFacts>()
+  /** Of the model whose answer was read last. */
+  #generation = -1
+  #lines: LineMaker
+  #reference: Reference | null = null
   readonly #motifCount: number
   /** From the monotonic clock to Unix time, ms. */
   #wallOffsetMs = 0
@@ -36,14 +40,36 @@ class Writer {
     this.#ring = new RecordRing(task.ring)
     this.#counters = new TelemetryCounters(task.counters)
     this.#archive = new Archive(task.folder, task.budgetBytes, this.#counters)
-    this.#lines = new LineMaker(task)
-    this.#scrutiny = new Scrutiny(task.normalisation)
-    this.#motifCount = task.motifLabels.length
+    for (const facts of task.models) this.#facts.set(facts.generation, facts)
+    const [oldest] = task.models
+    this.#lines = new LineMaker(oldest!)
+    this.#motifCount = oldest!.motifLabels.length
+  }
+
+  /** From here on answers are of that model. What was seen of another says nothing of them. */
+  #turnTo(generation: number): void {
+    if (generation === this.#generation) return
+    this.#hear()
+    const facts = this.#facts.get(generation)!
+    for (const known of this.#facts.keys()) if (known < generation - 1) this.#facts.delete(known)
+    this.#generation = generation
+    this.#lines = new LineMaker(facts)
+    this.#scrutiny.forget(facts.normalisation)
+    this.#reference?.close()
     this.#reference =
-      task.reference &&
-      new Reference(task.reference, this.#motifCount, error =>
+      facts.reference &&
+      new Reference(facts.reference, this.#motifCount, error =>
         tell('warn', { err: String(error) }, 'telemetry cannot compare the device with the float model'),
       )
+  }
+
+  /** Which models there are is told before their first answer is in the ring, so nobody has to wait for it. */
+  #hear(): void {
+    while (true) {
+      const told: { message: TelemetryFacts } | undefined = receiveMessageOnPort(parentPort!)
+      if (told === undefined) return
+      this.#facts.set(told.message.generation, told.message)
+    }
   }
 
   async run(): Promise<void> {
@@ -60,6 +86,7 @@ class Writer {
 
   /** Until it is worth looking again. A stop is seen soon while the disk fails, too: a drain does not wait for long. */
   async #rest(): Promise<void> {
+    this.#hear()
     const untilMs = monotonicMs() + RETRY_DELAY_MS
     do await sleep(POLL_INTERVAL_MS)
     while (this.#failing && !this.#ring.stopping && monotonicMs() < untilMs)
@@ -105,6 +132,7 @@ class Writer {
       lines.push(textOf(this.#lines.error(record, timeMs)))
       return
     }
+    this.#turnTo(record.generation)
     const reading = readingOf(record)
     if (record.forLine) lines.push(textOf(this.#lines.answer(record, reading, timeMs)))
     if (record.forLook) await this.#look(record, reading, timeMs)

@@ -43,6 +43,11 @@ export class Reference {
     return !near || topMotif(output) !== topMotif(expected)
   }
 
+  /** Nothing more is compared. */
+  close(): void {
+    void this.#opening?.then(backend => backend?.close())
+  }
+
   async #open(): Promise<Backend | null> {
     try {
       const { openOnnx } = await import('../backends/onnx.ts')

@@ -23,16 +23,18 @@ const KEEP = { everyMs: 60_000, burst: 20 }
 
 /** Decides which windows are worth a label. Bounded: 1 KB of memory per backend, and KEEP per reason. */
 export class Scrutiny {
-  readonly #normalisation: Normalisation | null
+  #normalisation: Normalisation | null = null
   /** Each backend's own: what one makes of windows says nothing of another. */
-  readonly #seen = perBackend(() => new SeenLatents())
+  #seen = perBackend(() => new SeenLatents())
   readonly #paces = Object.fromEntries(KEPT_REASONS.map(reason => [reason, new Pace(KEEP)])) as Record<
     KeptReason,
     Pace
   >
 
-  constructor(normalisation: Normalisation | null) {
+  /** Latents of another model are not to be compared. @param normalisation of that model; null: nobody knows windows in other units */
+  forget(normalisation: Normalisation | null): void {
     this.#normalisation = normalisation
+    this.#seen = perBackend(() => new SeenLatents())
   }
 
   /** @param window float32[100][9], raw units */

@@ -10,6 +10,7 @@ slot.prepare(0, 0)
 slot.take(0)
 slot.output.set(NOOP_RESULT)
 slot.finish('ok', 'stub', 0)
+const MODEL = { sha256: 'stub', start: 0 }
 const payload = new Uint8Array(new Float32Array(WINDOW_VALUES).buffer)
 const window = encodeFrame('window', { sequence: 7, deadlineMs: 40 }, payload)
 
@@ -19,5 +20,5 @@ export const FRAME_CASES = [
     const frame = BINARY.read(window)
     if (frame.type !== 'window' || frame.fill(slot) !== null) throw new Error(`read ${frame.type}`)
   }),
-  repeated('frame out: a result from its slot', 100, index => void BINARY.result(index, slot, null)),
+  repeated('frame out: a result from its slot', 100, index => void BINARY.result(index, slot, MODEL, null)),
 ]

@@ -2,6 +2,7 @@ import { loadConfig } from '../../../src/config.ts'
 import { createLogger } from '../../../src/log.ts'
 import { Metrics } from '../../../src/metrics.ts'
 import { loadModel } from '../../../src/model.ts'
+import { ServedModels } from '../../../src/served-models.ts'
 import { SLOT, STREAM, WINDOW } from '../answered.ts'
 import { type Case, repeated } from '../case.ts'
 
@@ -10,8 +11,7 @@ const log = createLogger('fatal')
 const metrics = new Metrics(
   {
     config,
-    model: await loadModel(config),
-    fallback: null,
+    models: new ServedModels(await loadModel(config), null),
     configOk: true,
     version: '0',
     errorCodes: [],

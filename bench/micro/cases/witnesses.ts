@@ -1,4 +1,3 @@
-import { perBackend } from '../../../src/core/backend.ts'
 import { InFlight } from '../../../src/engine/stream.ts'
 import { FailureLog } from '../../../src/failure-log.ts'
 import { LiveFeed } from '../../../src/live/feed.ts'
@@ -21,7 +20,7 @@ const tracing = new Tracing({
   config: { url: 'http://127.0.0.1:9', headers: {}, serviceName: '', sampleRatio: 0 },
   configVersion: '',
   version: '',
-  modelSha256: perBackend(() => ''),
+  modelSha256: () => '',
   httpStatus: {},
   tally: { traceSpans() {} },
   log,

@@ -1,13 +1,20 @@
 import type { HttpRequest, HttpResponse } from 'uWebSockets.js'
 import { monotonicMs } from '../../clock.ts'
-import type { BackendKind } from '../../core/backend.ts'
 import type { Outcome } from '../../core/outcome.ts'
 import type { Slot } from '../../core/slot.ts'
 import type { BulkSource } from '../../engine/bulk-lane.ts'
 import { windowOf } from '../../engine/observer.ts'
 import { type InFlight, Stream } from '../../engine/stream.ts'
+import type { Told } from '../../served-models.ts'
 import { codec } from '../codec.ts'
-import { Exchange, type InferenceContext, lostFailure, refusedFailure } from '../exchange.ts'
+import {
+  Exchange,
+  type InferenceContext,
+  lostFailure,
+  type Provenance,
+  provenanceOfAll,
+  refusedFailure,
+} from '../exchange.ts'
 import { rateLimited } from '../rate-limit.ts'
 import type { Answer, Failure } from '../reply.ts'
 import { encodingOf, inflateBody } from './inflate.ts'
@@ -35,7 +42,7 @@ const BULK_PRIORITY = 2
 /** The model as this protocol tells of it. */
 export interface V2Context extends InferenceContext {
   readonly modelName: string
-  readonly modelVersions: Record<BackendKind, string>
+  readonly modelVersion: Told<string>
   /** Windows that one request may bring: never more than all rings hold together. */
   readonly maxBatch: number
   readonly statistics: Statistics
@@ -58,7 +65,9 @@ export class V2Exchange extends Exchange implements BulkSource {
   #settled = 0
   #inFlight: (InFlight | null)[] = []
   #results: Float32Array | null = null
-  readonly #answeredBy = new Set<BackendKind>()
+  /** What gave the results, and of which versions of the model. */
+  readonly #sources = new Set<Provenance>()
+  readonly #versions = new Set<string>()
   /** Ends the wait of windows that no ring has had room for. */
   #patience: NodeJS.Timeout | undefined
 
@@ -214,7 +223,8 @@ export class V2Exchange extends Exchange implements BulkSource {
     const { count } = this.#request!
     this.#results ??= new Float32Array(count * slot.output.length)
     this.#results.set(slot.output, index * slot.output.length)
-    this.#answeredBy.add(slot.backend)
+    this.#sources.add(this.context.provenance.of(slot))
+    this.#versions.add(this.context.modelVersion.of(slot))
     this.#settled++
     if (this.#settled === count) this.#reply(this.#request!, this.#results, slot)
   }
@@ -222,19 +232,21 @@ export class V2Exchange extends Exchange implements BulkSource {
   /** @param last where the last result was: the request waited for it, so its times are the request's */
   #reply(request: DecodedRequest, results: Float32Array, last: Slot): void {
     clearTimeout(this.#patience)
-    const { modelName, modelVersions, statistics } = this.context
+    const { modelName, statistics } = this.context
     const startedMs = monotonicMs()
+    const provenance = provenanceOfAll(this.#sources)
     const head = {
       model_name: modelName,
-      model_version: modelVersions[last.backend],
+      model_version: [...this.#versions].join(', '),
       id: request.id,
-      parameters: { inference_backend: [...this.#answeredBy].join() },
+      parameters: { inference_backend: provenance['X-Inference-Backend'].replace(', ', ',') },
     }
     const { body, jsonBytes } = encodeResponse(head, request, results)
     const headers: Record<string, string> =
       jsonBytes === null
-        ? { 'Content-Type': 'application/json' }
+        ? { ...provenance, 'Content-Type': 'application/json' }
         : {
+            ...provenance,
             'Content-Type': 'application/octet-stream',
             'Inference-Header-Content-Length': String(jsonBytes),
           }

@@ -28,11 +28,12 @@ export function serverMetadata({ version }: Service): Answer {
 }
 
 /** `GET /v2/models/M` */
-export function modelMetadata({ model, config }: Service): Answer {
+export function modelMetadata({ models, config }: Service): Answer {
+  const { servedName, version } = models.current
   const tensor = (name: string, ...shape: number[]) => ({ name, datatype: 'FP32', shape: [-1, ...shape] })
   return jsonAnswer(200, {
-    name: model.servedName,
-    versions: [model.version],
+    name: servedName,
+    versions: [version],
     platform: PLATFORMS[config.mode].platform,
     inputs: [tensor(INPUT_NAME, TIMESTEPS, CHANNELS)],
     outputs: [tensor('latent', LATENT_DIMS), tensor('motif_scores', config.motifCount)],
@@ -40,10 +41,10 @@ export function modelMetadata({ model, config }: Service): Answer {
 }
 
 /** `GET /v2/models/M/config` */
-export function modelConfig({ config, model }: Service, maxBatch: number): Answer {
+export function modelConfig({ config, models }: Service, maxBatch: number): Answer {
   const tensor = (name: string, ...dims: number[]) => ({ name, data_type: 'TYPE_FP32', dims })
   return jsonAnswer(200, {
-    name: model.servedName,
+    name: models.current.servedName,
     ...PLATFORMS[config.mode],
     max_batch_size: maxBatch,
     input: [tensor(INPUT_NAME, TIMESTEPS, CHANNELS)],

@@ -204,13 +204,21 @@ export function v2Paths(config: Config, model: Model): Paths {
     }),
     ...post(`${repositoryPath}/load`, {
       operationId: 'v2Load',
-      summary: 'Lets clients in again, once the model was unloaded',
-      description: 'Brings no other model and no configuration: parameters that would are refused.',
+      summary: 'Serves the model that lies there now, and lets clients in again, once it was unloaded',
+      description:
+        'Answers when another model has taken over, between two windows, or when there is none. Parameters that would bring a model or a configuration are refused.',
       parameters: [modelName],
       requestBody: optionalBody('V2LoadRequest'),
       responses: {
         200: { description: 'It is loaded, or was. There is no body.', headers: PAGE_HEADERS },
-        ...errors(['invalid_request', 'forbidden', 'not_found', 'body_too_large']),
+        ...errors([
+          'invalid_request',
+          'forbidden',
+          'not_found',
+          'model_refused',
+          'body_too_large',
+          'draining',
+        ]),
       },
     }),
     ...post(`${repositoryPath}/unload`, {

@@ -11,13 +11,16 @@ export function repositoryIndex(service: Service, body: Uint8Array): Answer {
   if ('code' in asked) return v2Error(asked)
   const reasons = reasonsNotReady(service)
   if (asked.document.ready && reasons.length > 0) return jsonAnswer(200, [])
-  const { servedName, version } = service.model
+  const { servedName, version } = service.models.current
   const state = reasons.length === 0 ? 'READY' : 'UNAVAILABLE'
   return jsonAnswer(200, [{ name: servedName, version, state, reason: reasons.join('; ') }])
 }
 
-/** `POST /v2/repository/models/M/load`: lets clients in again. There is one model, and it stays as it was started. */
-export function loadModel({ engine, log, model }: Service, body: Uint8Array): Answer {
+/** `POST /v2/repository/models/M/load`: lets clients in again, and serves what lies there now if that is another model. */
+export async function loadModel(
+  { engine, log, models, reloads }: Service,
+  body: Uint8Array,
+): Promise<Answer> {
   const asked = parse(LoadRequest, body)
   if ('code' in asked) return v2Error(asked)
   const names = Object.keys(asked.document.parameters ?? {})
@@ -25,16 +28,19 @@ export function loadModel({ engine, log, model }: Service, body: Uint8Array): An
     return v2Error({
       code: 'invalid_request',
       detail:
-        'The parameters bring another model or configuration, expected none: this server has one of each',
+        'The parameters bring another model or configuration, expected none: this server reads its own again',
     })
   }
-  if (engine.unloaded) log.warn({ model: model.name }, 'model loaded by a client')
+  if (engine.unloaded) log.warn({ model: models.current.name }, 'model loaded by a client')
   engine.load()
-  return emptyAnswer()
+  const { reason } = await reloads.reload('request')
+  if (reason === null) return emptyAnswer()
+  const detail = `The model that serves goes on: ${reason}`
+  return v2Error({ code: engine.draining ? 'draining' : 'model_refused', detail })
 }
 
 /** `POST /v2/repository/models/M/unload` */
-export function unloadModel({ engine, log, model, config }: Service, body: Uint8Array): Answer {
+export function unloadModel({ engine, log, models, config }: Service, body: Uint8Array): Answer {
   const asked = parse(LoadRequest, body)
   if ('code' in asked) return v2Error(asked)
   if (!config.allowModelUnload) {
@@ -43,7 +49,8 @@ export function unloadModel({ engine, log, model, config }: Service, body: Uint8
       detail: 'This server has one model and does not give it up; ALLOW_MODEL_UNLOAD=true would let it',
     })
   }
-  if (!engine.unloaded) log.warn({ model: model.name }, 'model unloaded by a client: nobody is served')
+  if (!engine.unloaded)
+    log.warn({ model: models.current.name }, 'model unloaded by a client: nobody is served')
   engine.unload()
   return emptyAnswer()
 }

@@ -1,13 +1,12 @@
 import type { HttpRequest, HttpResponse, TemplatedApp } from 'uWebSockets.js'
 import { monotonicMs } from '../../clock.ts'
-import { perBackend } from '../../core/backend.ts'
 import { Body, type BodyReader } from '../body.ts'
 import { callerOf, credentialsOf } from '../caller.ts'
 import type { InferenceContext } from '../exchange.ts'
 import { methodLabel } from '../methods.ts'
 import { type Answer, type Failure, FORBIDDEN, jsonAnswer, lengthOf, send } from '../reply.ts'
 import { requestIdOf } from '../request-id.ts'
-import { modelOf, type Service } from '../service.ts'
+import type { Service } from '../service.ts'
 import { type V2Context, V2Exchange } from './infer.ts'
 import { modelConfig, modelMetadata, ready, serverMetadata } from './model.ts'
 import { OnePerTurn } from './one-per-turn.ts'
@@ -17,7 +16,7 @@ import { maxBatchOf } from './schema.ts'
 import { Statistics } from './statistics.ts'
 
 /** Answers a request that infers nothing. @param body empty with GET, for the length of the call only */
-type Page = (body: Uint8Array) => Answer
+type Page = (body: Uint8Array) => Answer | Promise<Answer>
 
 /** One path, by its pattern: that is what metrics call it, too. */
 interface Route {
@@ -43,8 +42,8 @@ export class V2Routes {
     this.#service = service
     this.#context = {
       ...context,
-      modelName: service.model.servedName,
-      modelVersions: perBackend(backend => modelOf(service, backend).version),
+      modelName: service.models.current.servedName,
+      modelVersion: service.models.told(({ version }) => version),
       maxBatch: maxBatchOf(config),
       statistics: new Statistics(),
       largeBodies: new OnePerTurn(),
@@ -107,7 +106,7 @@ export class V2Routes {
 
   /** What the path names and this server does not have. */
   #unknownIn(pattern: string, request: HttpRequest): Failure | null {
-    const { servedName, version } = this.#service.model
+    const { servedName, version } = this.#service.models.current
     const known = pattern.split('/').filter(part => part.startsWith(':'))
     for (const [index, parameter] of known.entries()) {
       const expected = parameter === ':model' ? servedName : version
@@ -155,9 +154,14 @@ export class V2Routes {
     const credentials = credentialsOf(request)
     const refusal = withoutKey ? null : callerOf(request, response, credentials, 0, this.#context).refusal
     if (refusal !== null) return reply(v2Error(refusal))
-    if (!takesBody) return reply(page(NO_BODY))
+    const answer = (body: Uint8Array) => {
+      const answered = page(body)
+      if (answered instanceof Promise) void answered.then(reply)
+      else reply(answered)
+    }
+    if (!takesBody) return answer(NO_BODY)
     const reader: BodyReader = {
-      onBody: body => reply(page(body)),
+      onBody: answer,
       onPart: () => {},
       onTooLarge: bytes =>
         reply(

@@ -39,13 +39,14 @@ export class Statistics {
   }
 
   /** The counts of windows and of runs are those of the workers, whichever door the windows came by. */
-  report({ model, engine, metrics }: Service): ModelStatistics {
+  report({ models, engine, metrics }: Service): ModelStatistics {
+    const { servedName, version } = models.current
     const counters = engine.streams.map(stream => stream.counters)
     return {
       model_stats: [
         {
-          name: model.servedName,
-          version: model.version,
+          name: servedName,
+          version,
           last_inference: metrics.lastInferenceMs,
           inference_count: counters.reduce((sum, { inferred }) => sum + inferred, 0),
           execution_count: counters

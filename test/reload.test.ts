@@ -1,0 +1,440 @@
+import {
+  mkdtempSync,
+  readFileSync,
+  renameSync,
+  rmSync,
+  symlinkSync,
+  truncateSync,
+  writeFileSync,
+} from 'node:fs'
+import { tmpdir } from 'node:os'
+import { dirname, join } from 'node:path'
+import { beforeAll, describe, expect, onTestFinished, test, vi } from 'vitest'
+import { loadConfig } from '../src/config.ts'
+import { LATENT_DIMS } from '../src/core/window.ts'
+import { ReplaceError } from '../src/engine/replace-error.ts'
+import { readInt8Model } from '../src/hef/int8-model.ts'
+import { softHef } from '../src/hef/soft-hef.ts'
+import type { Logger } from '../src/log.ts'
+import { loadModel } from '../src/model.ts'
+import { SHIPPED_MODEL_FOLDER } from '../src/project.ts'
+import { LoadError } from '../src/reload/model-loader.ts'
+import type { ReloadResult, ReloadTrigger } from '../src/reload/outcome.ts'
+import { Reloader, type ReloaderOptions } from '../src/reload/reloader.ts'
+import { ServedModels } from '../src/served-models.ts'
+import { startHailo } from './hailo.ts'
+import { type HefFolder, hefFolder, hefOf } from './hef-file.ts'
+import { ask, postWindow, resultOf } from './http-client.ts'
+import { metric, startServerForTest, until } from './load.ts'
+import {
+  differenceOf,
+  type Files,
+  type ModelVersion,
+  type ModelVersions,
+  versionsForTest,
+} from './model-versions.ts'
+import { buildNative, COMPILER } from './native.ts'
+import type { TestServer } from './server.ts'
+import { linesIn } from './telemetry-folder.ts'
+import { windowOf } from './windows.ts'
+import { greet, IN_BINARY, IN_JSON, WebSocketClient } from './ws-client.ts'
+
+/** The smallest and the largest that the shipped network gives for its golden windows, and a little more. */
+const MOTIF_LOGITS = { min: -2.5, max: 7.5 }
+/** Servers, HEFs and golden vectors are made, on machines that do other things too. */
+vi.setConfig({ testTimeout: 60_000 })
+
+const LOAD = 'POST /v2/repository/models/tcn_encoder/load'
+
+test('each trigger serves the version that the link leads to, everything tells of it and of no other, and back', async () => {
+  const versions = await versionsForTest()
+  const { first, second } = versions
+  const folder = temporaryFolder()
+  const env = { ONNX_PATH: versions.onnxPath, TELEMETRY_DIR: folder, WORKERS: '2', DEADLINE_MS: '5000' }
+  const server = await startServerForTest(env)
+  await expectServed(server, first, 0)
+  expect((await status(server)).last_reload).toBe(null)
+  const stream = await WebSocketClient.open(server)
+  const before = await greet(stream, IN_JSON)
+  expect(before.model_sha256).toBe(first.sha256)
+
+  versions.turn(second.version)
+  await until(async () => (await status(server)).last_reload !== null)
+  await expectServed(server, second, 1)
+  expect((await status(server)).last_reload).toEqual({
+    result: 'replaced',
+    reason: null,
+    at: expect.stringMatching(/^\d{4}-\d\d-\d\dT.*Z$/),
+    version: second.version,
+  })
+  // Who was welcomed by the old model hears of each result which one gave it.
+  stream.send(IN_JSON.window(1, windowOf(3)))
+  const result = await stream.nextAnswer()
+  expect([result.type, result.model_sha256]).toEqual(['result', second.sha256.slice(0, 12)])
+  expect(differenceOf(result.bits, second.expected(3))).toBeLessThan(1e-4)
+  const welcome = await greet(await WebSocketClient.open(server), IN_BINARY)
+  expect(welcome.model_sha256).toBe(second.sha256)
+
+  versions.turn(first.version)
+  server.process.kill('SIGHUP')
+  await until(async () => (await status(server)).model_generation === 2)
+  await expectServed(server, first, 2)
+  versions.turn(second.version)
+  expect((await ask(server, LOAD)).status).toBe(200)
+  await expectServed(server, second, 3)
+  expect((await ask(server, LOAD)).status).toBe(200)
+  await expectServed(server, second, 3)
+  expect((await status(server)).last_reload).toMatchObject({ result: 'unchanged', version: second.version })
+
+  expect(await reloads(server)).toEqual({
+    'replaced link': 1,
+    'replaced signal': 1,
+    'replaced request': 1,
+    'unchanged request': 1,
+  })
+  expect(await server.stop()).toBe(0)
+  const told = linesIn(folder).map(line => 'model_sha256' in line && line.model_sha256)
+  expect(told.filter((sha256, line) => sha256 !== told[line - 1])).toEqual([
+    first.sha256,
+    second.sha256,
+    first.sha256,
+    second.sha256,
+  ])
+})
+
+test('a bad version changes nothing and says why, whatever is wrong with it', async () => {
+  const versions = await versionsForTest()
+  const { first } = versions
+  const server = await startServerForTest({ ONNX_PATH: versions.onnxPath, WORKERS: '1', DEADLINE_MS: '5000' })
+  for (const [name, { files, changes, spoil, reason }] of Object.entries(badVersions(versions))) {
+    versions.add(name, files, changes)
+    spoil?.(join(dirname(dirname(versions.onnxPath)), name))
+    versions.turn(name)
+    const refused = await ask(server, LOAD)
+    expect([name, refused.status, refused.json.error]).toEqual([name, 409, expect.stringMatching(reason)])
+    const { result, reason: told, version } = (await status(server)).last_reload
+    expect([name, result, told, version]).toEqual([
+      name,
+      'refused',
+      expect.stringMatching(reason),
+      first.version,
+    ])
+    await expectServed(server, first, 0)
+  }
+  expect(await reloads(server)).toEqual({ 'refused request': Object.keys(badVersions(versions)).length })
+  // It is the version that was bad: a good one is served.
+  versions.turn(versions.second.version)
+  expect((await ask(server, LOAD)).status).toBe(200)
+  await expectServed(server, versions.second, 1)
+})
+
+describe.skipIf(COMPILER === null)('on the software device', () => {
+  beforeAll(buildNative, 180_000)
+
+  test('another HEF takes over beside the first on the one device, and bad ones are refused', async () => {
+    const [first, second] = [softHefFolder(false), softHefFolder(true)]
+    const link = join(temporaryFolder(), 'current')
+    const turn = (folder: string) => {
+      symlinkSync(folder, `${link}.new`)
+      renameSync(`${link}.new`, link)
+    }
+    turn(first.folder)
+    const { server } = await startHailo({
+      HEF_PATH: join(link, 'model.hef'),
+      WORKERS: '2',
+      DEADLINE_MS: '5000',
+    })
+    const answerOf = async ({ sha256 }: HefFolder) => {
+      const answer = await postWindow(server, windowOf(4))
+      expect([answer.status, answer.headers['x-model-sha256']]).toEqual([200, sha256.slice(0, 12)])
+      return resultOf(answer)
+    }
+    const before = await answerOf(first)
+    turn(second.folder)
+    expect((await ask(server, LOAD)).status).toBe(200)
+    // Its motif scores are the device's own, in eight bits: near the others, and not the same.
+    const after = await answerOf(second)
+    expect(after.subarray(0, LATENT_DIMS)).toEqual(before.subarray(0, LATENT_DIMS))
+    expect(after).not.toEqual(before)
+    expect(differenceOf(after, before)).toBeLessThan(0.1)
+
+    const spoilt = Buffer.from(readFileSync(second.hefPath))
+    spoilt[spoilt.length - 100]! ^= 1
+    for (const [bad, reason] of [
+      [hefFolder(hefOf({ architecture: 103 })), /it is compiled for hailo15h, expected Hailo-8 or Hailo-8L/],
+      [hefFolder(spoilt), /model\.hef: .*(checksum|digest|MD5|CRC)/i],
+    ] as const) {
+      turn(bad.folder)
+      const refused = await ask(server, LOAD)
+      expect([refused.status, refused.json.error]).toEqual([409, expect.stringMatching(reason)])
+      expect(await answerOf(second)).toEqual(after)
+    }
+    turn(first.folder)
+    server.process.kill('SIGHUP')
+    await until(async () => (await status(server)).model_generation === 2)
+    expect(await answerOf(first)).toEqual(before)
+    expect(await server.stop()).toBe(0)
+  })
+})
+
+test('EXPECTED_SHA256 lets no other model in later', async () => {
+  const versions = await versionsForTest()
+  const { first, second, onnxPath } = versions
+  const server = await startServerForTest({
+    ONNX_PATH: onnxPath,
+    EXPECTED_SHA256: first.sha256,
+    DEADLINE_MS: '5000',
+    WORKERS: '1',
+  })
+  versions.turn(second.version)
+  const refused = await ask(server, LOAD)
+  expect([refused.status, refused.json.error]).toEqual([
+    409,
+    expect.stringContaining(`EXPECTED_SHA256 ${first.sha256}`),
+  ])
+  await expectServed(server, first, 0)
+})
+
+test('SIGHUP reaches the engine of --supervised, and where there is no model there is no other', async () => {
+  const server = await startServerForTest({ INFER_MODE: 'stub', WORKERS: '1' }, { args: ['--supervised'] })
+  server.process.kill('SIGHUP')
+  await until(async () => (await status(server)).last_reload !== null)
+  expect(await reloads(server)).toEqual({ 'unchanged signal': 1 })
+  expect((await ask(server, LOAD)).status).toBe(200)
+  expect(await server.stop()).toBe(0)
+})
+
+test('who asks while a model is being read gets one more look, together with all others', async () => {
+  const { reloader, looks, options } = await reloaderForTest()
+  const [one, ...later] = (['signal', 'request', 'link', 'request'] as const).map(trigger =>
+    reloader.reload(trigger),
+  )
+  expect(await one).toEqual({ result: 'unchanged', reason: null })
+  expect(await Promise.all(later)).toEqual(later.map(() => ({ result: 'unchanged', reason: null })))
+  await reloader.reload('link')
+  expect([looks, options.load]).toEqual([
+    ['unchanged signal', 'unchanged request', 'unchanged link'],
+    expect.toSatisfy(load => load.mock.calls.length === 3),
+  ])
+})
+
+test.each<[string, Partial<ReloaderOptions>, string]>([
+  ['that cannot be read', { load: () => Promise.reject(new LoadError('no such file')) }, 'no such file'],
+  [
+    'that cannot be opened',
+    { handOver: () => Promise.reject(new ReplaceError('no_device', 'gone')) },
+    'no_device: gone',
+  ],
+  ['that meets a bug', { handOver: () => Promise.reject(new TypeError('x is not')) }, 'TypeError: x is not'],
+  [
+    'of a server that drains',
+    { hindrance: () => 'The server is shutting down' },
+    'The server is shutting down',
+  ],
+])('a model %s is refused, and results are of the old one', async (_, options, reason) => {
+  const { reloader, models, looks } = await reloaderForTest({ ...options, sha256: 'another' })
+  expect(await reloader.reload('signal')).toEqual({ result: 'refused', reason })
+  expect(looks).toEqual(['refused signal'])
+  expect([models.generation, models.current.sha256]).toEqual([0, 'first'])
+  expect(() => models.of({ backend: 'stub', generation: 1 })).toThrow(/generation 1/)
+})
+
+test('results that come around a handover are told to be of the model that gave them', async () => {
+  const model = await loadModel(loadConfig({ INFER_MODE: 'stub' }))
+  const models = new ServedModels({ ...model, sha256: '0' }, null)
+  const engine = { generation: 0 }
+  models.watch(engine)
+  const made = vi.fn(({ sha256 }: { sha256: string }) => `of ${sha256}`)
+  const told = models.told(made)
+  const of = (generation: number) => told.of({ backend: 'stub', generation })
+  for (let generation = 1; generation <= 5; generation++) {
+    models.prepare({ ...model, sha256: String(generation) })
+    expect([of(generation - 1), of(generation), models.current.sha256]).toEqual([
+      `of ${generation - 1}`,
+      `of ${generation}`,
+      String(generation - 1),
+    ])
+    engine.generation++
+  }
+  made.mockClear()
+  for (let result = 0; result < 100; result++) of(5)
+  expect(made).not.toHaveBeenCalled()
+  expect(of(3)).toBe('of 3')
+  expect(() => of(2)).toThrow(/generation 2/)
+})
+
+/** A reloader of made-up models. @param sha256 of what lies there */
+async function reloaderForTest({
+  sha256 = 'first',
+  ...changes
+}: Partial<ReloaderOptions> & { sha256?: string } = {}) {
+  const model = await loadModel(loadConfig({ INFER_MODE: 'stub' }))
+  const models = new ServedModels({ ...model, sha256: 'first' }, null)
+  const engine = { generation: 0 }
+  models.watch(engine)
+  const looks: string[] = []
+  const log = { info: vi.fn(), warn: vi.fn(), error: vi.fn() } as unknown as Logger
+  const options: ReloaderOptions = {
+    models,
+    load: vi.fn(async () => ({ model: { ...model, sha256 }, reference: null })),
+    hindrance: () => null,
+    handOver: async () => void engine.generation++,
+    tally: { reloaded: (result: ReloadResult, trigger: ReloadTrigger) => looks.push(`${result} ${trigger}`) },
+    log,
+    ...changes,
+  }
+  return { reloader: new Reloader(options), models, looks, options }
+}
+
+/** The shipped network in integers. @param motifs whether the HEF has them too, or the host makes them */
+function softHefFolder(motifs: boolean): HefFolder {
+  const read = (name: string) => readFileSync(join(SHIPPED_MODEL_FOLDER, name))
+  const model = readInt8Model(read('model.int8.json').toString(), read('model.int8.bin'))
+  const hef = softHef(model, { headerVersion: 1, motifLogits: motifs ? MOTIF_LOGITS : null })
+  return hefFolder(hef, { files: { 'motif_head.f32': read('motif_head.f32') } })
+}
+
+function temporaryFolder(): string {
+  const folder = mkdtempSync(join(tmpdir(), 'reload-'))
+  onTestFinished(() => rmSync(folder, { recursive: true, force: true }))
+  return folder
+}
+
+interface BadVersion {
+  readonly files: Files
+  /** To the manifest. */
+  readonly changes?: object
+  /** Done to what has been put there. */
+  readonly spoil?: (folder: string) => void
+  readonly reason: RegExp
+}
+
+function badVersions({ first, second, onnxPath }: ModelVersions): Record<string, BadVersion> {
+  const { files } = second
+  const [onnx, motifs] = [onnxPath.split('/').at(-1)!, 12]
+  const text = Buffer.from('put the model here')
+  const garbage = Buffer.from(files[onnx]!.map((byte, at) => (at < 64 ? byte : byte ^ 0x55)))
+  const file = (name: string) => (folder: string) => join(folder, name)
+  const { 'golden.json': _, ...withoutGolden } = files
+  return {
+    truncated: {
+      files,
+      spoil: folder => truncateSync(file(onnx)(folder), 1000),
+      reason: /of 1000 bytes, expected/,
+    },
+    'other-bytes': {
+      files,
+      spoil: folder => writeFileSync(file(onnx)(folder), garbage),
+      reason: /sha256 \w+, expected/,
+    },
+    text: { files: { ...files, [onnx]: text }, reason: /18 bytes of text, expected an ONNX model/ },
+    garbage: { files: { ...files, [onnx]: garbage }, reason: /./ },
+    missing: {
+      files,
+      spoil: folder => rmSync(file(onnx)(folder)),
+      reason: /no such file, expected an ONNX model/,
+    },
+    'no-manifest': {
+      files,
+      spoil: folder => rmSync(file('model.json')(folder)),
+      reason: /model\.json: no such file/,
+    },
+    'no-golden-file': {
+      files,
+      spoil: folder => rmSync(file('golden_latent.f32')(folder)),
+      reason: /golden_latent\.f32: no such file/,
+    },
+    'no-golden': { files: withoutGolden, reason: /it brings no golden vectors, expected some/ },
+    'wrong-golden': {
+      files: { ...first.files, [onnx]: files[onnx]! },
+      reason: /wrong_answers: .*latent cosines from/,
+    },
+    'other-motifs': {
+      changes: { motif_labels: Array.from({ length: motifs - 4 }, (_, n) => `m${n}`) },
+      files,
+      reason: /motif/,
+    },
+    'other-name': {
+      files,
+      changes: { served_name: 'other' },
+      reason: /it is served as other, expected tcn_encoder/,
+    },
+    'other-input': {
+      files,
+      changes: { input: { name: 'imu', window: 50, channels: 9 } },
+      reason: /input\.window is 50/,
+    },
+  }
+}
+
+async function status(server: TestServer) {
+  return (await ask(server, 'GET /status')).json
+}
+
+/** What answers, and what tells of what answers: all of that one version, and nothing of another. */
+async function expectServed(server: TestServer, model: ModelVersion, generation: number): Promise<void> {
+  const { version, sha256 } = model
+  const short = sha256.slice(0, 12)
+  for (const headers of [
+    {},
+    { 'Content-Type': 'application/octet-stream', Accept: 'application/octet-stream' },
+  ]) {
+    const answer = await postWindow(server, windowOf(2), headers)
+    expect([answer.status, answer.headers['x-model-sha256']]).toEqual([200, short])
+    expect(differenceOf(resultOf(answer), model.expected(2))).toBeLessThan(1e-4)
+  }
+  const body = JSON.stringify({ imu_window: Array.from({ length: 100 }, () => Array(9).fill(1)) })
+  const encoded = await ask(server, 'POST /encode', { headers: { 'Content-Type': 'application/json' }, body })
+  expect([encoded.json.model_version, encoded.headers['x-model-sha256']]).toEqual([version, short])
+
+  expect(await status(server)).toMatchObject({
+    model_version: version,
+    model_sha256: sha256,
+    model_generation: generation,
+  })
+  expect((await ask(server, 'GET /healthz')).json).toMatchObject({
+    status: 'ok',
+    version,
+    hef_sha256: sha256,
+  })
+  expect((await ask(server, 'GET /')).json.config).toMatchObject({
+    model_version: version,
+    model_sha256: sha256,
+  })
+  expect((await ask(server, 'GET /live')).json.provenance).toMatchObject({
+    model_version: version,
+    model_sha256: { onnx: sha256 },
+  })
+  expect((await ask(server, 'GET /v2/models/tcn_encoder')).json.versions).toEqual([version])
+  expect((await ask(server, `GET /v2/models/tcn_encoder/versions/${version}/ready`)).status).toBe(200)
+  const { json } = await ask(server, 'GET /openapi.json')
+  expect(JSON.stringify(json.paths['/v2/models/{model}/versions/{version}'])).toContain(
+    `"enum":["${version}"]`,
+  )
+
+  expect(await metric(server.port, 'hailo_model_generation')).toBe(generation)
+  for (const [name, label] of [
+    ['hailo_build_info', `hef_sha="${sha256}"`],
+    ['hailo_config_ok', `actual="${sha256}"`],
+    ['hailo_model_loaded', `version="${version}"`],
+  ] as const) {
+    expect([name, await metric(server.port, name), await metric(server.port, name, label)]).toEqual([
+      name,
+      1,
+      1,
+    ])
+  }
+}
+
+/** Those that there were, by result and trigger. */
+async function reloads(server: TestServer): Promise<Record<string, number>> {
+  const { body } = await ask(server, 'GET /metrics')
+  const rows = body
+    .toString()
+    .matchAll(/^hailo_model_reloads_total\{result="(\w+)",trigger="(\w+)"\} (\d+)$/gm)
+  const counted = Array.from(
+    rows,
+    ([, result, trigger, count]) => [`${result} ${trigger}`, Number(count)] as const,
+  )
+  return Object.fromEntries(counted.filter(([, count]) => count > 0))
+}
