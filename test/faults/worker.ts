@@ -1,5 +1,7 @@
 import { openSync } from 'node:fs'
 import { join } from 'node:path'
+import { monotonicMs } from '../../src/clock.ts'
+import { WorkerCounters } from '../../src/core/counters.ts'
 import type { StreamTask, TaskEnd } from '../../src/core/stream-task.ts'
 import type { Backend } from '../../workers/backends/backend.ts'
 import { openBackend, serveWith } from '../../workers/serve.ts'
@@ -14,15 +16,18 @@ const { FAULTS_FOLDER = '' } = process.env
  * device is a file that the test writes (see device.ts).
  */
 export default function serveFaulty(task: StreamTask): Promise<TaskEnd> {
+  const counters = new WorkerCounters(task.counters)
+  const beat = () => counters.beat(monotonicMs())
   return serveWith(task, {
     open: async (plan, motifCount, onDevice) => {
-      if (plan.kind === 'hailo') return faulty(await openPretendedHailo(plan.model, motifCount, onDevice))
-      return faulty(await openBackend(plan, motifCount, onDevice))
+      if (plan.kind === 'hailo')
+        return faulty(await openPretendedHailo(plan.model, motifCount, onDevice), beat)
+      return faulty(await openBackend(plan, motifCount, onDevice), beat)
     },
   })
 }
 
-function faulty(backend: Backend): Backend {
+function faulty(backend: Backend, beat: () => void): Backend {
   const orders: number[] = []
   return {
     depth: backend.depth,
@@ -44,7 +49,7 @@ function faulty(backend: Backend): Backend {
       if (order === FAULTS.exit) process.exit(1)
       if (order === FAULTS.hang) while (true);
       if (order === FAULTS.stick) openSync(join(FAULTS_FOLDER, 'stuck'), 'r')
-      if (order === FAULTS.hold) new Hold(FAULTS_FOLDER).block()
+      if (order === FAULTS.hold) new Hold(FAULTS_FOLDER).block(beat)
       if (order >= FAULTS.block && order < FAULTS.block + 300) block(order - FAULTS.block)
       return backend.collect(output)
     },
