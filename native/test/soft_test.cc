@@ -214,7 +214,7 @@ struct Toy {
     return completed;
   }
 
-  bool WaitFor(uint64_t frames, std::chrono::milliseconds timeout = 5s) {
+  bool WaitFor(uint64_t frames, std::chrono::milliseconds timeout = 30s) {
     const auto deadline = std::chrono::steady_clock::now() + timeout;
     while (Completed() < frames) {
       if (std::chrono::steady_clock::now() > deadline) return false;
@@ -258,7 +258,7 @@ struct Toy {
 
 void SetFaults(const char* faults) { CHECK_EQUAL(api().control(faults), 0); }
 
-bool Eventually(const std::function<bool()>& condition, std::chrono::milliseconds timeout = 5s) {
+bool Eventually(const std::function<bool()>& condition, std::chrono::milliseconds timeout = 30s) {
   const auto deadline = std::chrono::steady_clock::now() + timeout;
   while (!condition()) {
     if (std::chrono::steady_clock::now() > deadline) return false;
