@@ -32,6 +32,7 @@ export interface Target {
 
 const NATIVE_FOLDER = join(PROJECT_FOLDER, 'native')
 const BUILD_FOLDER = join(NATIVE_FOLDER, 'build')
+const OBJECTS_FOLDER = join(BUILD_FOLDER, 'objects')
 const require = createRequire(import.meta.url)
 
 const NODE_API = join(dirname(require.resolve('node-api-headers/package.json')), 'include')
@@ -99,7 +100,7 @@ export function findCompiler({ CXX } = process.env): string | null {
 
 /**
  * Compiles and links, unless the output is there and was made by the same compiler from the same
- * sources. A process that has loaded the old one keeps it.
+ * sources; a source only if no target has compiled it so. A process that has loaded the old one keeps it.
  * @returns whether it had to
  * @throws BuildError
  */
@@ -109,42 +110,66 @@ export async function build(target: Target, compiler = findCompiler()): Promise<
       'No C++ compiler found. Install one (on Debian, Ubuntu and Raspberry Pi OS: apt install g++), or set CXX to one',
     )
   }
-  const stampPath = `${target.output}.stamp`
-  const stamp = stampOf(target, compiler)
-  if (existsSync(target.output) && existsSync(stampPath) && readFileSync(stampPath, 'utf8') === stamp)
-    return false
+  const stamp = stampOf(compiler, target, target.sources)
+  if (isMade(target.output, stamp)) return false
 
   mkdirSync(dirname(target.output), { recursive: true })
+  mkdirSync(OBJECTS_FOLDER, { recursive: true })
   const folder = mkdtempSync(`${target.output}.`)
   try {
     const includes = (target.systemIncludes ?? []).flatMap(path => ['-isystem', path])
     const flags = [...FLAGS, ...(target.flags ?? []), ...includes]
-    const objects = target.sources.map(source => join(folder, `${basename(source)}.o`))
-    const steps = target.sources.map((source, index) => [...flags, '-c', source, '-o', objects[index]!])
+    const objects = target.sources.map(source => objectOf(source, flags))
+    const steps = target.sources.map((source, index) => ({ source, object: objects[index]! }))
     const compileInTurn = async () => {
-      for (let step = steps.pop(); step !== undefined; step = steps.pop()) await run(compiler, step)
+      for (let step = steps.pop(); step !== undefined; step = steps.pop()) {
+        const { source, object } = step
+        const stamp = stampOf(compiler, flags, [source])
+        if (isMade(object, stamp)) continue
+        const compiled = join(folder, basename(object))
+        await run(compiler, [...flags, '-c', source, '-o', compiled])
+        keep(compiled, object, stamp)
+      }
     }
     await Promise.all(Array.from({ length: availableParallelism() }, compileInTurn))
     const linked = join(folder, 'linked')
     const linkFlags = ['-pthread', ...(target.flags ?? []), ...(target.linkFlags ?? [])]
     await run(compiler, [...objects, '-o', linked, ...linkFlags])
-    renameSync(linked, target.output)
-    writeFileSync(stampPath, stamp)
+    keep(linked, target.output, stamp)
   } finally {
     rmSync(folder, { recursive: true })
   }
   return true
 }
 
-/** Changes with everything that the output depends on, but for the headers of the system. */
-function stampOf(target: Target, compiler: string): string {
+/** Where a source lies compiled, for all targets that compile it with these flags: one object each, the last. */
+function objectOf(source: string, flags: readonly string[]): string {
+  const name = createHash('sha256')
+    .update(JSON.stringify([source, flags]))
+    .digest('hex')
+    .slice(0, 16)
+  return join(OBJECTS_FOLDER, `${basename(source)}.${name}.o`)
+}
+
+function isMade(output: string, stamp: string): boolean {
+  const stampPath = `${output}.stamp`
+  return existsSync(output) && existsSync(stampPath) && readFileSync(stampPath, 'utf8') === stamp
+}
+
+function keep(made: string, output: string, stamp: string): void {
+  renameSync(made, output)
+  writeFileSync(`${output}.stamp`, stamp)
+}
+
+/** Changes with everything that what is made depends on, but for the headers of the system. */
+function stampOf(compiler: string, recipe: object, sources: readonly string[]): string {
   const hash = createHash('sha256')
   hash.update(spawnSync(compiler, ['--version']).stdout)
-  hash.update(JSON.stringify([FLAGS, target]))
+  hash.update(JSON.stringify([FLAGS, recipe]))
   const ours = ['.', 'codec', 'shim', 'soft', 'test'].map(folder => join(NATIVE_FOLDER, folder))
-  const folders = new Set([...ours, ...target.sources.map(source => dirname(source))])
+  const folders = new Set([...ours, ...sources.map(source => dirname(source))])
   const headers = [...folders].flatMap(folder => filesIn(folder, '.h'))
-  for (const file of [...target.sources, ...headers]) hash.update(readFileSync(file))
+  for (const file of [...sources, ...headers]) hash.update(readFileSync(file))
   return hash.digest('hex')
 }
 

@@ -44,7 +44,9 @@ test('a device that begins to answer wrongly answers nobody, and is found out; t
   expect(await metric(server.port, 'hailo_golden_ok')).toBe(0)
   expect(await metric(server.port, 'hailo_golden_cosine')).toBeLessThan(0.9)
   expect((await checksOf(server)).failed).toBe(1)
-  expect(server.stderr).toMatch(/"level":50,.*"backend":"hailo","msg":"golden check failed, .+ wrong"/)
+  await until(() =>
+    /"level":50,.*"backend":"hailo","msg":"golden check failed, .+ wrong"/.test(server.stderr),
+  )
 
   device(RIGHT)
   await until(async () => (await ask(server, 'GET /readyz')).status === 200)

@@ -157,7 +157,7 @@ test('infer() given up by its signal rejects with the reason of the signal, also
   const abortedMs = performance.now()
   controller.abort(reason)
   await expect(promise).rejects.toBe(reason)
-  expect(performance.now() - abortedMs).toBeLessThan(1000)
+  expect(performance.now() - abortedMs).toBeLessThan(4000)
 })
 
 test('infer() given up while the server thinks rejects with the reason of the signal', async () => {
@@ -177,25 +177,25 @@ test('infer() with retries waits as long as Retry-After says, and tells the serv
       : asModel(request, response),
   )
   const startMs = performance.now()
-  await new InferenceClient(server.url).infer(distinctWindow(0), { retries: 1, deadlineMs: 3000 })
+  await new InferenceClient(server.url).infer(distinctWindow(0), { retries: 1, deadlineMs: 9000 })
   expect(performance.now() - startMs).toBeGreaterThan(990)
   const left = server.requests.map(({ headers }) => Number(headers['x-deadline-ms']))
-  expect(left[0]).toBe(3000)
+  expect(left[0]).toBe(9000)
   expect(left[1]).toBeGreaterThan(1000)
-  expect(left[1]).toBeLessThan(2001)
+  expect(left[1]).toBeLessThan(8001)
 })
 
 test.each([
   ['a 400', 400, 'invalid_window', {}, {}],
   ['a 504', 504, 'deadline_exceeded', {}, {}],
-  ['what comes back after the deadline', 429, 'overloaded', { 'Retry-After': '1' }, { deadlineMs: 900 }],
+  ['what comes back after the deadline', 429, 'overloaded', { 'Retry-After': '5' }, { deadlineMs: 4000 }],
 ])('infer() with retries does not try %s again', async (_, status, code, headers, options) => {
   const server = await startServer(refusal(status, code, headers))
   const startMs = performance.now()
   const promise = new InferenceClient(server.url).infer(distinctWindow(0), { retries: 5, ...options })
   expect(await failureOf(promise)).toMatchObject({ code })
   expect(server.requests).toHaveLength(1)
-  expect(performance.now() - startMs).toBeLessThan(900)
+  expect(performance.now() - startMs).toBeLessThan(4000)
 })
 
 test('infer() with retries gives up after so many', async () => {

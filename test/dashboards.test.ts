@@ -24,9 +24,9 @@ const RULE_FILES = [...SHIPPED_RULES, join(FIXTURES, 'old-rules.yml'), ...pathsI
 /** What an expression names if it is about this engine: our metrics, those of any scrape, or recorded ones. */
 const OURS = /\b(hailo_\w+|process_\w+|nodejs_\w+|up|scrape_\w+|[a-z_]\w*:\w+)\b/i
 /** From the start of the traffic until the last figure must be there, ms. */
-const PATIENCE_MS = 12_000
+const PATIENCE_MS = 40_000
 /** For a query that begins when that time is up, ms. */
-const LAST_PATIENCE_MS = 1000
+const LAST_PATIENCE_MS = 5000
 
 /** All is on that has a panel; of traces it is enough that nobody takes them. */
 const SERVER = {

@@ -855,8 +855,7 @@ describe.skipIf(COMPILER === null)('the doctor as a program, with native code', 
   })
 
   test('outlives a library that ends the process, and a HEF that never comes', async () => {
-    const source = join(FOLDER, 'deadly.cc')
-    writeFileSync(source, '#include <cstdlib>\n__attribute__((constructor)) static void End() { abort(); }\n')
+    const source = join(PROJECT_FOLDER, 'native/test/deadly_library.cc')
     const output = join(FOLDER, 'libdeadly.so')
     await build({ output, sources: [source], linkFlags: ['-shared'] })
     const pipe = join(FOLDER, 'pipe.hef')

@@ -13,32 +13,31 @@ import {
   post,
   startFaultyServer,
   tallyOf,
+  until,
   untilInFlight,
 } from './load.ts'
-
-/** How long one window keeps the worker busy. */
-const BLOCK_MS = 250
-const BLOCKING = distinctWindow(0, FAULTS.block + BLOCK_MS)
 
 test.each(['SIGTERM', 'SIGINT'] as const)(
   '%s under load ends no request without its answer',
   async signal => {
     const server = await startFaultyServer()
     const { port } = server
-    const request = (connection: Connection) => connection.post(distinctWindow(1))
+    let ended = 0
+    const request = (connection: Connection) => connection.post(distinctWindow(1)).finally(() => ended++)
     const more = () => true // until the port is closed
     const kept = closedLoop({ port, clients: 12, more, request })
     const fresh = closedLoop({ port, clients: 4, keepAlive: false, more, request })
-    await sleep(300)
+    await until(() => ended > 100)
     expect(await server.stop(signal)).toBe(0)
 
     const outcomes = [...(await kept), ...(await fresh)]
     for (const course of outcomes.map(courseOf)) {
-      expect(course).toMatch(/^200( stale 200)*( stale)?( 503)? ECONNREFUSED$/)
+      // Reset: the kernel had accepted the connection, the server had not yet when it closed its port.
+      expect(course).toMatch(/^(200( stale 200)*( stale)?)?( ?503)?( ?ECONNRESET)? ?ECONNREFUSED$/)
     }
     const { 200: answered = 0, stale = 0 } = tallyOf(outcomes.flat())
     expect(answered).toBeGreaterThan(100)
-    expect(stale).toBeLessThan(4)
+    expect(stale).toBeLessThan(8)
   },
 )
 
@@ -47,11 +46,11 @@ test('a server that drains answers what is in flight, and tells everybody else t
   const { port } = server
   const idle = new Connection(port)
   expect((await idle.post(distinctWindow(1))).status).toBe(200)
-  // Together they take longer than the server lingers once it has drained.
-  const inFlight = Array.from({ length: 6 }, () => post(port, BLOCKING))
+  const holding = await server.hold()
+  const inFlight = [holding.answer, ...Array.from({ length: 5 }, (_, n) => post(port, distinctWindow(n)))]
   await untilInFlight(port, 6)
   const ended = server.stop('SIGTERM')
-  await sleep(30)
+  await until(async () => (await get(port, '/readyz')).status === 503)
 
   const refused = await idle.post(distinctWindow(10))
   expect(refused).toMatchObject({ status: 503, headers: { connection: 'close', 'retry-after': '1' } })
@@ -63,6 +62,9 @@ test('a server that drains answers what is in flight, and tells everybody else t
   expect(health.status).toBe(200)
   expect(JSON.parse(health.body.toString())).toMatchObject({ ok: true, status: 'draining' })
 
+  // It waits for them for longer than it lingers once it has drained.
+  await sleep(1200)
+  server.release()
   for (const answer of await Promise.all(inFlight)) {
     expect(answer).toMatchObject({ status: 200, headers: { connection: 'close' } })
   }
@@ -71,14 +73,14 @@ test('a server that drains answers what is in flight, and tells everybody else t
 
 test('a second signal, of either kind, changes nothing', async () => {
   const server = await startFaultyServer()
-  const blocking = post(server.port, BLOCKING)
-  await untilInFlight(server.port, 1)
+  const { answer } = await server.hold()
   const ended = server.stop('SIGTERM')
   for (const signal of ['SIGTERM', 'SIGINT'] as const) {
     await sleep(50)
     server.process.kill(signal)
   }
-  expect((await blocking).status).toBe(200)
+  server.release()
+  expect((await answer).status).toBe(200)
   expect(await ended).toBe(0)
 })
 
@@ -125,7 +127,7 @@ test('after SIGKILL under load another server serves at once on the same port', 
     more: () => !stopped,
     request: connection => connection.post(distinctWindow(sequence++)),
   })
-  await sleep(300)
+  await until(() => sequence > 100)
   expect(await first.stop('SIGKILL')).toBe('SIGKILL')
   stopped = true
   const { 200: answered = 0 } = tallyOf((await load).flat())

@@ -6,7 +6,15 @@ import { type PretendedDevice, writeDevice } from './faults/device.ts'
 import { FAULTS } from './faults/faults.ts'
 import { hefFolder } from './hef-file.ts'
 import { ask, JSON_TYPE, OCTET_STREAM, postWindow, resultOf, rowsOf } from './http-client.ts'
-import { distinctWindow, metric, post, startServerForTest, until } from './load.ts'
+import {
+  distinctWindow,
+  metric,
+  post,
+  startFaultyServer,
+  startServerForTest,
+  until,
+  untilInFlight,
+} from './load.ts'
 import { complaintsAbout, HAS_PROMTOOL } from './promtool.ts'
 import { type StartOptions, startServer, type TestServer } from './server.ts'
 import { GOLDEN, windowOf } from './windows.ts'
@@ -123,6 +131,7 @@ test('FALLBACK=onnx answers while the device is lost, every answer says so, and 
     device: { id: 'pretended-0', library_version: '4.23.0', generation: 2 },
   })
   expect(await metric(server.port, 'hailo_fallback_total')).toBe(1)
+  await until(() => messagesOf(server).length >= 8)
   expect(messagesOf(server)).toEqual([
     'device found',
     'worker serves',
@@ -136,15 +145,16 @@ test('FALLBACK=onnx answers while the device is lost, every answer says so, and 
 })
 
 test('windows that wait while the device is lost go to the fallback; only those it had taken are lost', async () => {
-  const { server, device } = await startWith(WORKS, { FALLBACK: 'onnx' })
-  const blocking = post(server.port, distinctWindow(0, FAULTS.block + 250), { deadlineMs: 5000 })
-  await sleep(50)
+  const { env, device } = pretendedDevice(WORKS)
+  const server = await startFaultyServer({ ...env, INFER_MODE: 'hailo', FALLBACK: 'onnx' })
+  const holding = await server.hold()
   // The device takes 16 of these when it has done with the first, and the fallback finds the others.
   const behind = Array.from({ length: 40 }, (_, n) => post(server.port, windowOf(n), { deadlineMs: 5000 }))
-  await sleep(50)
+  await untilInFlight(server.port, 41)
   device(LOST)
+  server.release()
   const backends: (string | number)[] = []
-  const told = [blocking, ...behind].map(async answer => {
+  const told = [holding.answer, ...behind].map(async answer => {
     const { status, headers } = await answer
     backends.push(status === 200 ? headers['x-inference-backend']! : status)
   })
@@ -182,10 +192,10 @@ test('a device that is busy at the start is waited for; the server says why it i
 test('a server that waits for its device ends at once when it is told to', async () => {
   const { server } = await startWith(IN_USE, {}, { ready: false })
   // By then it waits 1.6 s before it tries again.
-  await until(async () => (await metric(server.port, 'hailo_worker_restarts_total', 'not_opened')) === 6)
+  await until(async () => (await metric(server.port, 'hailo_worker_restarts_total', 'not_opened')) >= 6)
   const startedMs = performance.now()
   expect(await server.stop()).toBe(0)
-  expect(performance.now() - startedMs).toBeLessThan(1000)
+  expect(performance.now() - startedMs).toBeLessThan(1500)
 })
 
 test('what only somebody can mend ends the start, with the sentence', async () => {
@@ -243,6 +253,7 @@ test('a hot device is told in log and metrics, while it answers', async () => {
   device(WORKS)
   await until(async () => (await metric(server.port, 'hailo_device_temperature_celsius')) === 44.5)
   await expectAnswersOf(server, 'hailo', hefSha256)
+  await until(() => messagesOf(server).length >= 4)
   expect(messagesOf(server)).toEqual([
     'device found',
     'worker serves',
@@ -275,15 +286,18 @@ async function startWith(
   env: Record<string, string> = {},
   options: StartOptions = {},
 ): Promise<{ server: TestServer; hefSha256: string; device: (state: PretendedDevice) => void }> {
+  const { env: selected, hefSha256, device } = pretendedDevice(first)
+  const server = await startServerForTest({ ...selected, WORKERS: '1', ...env }, { faults: true, ...options })
+  return { server, hefSha256, device }
+}
+
+/** What selects a device that the test writes. */
+function pretendedDevice(first: PretendedDevice) {
   const { folder, hefPath, sha256 } = hefFolder()
   const path = `${folder}/device.json`
   const device = (state: PretendedDevice) => writeDevice(path, state)
   device(first)
-  const server = await startServerForTest(
-    { HEF_PATH: hefPath, HAILO_DEVICE_ID: path, WORKERS: '1', DEADLINE_MS: '5000', ...env },
-    { faults: true, ...options },
-  )
-  return { server, hefSha256: sha256, device }
+  return { env: { HEF_PATH: hefPath, HAILO_DEVICE_ID: path }, hefSha256: sha256, device }
 }
 
 /** Each way to ask is answered like the model, and by whom is in each answer. */

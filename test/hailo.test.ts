@@ -113,7 +113,7 @@ describe.skipIf(COMPILER === null)('INFER_MODE=hailo on the software device', { 
     expect(String((await ask(server, 'GET /metrics')).body)).toMatch(
       /^hailo_model_info\{.*device="hailo8 \(software\)"\} 1$/m,
     )
-    expect(printed).toMatch(/"name":"hailo8 \(software\)".*"msg":"device found"/)
+    await until(() => /"name":"hailo8 \(software\)".*"msg":"device found"/.test(printed))
     const answer = await postWindow(server, windowOf(0))
     expect(answer.headers['x-inference-backend']).toBe('hailo')
   })

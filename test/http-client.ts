@@ -9,13 +9,15 @@ import { CHANNELS } from '../src/core/window.ts'
 export const JSON_TYPE = 'application/json'
 export const OCTET_STREAM = 'application/octet-stream'
 /** Bounds every wait, so that a server that stays silent fails the test with a reason. */
-const PATIENCE_MS = 5000
+const PATIENCE_MS = 30_000
+/** Less than servers keep a connection that idles: none is used again just as it is closed. */
+const LONGEST_IDLE_MS = 5000
 
 export type Answer = ReturnType<typeof answerOf>
 type Headers = Record<string, string>
 type Server = { readonly port: number }
 
-const agent = new Agent({ keepAlive: true, timeout: PATIENCE_MS })
+const agent = new Agent({ keepAlive: true, timeout: LONGEST_IDLE_MS })
 
 /** Asks over a connection that is kept alive. @param route as in `POST /infer` */
 export async function ask(
@@ -24,7 +26,8 @@ export async function ask(
   { headers = {}, body = '' }: { headers?: Headers; body?: string | Uint8Array } = {},
 ): Promise<Answer> {
   const [method, path] = route.split(' ')
-  const outgoing = request({ agent, host: '127.0.0.1', port, method, path, headers })
+  const timeout = PATIENCE_MS
+  const outgoing = request({ agent, host: '127.0.0.1', port, method, path, headers, timeout })
   outgoing.on('timeout', () => outgoing.destroy(new Error(`no answer to ${route} in ${PATIENCE_MS} ms`)))
   outgoing.end(body)
   const [incoming] = await once(outgoing, 'response')

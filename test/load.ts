@@ -145,14 +145,14 @@ export interface FaultyServer extends TestServer {
   release(): void
 }
 
-/** Runs in stub mode, with one worker and time enough for every window, unless told otherwise. */
+/** Runs in stub mode with one worker, unless told otherwise. */
 export async function startFaultyServer(env: Record<string, string> = {}): Promise<FaultyServer> {
   const folder = mkdtempSync(join(tmpdir(), 'faults-'))
   onTestFinished(() => rmSync(folder, { recursive: true, force: true }))
   const hold = new Hold(folder)
   hold.want()
   const server = await startServerForTest(
-    { INFER_MODE: 'stub', WORKERS: '1', DEADLINE_MS: '5000', FAULTS_FOLDER: folder, ...env },
+    { INFER_MODE: 'stub', WORKERS: '1', FAULTS_FOLDER: folder, ...env },
     { faults: true },
   )
   const held = () => until(() => hold.held)
@@ -233,7 +233,7 @@ export function distinctWindow(sequence: number, order = 0): Float32Array {
   return window
 }
 
-/** Keeps the worker of a faulty server busy until that releases it, 1.5 s at most. */
+/** Keeps the worker of a faulty server busy until that releases it. */
 export const HOLDING = distinctWindow(0, FAULTS.hold)
 
 /**

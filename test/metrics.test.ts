@@ -12,6 +12,7 @@ import {
   post,
   startFaultyServer,
   startServerForTest,
+  until,
   untilInFlight,
 } from './load.ts'
 import { complaintsAbout, HAS_PROMTOOL } from './promtool.ts'
@@ -195,19 +196,23 @@ test('every counter moves by what was sent, and by nothing else', async () => {
 })
 
 test('each process metric is what the system says of the server', async () => {
-  const text = await scrape()
   const { pid } = server.process
+  let text = ''
+  // Connections of the tests before may yet be closing.
+  await until(async () => {
+    text = await scrape()
+    return sumOf(text, 'process_open_fds') === readdirSync(`/proc/${pid}/fd`).length
+  })
   const residentKb = Number(/^VmRSS:\s+(\d+)/m.exec(readFileSync(`/proc/${pid}/status`, 'utf8'))![1])
   const resident = sumOf(text, 'process_resident_memory_bytes')
   expect(resident / (residentKb * 1024)).toBeGreaterThan(0.9)
   expect(resident / (residentKb * 1024)).toBeLessThan(1.1)
-  expect(sumOf(text, 'process_open_fds')).toBe(readdirSync(`/proc/${pid}/fd`).length)
   const limit = /^Max open files +(\d+)/m.exec(readFileSync(`/proc/${pid}/limits`, 'utf8'))![1]
   expect(sumOf(text, 'process_max_fds')).toBe(Number(limit))
   expect(sumOf(text, 'process_cpu_seconds_total')).toBeGreaterThan(0.05)
   const startedSeconds = sumOf(text, 'process_start_time_seconds')
   expect(startedSeconds).toBeLessThan(sumOf(text, 'hailo_sidecar_start_time_seconds'))
-  expect(startedSeconds).toBeGreaterThan(Date.now() / 1000 - 120)
+  expect(startedSeconds).toBeGreaterThan(Date.now() / 1000 - 600)
   expect(sumOf(text, 'nodejs_version_info', { version: process.version })).toBe(1)
 })
 

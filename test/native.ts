@@ -52,7 +52,15 @@ export async function buildProgram(
 ): Promise<string> {
   const output = join(TEST_BUILD_FOLDER, variant, name)
   const own = join(NATIVE_FOLDER, 'test', `${name}.cc`)
-  await build({ output, sources: [own, ...sources], flags, linkFlags: ['-ldl'] })
+  // Flags and folders as the shim has them, so that the sources which they share are compiled once.
+  const { systemIncludes = [] } = SHIM
+  await build({
+    output,
+    sources: [own, ...sources],
+    systemIncludes,
+    flags: [...SHIM.flags!, ...flags],
+    linkFlags: ['-ldl'],
+  })
   return output
 }
 

@@ -13,7 +13,7 @@ export const HAS_PROMETHEUS = spawnSync('prometheus', ['--version']).status === 
 /** Often enough that a rate over some seconds has something to go by. */
 const SCRAPE_INTERVAL = '200ms'
 /** Bounds every answer, so that a Prometheus that stays silent fails the test with a reason. */
-const PATIENCE_MS = 10_000
+const PATIENCE_MS = 30_000
 
 export interface Rule {
   readonly name: string

@@ -7,6 +7,8 @@ import { join } from 'node:path'
 import { setTimeout as sleep } from 'node:timers/promises'
 import { PROJECT_FOLDER } from '../src/project.ts'
 
+/** Time enough for every window on a machine that is slow or busy. What is about deadlines asks for shorter ones. */
+const DEADLINE_MS = '5000'
 /** Of the servers of one test file. */
 const STATE_DIR = join(tmpdir(), `hailo-inference-test-${process.pid}`)
 process.once('exit', () => rmSync(STATE_DIR, { recursive: true, force: true }))
@@ -43,13 +45,14 @@ export async function startServer(
   const main = join(PROJECT_FOLDER, 'dist', faults ? 'test/faults/main.js' : 'src/main.js')
   const { PATH = '' } = process.env
   const child = spawn(process.execPath, [main, ...args], {
-    env: { PATH, SIDECAR_PORT: String(wantedPort), STATE_DIR, ...env },
+    env: { PATH, SIDECAR_PORT: String(wantedPort), STATE_DIR, DEADLINE_MS, ...env },
     stdio: ['ignore', 'pipe', 'pipe'],
   })
   const output = { stdout: '', stderr: '' }
   child.stdout.setEncoding('utf8').on('data', text => (output.stdout += text))
   child.stderr.setEncoding('utf8').on('data', text => (output.stderr += text))
-  const ended = once(child, 'exit') as Promise<[number | null, NodeJS.Signals | null]>
+  // Not its exit: what it has printed is all there then.
+  const ended = once(child, 'close') as Promise<[number | null, NodeJS.Signals | null]>
 
   const url = await new Promise<string>((resolve, reject) => {
     if (!ready) void untilListening(wantedPort).then(() => resolve(`http://127.0.0.1:${wantedPort}`))

@@ -6,9 +6,8 @@ import { join } from 'node:path'
 import { buffer } from 'node:stream/consumers'
 import { setTimeout as sleep } from 'node:timers/promises'
 import { expect, onTestFinished, test } from 'vitest'
-import { FAULTS } from './faults/faults.ts'
 import { ask, bytesOf, OCTET_STREAM, postWindow } from './http-client.ts'
-import { startServerForTest } from './load.ts'
+import { HOLDING, startFaultyServer, startServerForTest, until, untilInFlight } from './load.ts'
 import { startServer } from './server.ts'
 import { windowOf } from './windows.ts'
 
@@ -38,17 +37,16 @@ test('only its owner and its group may connect to the socket', async () => {
 
 test('clients of the socket go through a drain like all others, and the file is gone after it', async () => {
   const path = socketPath()
-  const server = await startWith(path, { faults: true })
+  const server = await startFaultyServer({ SIDECAR_SOCKET: path })
   const idle = clientOf(path)
   expect((await idle('POST /infer', windowOf(0))).status).toBe(200)
-  const blocking = windowOf(0).slice()
-  blocking[0] = FAULTS.block + 250
-  const inFlight = Array.from({ length: 6 }, () => clientOf(path)('POST /infer', blocking))
-  await sleep(50)
+  const inFlight = Array.from({ length: 6 }, () => clientOf(path)('POST /infer', HOLDING))
+  await untilInFlight(server.port, 6)
   const ended = server.stop()
-  await sleep(30)
+  await until(async () => (await ask(server, 'GET /readyz')).status === 503)
   const refused = await idle('POST /infer', windowOf(0))
   expect(refused).toMatchObject({ status: 503, headers: { connection: 'close', 'retry-after': '1' } })
+  server.release()
   for (const answer of await Promise.all(inFlight)) {
     expect(answer).toMatchObject({ status: 200, headers: { connection: 'close' } })
   }
@@ -109,8 +107,8 @@ test('a path of 107 bytes, the longest there is, is served', async () => {
   expect((await clientOf(path)('GET /readyz')).status).toBe(200)
 })
 
-function startWith(path: string, { faults = false } = {}) {
-  return startServerForTest({ ...STUB, SIDECAR_SOCKET: path }, { faults })
+function startWith(path: string) {
+  return startServerForTest({ ...STUB, SIDECAR_SOCKET: path })
 }
 
 /** In a folder of its own. */

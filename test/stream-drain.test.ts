@@ -1,11 +1,8 @@
 import { expect, test } from 'vitest'
-import { FAULTS } from './faults/faults.ts'
-import { distinctWindow, metric, startFaultyServer, until, untilInFlight } from './load.ts'
+import { distinctWindow, HOLDING, metric, startFaultyServer, until, untilInFlight } from './load.ts'
 import type { TestServer } from './server.ts'
 import { windowOf } from './windows.ts'
 import { greet, IN_BINARY, IN_JSON, WebSocketClient, wireOf } from './ws-client.ts'
-
-const BLOCKING = distinctWindow(0, FAULTS.block + 290)
 
 test.each([IN_BINARY, IN_JSON])(
   'SIGTERM: clients are told, what is in flight is answered, then 1012 ($name)',
@@ -16,11 +13,14 @@ test.each([IN_BINARY, IN_JSON])(
     const mute = await WebSocketClient.open(server)
     await greet(busy, speech)
     await greet(idle, speech)
-    busy.send(speech.window(0, BLOCKING), speech.window(1, BLOCKING))
+    busy.send(speech.window(0, HOLDING), speech.window(1, distinctWindow(1)))
+    await server.held()
     await untilInFlight(server.port, 2)
     const ended = server.stop('SIGTERM')
     expect(await busy.next()).toMatchObject({ type: 'draining' })
     busy.send(speech.window(2, windowOf(2)))
+    await until(async () => (await metric(server.port, 'hailo_inference_errors_total', 'draining')) === 1)
+    server.release()
     const { code, said } = await busy.rest()
     expect(code).toBe(1012)
     expect(said.filter(({ type }) => type !== 'credit').map(({ type, seq }) => [type, seq])).toEqual([
@@ -42,8 +42,8 @@ test('a client that says hello while the server drains is told, and a new one is
   const server = await startFaultyServer()
   const [busy, late] = [await WebSocketClient.open(server), await WebSocketClient.open(server)]
   await greet(busy, IN_BINARY)
-  busy.send(IN_BINARY.window(0, BLOCKING))
-  await untilInFlight(server.port, 1)
+  busy.send(IN_BINARY.window(0, HOLDING))
+  await server.held()
   const ended = server.stop('SIGTERM')
   await busy.next()
   late.send(IN_BINARY.hello())
@@ -52,6 +52,7 @@ test('a client that says hello while the server drains is told, and a new one is
   const refused = await WebSocketClient.open(server)
   expect(refused).toMatchObject({ status: 503, headers: { connection: 'close', 'retry-after': '1' } })
   await until(() => refused.body.includes('draining'))
+  server.release()
   expect(await ended).toBe(0)
 })
 

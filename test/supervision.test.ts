@@ -35,7 +35,7 @@ test('a thread in a native call that never returns ends the process with 75, onc
     clients: 2,
     more: () => true, // until the port is closed
     async request(connection) {
-      const answer = await connection.post(distinctWindow(1), { deadlineMs: 1000 })
+      const answer = await connection.post(distinctWindow(1), { deadlineMs: 5000 })
       await sleep(5)
       return answer
     },
@@ -74,10 +74,12 @@ test.each([
 ])('%s', async (_, supervised) => {
   const port = await freePort()
   const state = folder()
+  const startedMs = performance.now()
   const server = await startServerForTest(
     { SIDECAR_PORT: String(port), STATE_DIR: state, LOG_LEVEL: 'warn' },
     { args: supervised ? ['--supervised'] : [] },
   )
+  const startMs = performance.now() - startedMs
   const pid = server.process.pid!
   if (supervised) await until(() => server.stderr.includes('a spare engine is loaded'))
   const [engine] = supervised ? childrenOf(pid) : [pid]
@@ -95,7 +97,8 @@ test.each([
   }
   await until(async () => (await get(port, '/readyz').catch(() => null))?.status === 200)
   connects.stop()
-  expect(connects.longestGapMs).toBeLessThan(1000)
+  // On a machine on which a start takes longer than that: sooner than one that begins from nothing.
+  expect(connects.longestGapMs).toBeLessThan(Math.max(1000, startMs))
   expect((await post(port, windowOf(0), { deadlineMs: 1000 })).status).toBe(200)
   expect(await metric(port, 'hailo_last_exit_info', 'code="none",cause="killed"')).toBe(1)
   expect(await metric(port, 'hailo_starts_recent')).toBe(2)

@@ -58,7 +58,7 @@ test('files are rotated, the oldest of all runs go when the budget is used up, a
   expect(filesIn(folder)).not.toContain(files[0])
   // Lines drive out lines: the windows that were kept are fewer, and stay.
   expect(filesIn(folder)).toContain('2020-01-02/kept-007.f32')
-  expect(await metric(server.port, 'hailo_telemetry_disk_bytes')).toBe(bytesIn(folder))
+  await until(async () => (await metric(server.port, 'hailo_telemetry_disk_bytes')) === bytesIn(folder))
   expect(await metric(server.port, 'hailo_telemetry_removed_files_total')).toBeGreaterThan(1)
   expect(readFileSync(join(folder, 'notes.txt'))).toHaveLength(2_000_000)
   expect(await metric(server.port, 'hailo_telemetry_dropped_total')).toBe(0)
@@ -100,15 +100,17 @@ test('a full disk harms no answer, is counted, and is written to again when ther
   writeFileSync(filler, Buffer.alloc(statfsSync(folder).bavail * statfsSync(folder).bsize))
   const dropped = () => metric(server.port, 'hailo_telemetry_dropped_total', 'disk_full')
   while ((await dropped()) === 0) await postMany(server, 50)
-  expect(server.stderr).toContain('"code":"ENOSPC"')
+  await until(() => server.stderr.includes('"code":"ENOSPC"'))
 
   rmSync(filler)
   await until(async () => {
     await postMany(server, 1)
     return server.stderr.includes('telemetry is written again')
   })
-  const written = await metric(server.port, 'hailo_telemetry_lines_total')
-  expect(linesIn(folder)).toHaveLength(written) // all of them whole
+  // All of them whole.
+  await until(
+    async () => linesIn(folder).length === (await metric(server.port, 'hailo_telemetry_lines_total')),
+  )
   expect(await metric(server.port, 'hailo_telemetry_dropped_total', 'disk_error')).toBe(0)
   expect(filesIn(folder, 'answers')).toHaveLength(1)
 })
@@ -173,7 +175,7 @@ test('a disk that hangs harms no answer, and does not keep the server from endin
   const askedMs = performance.now()
   // JavaScript alone has no other way to end a thread that is in a write.
   expect(await server.stop()).toBe(COMPILER === null ? 'SIGKILL' : 0)
-  expect(performance.now() - askedMs).toBeLessThan(8000)
+  expect(performance.now() - askedMs).toBeLessThan(20_000)
   expect(server.stderr).toContain('telemetry hangs in the disk')
 })
 
@@ -188,7 +190,7 @@ test('a folder that goes away while it is written to is made again', async () =>
   await postMany(server, 2)
   await untilLines(server, 5)
   expect(linesIn(folder)).toHaveLength(2)
-  expect(await metric(server.port, 'hailo_telemetry_disk_bytes')).toBe(bytesIn(folder))
+  await until(async () => (await metric(server.port, 'hailo_telemetry_disk_bytes')) === bytesIn(folder))
 })
 
 test('a folder that can never be written stops the start with a sentence', async () => {

@@ -28,7 +28,7 @@ test.each([
 ])('a request of %s is refused before it is parsed', (_, text, why) => {
   const body = Buffer.from(text)
   let tookMs = Number.POSITIVE_INFINITY
-  for (let n = 0; n < 3; n++) {
+  for (let n = 0; n < 10; n++) {
     const startedMs = performance.now()
     expect(failureOf(() => decodeRequest(body, '', 64))).toMatch(why)
     tookMs = Math.min(tookMs, performance.now() - startedMs)

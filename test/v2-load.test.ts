@@ -37,17 +37,17 @@ const batchOf = (count: number, serviceMs = 0) =>
   Array.from({ length: count }, (_, n) => distinctWindow(n + 1, serviceMs && FAULTS.block + serviceMs))
 
 test('parameters.timeout is the deadline, in microseconds', async () => {
-  const server = await startFaultyServer({ DEADLINE_MS: '180' })
+  const server = await startFaultyServer({ DEADLINE_MS: '1200' })
   const holding = await server.hold()
   const patient = inferBinary(server, batchOf(2), { request: { parameters: PATIENT } })
   const [short, own] = await Promise.all([
-    inferBinary(server, batchOf(2), { request: { parameters: { timeout: 100_000 } } }),
+    inferBinary(server, batchOf(2), { request: { parameters: { timeout: 800_000 } } }),
     inferBinary(server, batchOf(2), { request: { parameters: { timeout: 0 } } }),
   ])
   // Both came while the worker was still held.
   for (const [{ status, json }, deadline] of [
-    [short, /deadline of 100\.0 ms$/],
-    [own, /deadline of 180\.0 ms$/],
+    [short, /deadline of 800\.0 ms$/],
+    [own, /deadline of 1200\.0 ms$/],
   ] as const) {
     expect({ status, json }).toEqual({ status: 504, json: { error: expect.stringMatching(deadline) } })
   }
@@ -65,15 +65,15 @@ test('of X-Deadline-Ms and parameters.timeout the nearer counts', async () => {
   const answers = await Promise.all([
     inferBinary(server, batchOf(1), {
       request: { parameters: PATIENT },
-      headers: { 'X-Deadline-Ms': '100' },
+      headers: { 'X-Deadline-Ms': '800' },
     }),
     inferBinary(server, batchOf(1), {
-      request: { parameters: { timeout: 100_000 } },
+      request: { parameters: { timeout: 800_000 } },
       headers: { 'X-Deadline-Ms': '3000' },
     }),
   ])
   for (const { status, json } of answers) {
-    expect({ status, json }).toEqual({ status: 504, json: { error: expect.stringMatching(/of 100\.0 ms$/) } })
+    expect({ status, json }).toEqual({ status: 504, json: { error: expect.stringMatching(/of 800\.0 ms$/) } })
   }
   const { status, json } = await inferBinary(server, batchOf(1), { headers: { 'X-Deadline-Ms': 'soon' } })
   expect({ status, json }).toEqual({ status: 400, json: { error: expect.stringMatching(/X-Deadline-Ms/) } })
@@ -82,7 +82,7 @@ test('of X-Deadline-Ms and parameters.timeout the nearer counts', async () => {
 })
 
 test('a body may take longer than the default deadline, but not longer than the longest', async () => {
-  const server = await startFaultyServer({ DEADLINE_MS: '40', MAX_DEADLINE_MS: '400' })
+  const server = await startFaultyServer({ DEADLINE_MS: '40', MAX_DEADLINE_MS: '1500' })
   const { body, headers } = binaryRequestOf(batchOf(1), { parameters: PATIENT })
   const head = headOf(ROUTE, { ...headers, 'Content-Length': body.length })
   const slow = await Connection.open(server)
@@ -135,7 +135,7 @@ test.each([0, 2])('a client of priority %i that goes frees all its windows', asy
   await until(async () => (await metric(server.port, 'hailo_queue_depth')) > 1)
   const submitted = (await metric(server.port, 'hailo_queue_depth')) - 1
   leaving.close()
-  await until(async () => (await metric(server.port, 'hailo_cancelled_total')) === submitted)
+  await until(async () => (await metric(server.port, 'hailo_cancelled_total')) >= submitted)
   server.release()
   expect((await holding.answer).status).toBe(200)
   await expectIdle(server.port)
@@ -145,8 +145,8 @@ test.each([0, 2])('a client of priority %i that goes frees all its windows', asy
 test('priority 2 waits behind live traffic, which priority 1 would keep out', async () => {
   const server = await startFaultyServer()
   // The estimate of the time per window has to be learnt.
-  for (const window of batchOf(200, 10)) await load.post(server.port, window)
-  const batch = batchOf(40, 10) // 0.4 s of work
+  for (const window of batchOf(50, 25)) await load.post(server.port, window)
+  const batch = batchOf(40, 25) // 1 s of work
   const live = async (priority: number) => {
     const bulk = inferBinary(server, batch, { request: { id: 'bulk', parameters: { ...PATIENT, priority } } })
     let over = false
@@ -156,7 +156,7 @@ test('priority 2 waits behind live traffic, which priority 1 would keep out', as
     const statuses = []
     await sleep(30)
     while (!over) {
-      statuses.push((await load.post(server.port, distinctWindow(99), { deadlineMs: 150 })).status)
+      statuses.push((await load.post(server.port, distinctWindow(99), { deadlineMs: 500 })).status)
       await sleep(10)
     }
     expect((await bulk).status).toBe(200)
@@ -231,7 +231,6 @@ test('while a fallback answers, headers, version and parameters of the answer ar
       HAILO_DEVICE_ID: device,
       FALLBACK: 'stub',
       WORKERS: '1',
-      DEADLINE_MS: '5000',
     },
     { faults: true },
   )

@@ -6,7 +6,7 @@ import { expect, onTestFinished, test } from 'vitest'
 import { build, type Target } from '../native/build.ts'
 import { PROJECT_FOLDER } from '../src/project.ts'
 import { FAULTS } from './faults/faults.ts'
-import { closedLoop, distinctWindow, get, metric, post, startServerForTest, tallyOf, until } from './load.ts'
+import { closedLoop, distinctWindow, get, metric, post, startFaultyServer, tallyOf, until } from './load.ts'
 import { COMPILER } from './native.ts'
 import { greet, IN_BINARY, WebSocketClient } from './ws-client.ts'
 
@@ -25,7 +25,7 @@ const RESTARTS = 'hailo_worker_restarts_total'
 test.skipIf(COMPILER === null)(
   'a wall clock that jumps by an hour either way moves no timeout, lease or limit',
   async () => {
-    const { port, jump } = await startOnWallClock()
+    const { port, hold, release, jump } = await startOnWallClock()
     const stream = await WebSocketClient.open({ port })
     await greet(stream, IN_BINARY)
     let stopped = false
@@ -33,13 +33,13 @@ test.skipIf(COMPILER === null)(
       port,
       clients: 3,
       more: () => !stopped,
-      request: connection => connection.post(distinctWindow(1), { deadlineMs: 2000 }),
+      request: connection => connection.post(distinctWindow(1)),
     })
     for (const [seq, seconds] of JUMPS.entries()) {
-      const inFlight = post(port, distinctWindow(0, FAULTS.block + 250), { deadlineMs: 2000 })
-      await sleep(100)
+      const { answer } = await hold()
       jump(seconds)
-      expect((await inFlight).status).toBe(200)
+      release()
+      expect((await answer).status).toBe(200)
       stream.send(IN_BINARY.window(seq, distinctWindow(seq)))
       expect(await stream.nextAnswer()).toMatchObject({ type: 'result', status: 'ok', seq })
       // The jump has reached the process: what it labels with the time of day has moved.
@@ -68,12 +68,13 @@ test.skipIf(COMPILER === null)(
 test.skipIf(COMPILER === null)(
   'a server that takes the wall clock for its own gives a window up that is in time',
   async () => {
-    const { port, jump } = await startOnWallClock({ NODE_OPTIONS: OF_THE_WALL })
-    expect((await post(port, distinctWindow(0, FAULTS.block + 250), { deadlineMs: 2000 })).status).toBe(200)
-    const inFlight = post(port, distinctWindow(0, FAULTS.block + 250), { deadlineMs: 2000 })
-    await sleep(100)
+    const { hold, release, jump } = await startOnWallClock({ NODE_OPTIONS: OF_THE_WALL })
+    const inTime = await hold()
+    release()
+    expect((await inTime.answer).status).toBe(200)
+    const { answer } = await hold()
     jump(HOUR_S)
-    expect((await inFlight).status).toBe(504)
+    expect((await answer).status).toBe(504)
   },
 )
 
@@ -124,16 +125,7 @@ async function startOnWallClock(env: Record<string, string> = {}) {
   /** @param seconds off the machine's */
   const jump = (seconds: number) => writeFileSync(file, new BigInt64Array([BigInt(seconds)]), { flag: 'r+' })
   writeFileSync(file, new BigInt64Array(1))
-  const server = await startServerForTest(
-    {
-      WORKERS: '1',
-      DEADLINE_MS: '2000',
-      LD_PRELOAD: PRELOAD.output,
-      WALL_CLOCK_FILE: file,
-      TELEMETRY_DIR: telemetry,
-      ...env,
-    },
-    { faults: true },
-  )
-  return { port: server.port, jump, telemetry }
+  const clock = { LD_PRELOAD: PRELOAD.output, WALL_CLOCK_FILE: file, TELEMETRY_DIR: telemetry }
+  const { port, hold, release } = await startFaultyServer({ INFER_MODE: 'onnx', ...clock, ...env })
+  return { port, hold, release, jump, telemetry }
 }

@@ -18,7 +18,7 @@ import {
 import { bytesOf, rowsOf } from './http-client.ts'
 
 /** Bounds every wait, so that a server that stays silent fails the test with a reason. */
-const PATIENCE_MS = 15_000
+const PATIENCE_MS = 30_000
 const ACCEPT_SALT = '258EAFA5-E914-47DA-95CA-C5AB0DC85B11'
 export const OPCODE = { text: 1, binary: 2, close: 8, ping: 9, pong: 10 } as const
 

@@ -1,6 +1,8 @@
 import { openSync } from 'node:fs'
 import { join } from 'node:path'
 import { setTimeout as sleep } from 'node:timers/promises'
+import { monotonicMs } from '../../src/clock.ts'
+import { WorkerCounters } from '../../src/core/counters.ts'
 import type { StreamTask, TaskEnd } from '../../src/core/stream-task.ts'
 import { type Backend, BackendError } from '../../workers/backends/backend.ts'
 import { openBackend, serveWith } from '../../workers/serve.ts'
@@ -16,11 +18,14 @@ const SLOW_MS = 400
  * device is a file that the test writes (see device.ts).
  */
 export default function serveFaulty(task: StreamTask): Promise<TaskEnd> {
+  const counters = new WorkerCounters(task.counters)
+  const beat = () => counters.beat(monotonicMs())
   return serveWith(task, {
     open: async (plan, motifCount, onDevice) => {
       if (task.worker === 1) await carryOut(openingOf(plan))
-      if (plan.kind === 'hailo') return faulty(await openPretendedHailo(plan.model, motifCount, onDevice))
-      return faulty(await openBackend(plan, motifCount, onDevice))
+      if (plan.kind === 'hailo')
+        return faulty(await openPretendedHailo(plan.model, motifCount, onDevice), beat)
+      return faulty(await openBackend(plan, motifCount, onDevice), beat)
     },
   })
 }
@@ -32,7 +37,7 @@ async function carryOut(order: Opening | undefined): Promise<void> {
   if (order === 'slow') await sleep(SLOW_MS)
 }
 
-function faulty(backend: Backend): Backend {
+function faulty(backend: Backend, beat: () => void): Backend {
   const orders: number[] = []
   return {
     depth: backend.depth,
@@ -55,7 +60,7 @@ function faulty(backend: Backend): Backend {
       if (order === FAULTS.hang) while (true);
       if (order === FAULTS.stick) openSync(join(FAULTS_FOLDER, 'stuck'), 'r')
       if (order === FAULTS.exhaust) exhaustHeap()
-      if (order === FAULTS.hold) new Hold(FAULTS_FOLDER).block()
+      if (order === FAULTS.hold) new Hold(FAULTS_FOLDER).block(beat)
       if (order >= FAULTS.block && order < FAULTS.block + 300) block(order - FAULTS.block)
       return backend.collect(output)
     },

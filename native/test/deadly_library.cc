@@ -1,0 +1,5 @@
+// A library that ends the process which loads it.
+
+#include <cstdlib>
+
+__attribute__((constructor)) static void End() { abort(); }

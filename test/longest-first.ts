@@ -1,0 +1,40 @@
+import { basename } from 'node:path'
+import { BaseSequencer, type TestSpecification } from 'vitest/node'
+
+/** Compilers and long waits: what begins last must not be what takes longest. The first of these takes longest. */
+const LONG = [
+  'native-sanitizers',
+  'native-shim',
+  'hailo',
+  'page',
+  'fallback',
+  'soft-hailort',
+  'faults',
+  'bulk',
+  'keep-alive',
+  'v2-load',
+  'deadline',
+  'tracing',
+  'supervision',
+  'openapi',
+  'prometheus-rules',
+  'dashboards',
+  'doctor',
+  'replay',
+]
+
+/** Where nothing is known of earlier runs vitest goes by the size of the files, which says little of their time. */
+export class LongestFirst extends BaseSequencer {
+  override async sort(files: TestSpecification[]): Promise<TestSpecification[]> {
+    const sorted = await super.sort(files)
+    const rank = ({ moduleId }: TestSpecification) => {
+      const index = LONG.indexOf(basename(moduleId, '.test.ts'))
+      return index === -1 ? LONG.length : index
+    }
+    return sorted.sort((a, b) => groupOf(a) - groupOf(b) || rank(a) - rank(b))
+  }
+}
+
+function groupOf({ project }: TestSpecification): number {
+  return project.config.sequence.groupOrder
+}
