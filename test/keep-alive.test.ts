@@ -6,6 +6,9 @@ import { expect, test } from 'vitest'
 import { Connection, metric, startServerForTest, tallyOf } from './load.ts'
 import { windowOf } from './windows.ts'
 
+const UPGRADE =
+  'GET /stream HTTP/1.1\r\nHost: test\r\nUpgrade: websocket\r\nConnection: Upgrade\r\nSec-WebSocket-Version: 13\r\nSec-WebSocket-Key: AAAAAAAAAAAAAAAAAAAAAA==\r\n\r\n'
+
 // All at once; `npm run soak` does it for longer.
 test('clients that idle 9.5 to 11 s between posts never fail, nor does a pool that is held', {
   timeout: 60_000,
@@ -54,6 +57,14 @@ test('clients that idle 9.5 to 11 s between posts never fail, nor does a pool th
       connection.close()
     }
   })
+  // Asked in the middle of that: a client of another address becomes a WebSocket.
+  const interrupted = askedInTwo(port, async () => {
+    const upgrading = new Connection(port, { localAddress: '127.0.0.2' })
+    const upgraded = once(upgrading.socket.removeAllListeners('data'), 'data')
+    upgrading.socket.write(UPGRADE)
+    expect(String((await upgraded)[0])).toMatch(/^HTTP\/1\.1 101 /)
+    upgrading.close()
+  })
   const silent = new Connection(port)
   const halfAsked = new Connection(port)
   halfAsked.socket.write('POST /infer HTTP/1.1\r\nHost: test\r\nContent-Le')
@@ -75,7 +86,7 @@ test('clients that idle 9.5 to 11 s between posts never fail, nor does a pool th
     agent.destroy()
     return reused
   })
-  await Promise.all([...idling, ...pool, ...visitors, overTls])
+  await Promise.all([...idling, ...pool, ...visitors, overTls, interrupted])
   expect(await Promise.all(overTls)).toEqual(new Array(8).fill([false, true]))
   await trickled
   clearInterval(trickle)
@@ -84,6 +95,26 @@ test('clients that idle 9.5 to 11 s between posts never fail, nor does a pool th
   expect(tallyOf(statuses)).toEqual({ 200: 40 * 2 + 8 * 2 })
   expect(process.exitCode).toBeNull()
 })
+
+/** Two requests, 14 s apart, on one connection; of the first, `between` comes between its head and its body. */
+async function askedInTwo(port: number, between: () => Promise<void>): Promise<void> {
+  const connection = new Connection(port)
+  const window = windowOf(0)
+  const body = Buffer.from(window.buffer, window.byteOffset, window.byteLength)
+  const answered = connection.expectAnswer()
+  connection.socket.write(
+    `POST /infer HTTP/1.1\r\nHost: test\r\nContent-Type: application/octet-stream\r\nContent-Length: ${body.length}\r\n\r\n`,
+  )
+  connection.socket.write(body.subarray(0, 100))
+  await sleep(300) // until it has been read
+  await between()
+  connection.socket.write(body.subarray(100))
+  expect((await answered).status).toBe(200)
+  await sleep(14_000)
+  expect(connection.open).toBe(true)
+  expect((await connection.get('/healthz')).status).toBe(200)
+  connection.close()
+}
 
 test('more connections than are kept are served all the same', async () => {
   const { port } = await startServerForTest({ INFER_MODE: 'stub', DEADLINE_MS: '5000' })

@@ -56,8 +56,9 @@ export class Connection {
   #received = Buffer.alloc(0)
   #pending: { resolve(answer: Answer): void; reject(error: Unanswered): void; sentMs: number } | null = null
 
-  constructor(port: number) {
-    this.socket = connect({ port, host: '127.0.0.1', noDelay: true })
+  /** @param localAddress a loopback address, to be somebody else */
+  constructor(port: number, { localAddress }: { localAddress?: string } = {}) {
+    this.socket = connect({ port, host: '127.0.0.1', noDelay: true, ...(localAddress && { localAddress }) })
     this.socket.on('data', bytes => this.#onData(bytes))
     this.socket.on('error', (error: NodeJS.ErrnoException) => this.#onEnd(error.code!))
     this.socket.on('close', () => this.#onEnd('closed'))
@@ -84,12 +85,18 @@ export class Connection {
 
   #request(head: string, body: string | Uint8Array): Promise<Answer> {
     assert(this.#pending === null, 'one request at a time')
+    const answer = this.expectAnswer()
+    this.socket.cork()
+    this.socket.write(head)
+    this.socket.write(body)
+    this.socket.uncork()
+    return answer
+  }
+
+  /** To a request that is written to the socket by hand. */
+  expectAnswer(): Promise<Answer> {
     return new Promise((resolve, reject) => {
       this.#pending = { resolve, reject, sentMs: performance.now() }
-      this.socket.cork()
-      this.socket.write(head)
-      this.socket.write(body)
-      this.socket.uncork()
     })
   }
 

@@ -71,12 +71,15 @@ export class KeptConnections {
 
   /**
    * The connection whose request is being handled becomes a WebSocket: uWebSockets moves it, and does not
-   * report its end here. Of it is known that it has sent nothing for this request yet; the few others of
-   * which that is true now are forgotten with it, and fall back to uWebSockets' timeout.
+   * report its end here. Of it is known where it comes from, and that it has sent nothing for this request yet;
+   * others of which that is true too are forgotten with it, and fall back to uWebSockets' timeout.
    */
-  upgrading(): void {
+  upgrading(response: HttpResponse): void {
     this.#open--
-    for (const socket of this.#sockets) if (socket.getWriteOffset() === 0) this.#sockets.delete(socket)
+    const address = addressOf(response)
+    for (const socket of this.#sockets) {
+      if (socket.getWriteOffset() === 0 && addressOf(socket).equals(address)) this.#sockets.delete(socket)
+    }
   }
 
   stop(): void {
@@ -133,4 +136,9 @@ export class KeptConnections {
       socket.resume()
     }
   }
+}
+
+/** 4 or 16 bytes; none of a Unix-domain socket. */
+function addressOf(socket: HttpResponse): Buffer {
+  return Buffer.from(socket.getRemoteAddress())
 }

@@ -319,7 +319,7 @@ export class FrontDoor {
         witness,
         turn: this.#turn,
       },
-      onUpgrade: () => this.#connections.upgrading(),
+      onUpgrade: response => this.#connections.upgrading(response),
     })
   }
 

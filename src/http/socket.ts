@@ -59,7 +59,7 @@ export interface StreamSocketsContext {
   readonly beginTrace: BeginTrace | null
   readonly gate: AnswerGate
   /** The connection of the request being handled is about to leave HTTP: uWebSockets moves it, and does not say so. */
-  onUpgrade(): void
+  onUpgrade(response: HttpResponse): void
 }
 
 interface UserData {
@@ -135,7 +135,7 @@ export class StreamSockets {
     const answered = (status: number) =>
       metrics.answered('GET', path, status, (monotonicMs() - startedMs) / 1000)
     if (failure === null) {
-      this.#context.onUpgrade()
+      this.#context.onUpgrade(response)
       response.cork(() => {
         response.writeStatus('101 Switching Protocols')
         response.writeHeader('X-Request-ID', asker.requestId)
