@@ -8,6 +8,7 @@ const SERVER_CODES = [
   'forbidden',
   'upgrade_required',
   'unload_not_allowed',
+  'model_refused',
   'body_too_large',
   'unsupported_media_type',
   'overloaded',

@@ -9,6 +9,7 @@ import { LATENT_DIMS } from '../src/core/window.ts'
 import { healthz } from '../src/http/health.ts'
 import type { Service } from '../src/http/service.ts'
 import { loadModel } from '../src/model.ts'
+import { ServedModels } from '../src/served-models.ts'
 import { FAULTS } from './faults/faults.ts'
 import {
   type Answer,
@@ -130,7 +131,7 @@ test('healthz turns 503 when no worker has shown a sign of life for ten seconds'
   const config = loadConfig({ INFER_MODE: 'stub' })
   const service = {
     config,
-    model: await loadModel(config),
+    models: new ServedModels(await loadModel(config), null),
     engine: {
       draining: false,
       level: 0,

@@ -201,7 +201,8 @@ describe('beside running servers', () => {
       const target = `job="hailo-inference",instance="pi:9000",profile="${mode === 'stub' ? 'hailo-stub' : mode}"`
       const series = atStart.map(({ series, name, labels, value }) => ({
         series: `${name}{${[labels, target].filter(Boolean).join(',')}}`,
-        values: `${value} ${later.get(series)}x30`,
+        // How late the main thread is says here how busy the machine of the test is.
+        values: name === 'hailo_event_loop_lag_seconds' ? '0.001x31' : `${value} ${later.get(series)}x30`,
       }))
       expect(series.length).toBeGreaterThan(150)
       const folder = copyOfFolder()

@@ -5,6 +5,6 @@ export const MARK = 'Xm4rkX'
 export function isTelling(text: string): boolean {
   return (
     text.toLowerCase().includes(MARK.toLowerCase()) ||
-    /\n? +at .*[:(]|node_modules|\.[cm]?[jt]s:\d|\/(home|work|tmp|usr|root)\//.test(text)
+    /^ +at .*:\d+:\d+\)?$|node_modules|\.[cm]?[jt]s:\d|\/(home|work|tmp|usr|root)\//m.test(text)
   )
 }

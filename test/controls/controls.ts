@@ -5,15 +5,15 @@ export const CONTROLS: readonly Control[] = [
   // Supervision.
   {
     name: 'watchdog',
-    file: 'src/engine/pool.ts',
-    find: 'if (silentMs <= patienceMs) return',
-    replace: 'if (serving || silentMs <= patienceMs) return',
+    file: 'src/engine/stream-worker.ts',
+    find: 'if (silentMs <= patienceMs) continue',
+    replace: 'continue',
     test: { file: 'test/faults.test.ts', title: 'hangs' },
   },
   {
     name: 'worker-restart',
-    file: 'src/engine/pool.ts',
-    find: 'if (this.#stopping || loss === null) return',
+    file: 'src/engine/stream-worker.ts',
+    find: 'if (loss === null) return',
     replace: 'return',
     test: { file: 'test/faults.test.ts', title: 'ends its thread' },
   },
@@ -321,8 +321,8 @@ export const CONTROLS: readonly Control[] = [
   {
     name: 'connections',
     file: 'src/http/keep-alive.ts',
-    find: 'if (this.#open > this.#maxOpen) {',
-    replace: 'if (this.#maxOpen < 0) {',
+    find: 'if (this.#open > this.#maxOpen) return',
+    replace: 'if (this.#maxOpen < 0) return',
     test: {
       file: 'test/security.test.ts',
       title:
