@@ -1,3 +1,4 @@
+import { servedPath } from './artifacts/current.ts'
 import { type Certificate, certificateOf, readCertificateFiles, UnusableKeyError } from './certificate.ts'
 import { monotonicMs } from './clock.ts'
 import { type Config, ConfigError, type TlsConfig } from './config.ts'
@@ -6,6 +7,7 @@ import { Canary } from './engine/canary.ts'
 import { Engine, NoResult } from './engine/engine.ts'
 import type { Threads } from './engine/threads.ts'
 import { goldenParity, warmUp } from './engine/warm-up.ts'
+import { onHangup } from './hangup.ts'
 import { CertificateWatch } from './http/certificate-watch.ts'
 import { codec } from './http/codec.ts'
 import { FRAMES_IN, FRAMES_OUT } from './http/frame.ts'
@@ -20,6 +22,7 @@ import { addLifeMetrics } from './metrics/life.ts'
 import { Metrics } from './metrics.ts'
 import { loadFallback, loadModel, type Model } from './model.ts'
 import { VERSION } from './project.ts'
+import { LinkWatch } from './reload/link-watch.ts'
 import { Reloading, taskOf } from './reloading.ts'
 import { ServedModels } from './served-models.ts'
 import { shutDownOf } from './shutdown.ts'
@@ -51,6 +54,8 @@ export async function assemble({ config, threads, startedMs }: Beginning): Promi
     throw new StartError(`Cannot listen on ${config.host} port ${config.port}: ${reasonOf(cause)}`)
   }
   const certificate = config.tls && (await certificateAtStart(config.tls))
+  const link = new LinkWatch(servedPath(config))
+  await link.reading()
   const model = await loadModel(config)
   const fallback = loadFallback(config, model)
   const models = new ServedModels(model, fallback)
@@ -111,7 +116,7 @@ export async function assemble({ config, threads, startedMs }: Beginning): Promi
     canary = new Canary({ engine, golden, intervalMs, observer: metrics.golden })
     canary.watch()
   }
-  const facts = { config, models, engine, metrics, witness, readiness, log }
+  const facts = { config, link, models, engine, metrics, witness, readiness, log }
   const reloads = new Reloading({ ...facts, replaced: watchAnswers })
   const { FrontDoor } = await import('./http/server.ts')
   const service = {
@@ -140,7 +145,7 @@ export async function assemble({ config, threads, startedMs }: Beginning): Promi
     })
   }
   if (certificate !== null) watchCertificate(certificate, frontDoor, metrics, log)
-  process.on('SIGHUP', () => void reloads.reload('signal'))
+  onHangup(() => void reloads.reload('signal'))
   witness.start()
   const shutDown = shutDownOf({ engine, frontDoor, reloads, witness, log })
   for (const signal of ['SIGTERM', 'SIGINT']) process.on(signal, () => shutDown('drained', { signal }))
@@ -167,7 +172,7 @@ export async function assemble({ config, threads, startedMs }: Beginning): Promi
   })
   watchAnswers(model)
   readiness.phase = 'ready'
-  void reloads.watch()
+  reloads.watch()
   metrics.warmedUp((monotonicMs() - startedMs) / 1000)
   process.stdout.write(banner(config, model, deviceName(config.mode, engine.backends), port))
 }
@@ -252,7 +257,7 @@ function watchCertificate(
   tally.shown(certificate)
   const watch = new CertificateWatch({ tls, sha256, show: () => frontDoor.renewCertificate(), tally, log })
   watch.watch()
-  process.on('SIGHUP', () => void watch.reload())
+  onHangup(() => void watch.reload())
 }
 
 /** Tells how the last process on this address ended, and notes how this one does. */

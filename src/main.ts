@@ -1,3 +1,4 @@
+import './hangup.ts'
 import { fileURLToPath } from 'node:url'
 import { parseArgs } from 'node:util'
 import { waitForNoThread } from './supervisor/end.ts'

@@ -1,5 +1,5 @@
 import { createHash } from 'node:crypto'
-import { readFileSync } from 'node:fs'
+import { readFileSync, statSync } from 'node:fs'
 import { basename, dirname, join } from 'node:path'
 import { isDeepStrictEqual } from 'node:util'
 import { z } from 'zod'
@@ -49,7 +49,7 @@ export class ModelError extends Error {
   readonly code = 'ERR_MODEL'
 
   constructor(refusal: string | ({ path: string; found: string } & Wanted)) {
-    super(typeof refusal === 'string' ? refusal : inWords(refusal))
+    super(printable(typeof refusal === 'string' ? refusal : inWords(refusal)))
     this.name = 'ModelError'
   }
 }
@@ -151,7 +151,7 @@ function placeOf(
 
 function loadOnnx(place: Place, config: Config): Model {
   const { path, manifestPath } = place
-  const bytes = read(path, ONNX)
+  const bytes = read(path, ONNX, () => readManifest(manifestPath))
   if (isText(bytes)) throw new ModelError({ path, found: `${bytes.length} bytes of text`, ...ONNX })
   const manifest = readManifest(manifestPath)
   const model = describe({ place, bytes, manifest, config })
@@ -178,7 +178,7 @@ function loadOnnx(place: Place, config: Config): Model {
 
 async function loadHef(place: Place, hailo: HailoConfig, config: Config): Promise<Model> {
   const { path, manifestPath } = place
-  const bytes = read(path, HEF)
+  const bytes = read(path, HEF, () => readManifest(manifestPath))
   const hef = await parseHef(bytes, path)
   const manifest = readManifest(manifestPath)
   const model = describe({ place, bytes, manifest, config })
@@ -207,7 +207,7 @@ async function loadHef(place: Place, hailo: HailoConfig, config: Config): Promis
 /** What a manifest says of an artifact, once both belong together and fit the configuration. */
 function describe({ place, bytes, manifest, config }: Artifact) {
   const { path, manifestPath, versionFolder, key } = place
-  const sha256 = verify(bytes, path, manifest, manifestPath)
+  const sha256 = verify(bytes, path, manifest)
   const { motif_labels, normalization } = manifest
   if (motif_labels.length !== config.motifCount) {
     throw new ModelError({
@@ -315,8 +315,8 @@ function readMotifHead(manifest: Manifest, manifestPath: string): MotifHead {
     throw new ModelError({ path: manifestPath, found: 'no motif_head', expected, remedy })
   }
   const path = join(dirname(manifestPath), manifest.motif_head.file)
-  const bytes = read(path, { expected, remedy })
-  verify(bytes, path, manifest, manifestPath)
+  const bytes = read(path, { expected, remedy }, () => manifest)
+  verify(bytes, path, manifest)
   if (bytes.length !== motifs * (LATENT_DIMS + 1) * 4) {
     const expected = `${motifs * (LATENT_DIMS + 1) * 4}: float32[${motifs}][${LATENT_DIMS}], then float32[${motifs}]`
     throw new ModelError({ path, found: `${bytes.length} bytes`, expected, remedy })
@@ -346,20 +346,26 @@ function stub(config: Config): Model {
   })
 }
 
+/** What a terminal, or who reads a log, would take for something else than a character: escapes, line ends, other directions. */
+const UNPRINTABLE = /[\p{Cc}\p{Zl}\p{Zp}\p{Bidi_Control}]/u
+const text = z
+  .string()
+  .min(1)
+  .refine(text => !UNPRINTABLE.test(text), 'expected printable characters')
 const positive = z.float32().refine(value => Math.fround(value) > 0, 'expected a float32 above 0')
 const exactly = (expected: readonly string[]) =>
   z.unknown().refine(actual => isDeepStrictEqual(actual, expected), `expected ${expected.join(' ')}`)
 
 /** The parts of a manifest that the engine acts on. Whatever else it says is for people. */
 const Manifest = z.object({
-  name: z.string().min(1),
+  name: text,
   served_name: z
     .string()
     .regex(/^[\w.-]{1,128}$/)
     .optional(),
-  version: z.string().min(1),
+  version: text,
   input: z.object({
-    name: z.string().min(1),
+    name: text,
     window: z.literal(TIMESTEPS),
     channels: z.literal(CHANNELS),
     channel_order: exactly(CHANNEL_NAMES),
@@ -373,24 +379,24 @@ const Manifest = z.object({
     in_hef: z.boolean().default(false),
   }),
   outputs: z
-    .array(z.object({ name: z.string(), shape: z.array(z.int()) }))
+    .array(z.object({ name: text, shape: z.array(z.int()) }))
     .refine(outputs => outputs.some(isLatent), `expected latent, its last dimension ${LATENT_DIMS}`),
   motif_head: z
     .object({
-      version: z.string().min(1),
+      version: text,
       /** Beside the manifest, listed in files. */
       file: z.string().regex(/^[^/\\]+$/),
       activation: z.literal('softmax'),
       input: z.literal('latent'),
     })
     .optional(),
-  motif_labels: z.array(z.string().min(1)),
-  files: z.record(z.string(), z.object({ bytes: z.int(), sha256: z.hash('sha256').toLowerCase() })),
+  motif_labels: z.array(text),
+  files: z.record(text, z.object({ bytes: z.int(), sha256: z.hash('sha256').toLowerCase() })),
   metrics: z
     .object({ test_all_windows: z.object({ accuracy: z.number().min(0).max(1) }).optional() })
     .optional(),
 })
-export type Manifest = z.infer<typeof Manifest> & { readonly sha256: string }
+export type Manifest = z.infer<typeof Manifest> & { readonly path: string; readonly sha256: string }
 
 interface Output {
   readonly name: string
@@ -401,7 +407,7 @@ const isMotif = ({ name }: Output) => name === 'motif_logits' || name === 'motif
 
 /** @throws ModelError */
 export function readManifest(path: string): Manifest {
-  const bytes = read(path, MANIFEST)
+  const bytes = read(path, MANIFEST, null)
   let content: unknown
   try {
     content = JSON.parse(bytes.toString())
@@ -427,7 +433,7 @@ export function readManifest(path: string): Manifest {
     const found = `${scores} motif scores have ${motif_labels.length} motif_labels`
     throw new ModelError({ path, found, ...MANIFEST })
   }
-  return { ...parsed.data, sha256: sha256Of(bytes) }
+  return { ...parsed.data, path, sha256: sha256Of(bytes) }
 }
 
 /** The golden vectors beside the manifest, null when it lists none. */
@@ -435,8 +441,8 @@ function readGolden(manifest: Manifest, manifestPath: string): GoldenVectors | n
   if (manifest.files['golden.json'] === undefined) return null
   const readPart = (name: string) => {
     const path = join(dirname(manifestPath), name)
-    const bytes = read(path, GOLDEN)
-    verify(bytes, path, manifest, manifestPath)
+    const bytes = read(path, GOLDEN, () => manifest)
+    verify(bytes, path, manifest)
     return bytes
   }
   const windows = readPart('golden_windows.f32')
@@ -469,6 +475,13 @@ function float32(bytes: Buffer): Float32Array {
   return new Float32Array(Uint8Array.from(bytes).buffer)
 }
 
+/** A message may quote what a file says. */
+function printable(words: string): string {
+  return words.replace(new RegExp(UNPRINTABLE, 'gu'), found => {
+    return `\\u${found.charCodeAt(0).toString(16).padStart(4, '0')}`
+  })
+}
+
 function inWords({ path, found, expected, remedy }: { path: string; found: string } & Wanted): string {
   return `${path}: ${found}, expected ${expected}. ${remedy}`
 }
@@ -495,19 +508,33 @@ const GOLDEN: Wanted = {
   remedy: 'Fetch them again, or take golden.json out of the manifest to run without them',
 }
 
-/** The bytes of a file that can be what is wanted: there, not empty and not a Git LFS pointer. */
-function read(path: string, { expected, remedy }: Wanted): Buffer {
+/** A longer file is read only when it has the size that a manifest lists: what was put there by mistake may have any. */
+const MAX_UNLISTED_BYTES = 1 << 20
+
+/**
+ * The bytes of a file that can be what is wanted: there, not empty and not a Git LFS pointer.
+ * @param manifest asked for a file that is large; null: it is the manifest
+ */
+function read(path: string, { expected, remedy }: Wanted, manifest: (() => Manifest) | null): Buffer {
   const refuse = (found: string, cure = remedy) => new ModelError({ path, found, expected, remedy: cure })
-  let bytes: Buffer
-  try {
-    bytes = readFileSync(path)
-  } catch (error) {
-    const { code, message } = error as NodeJS.ErrnoException
-    if (code === 'ENOENT') throw refuse('no such file')
-    if (code === 'EISDIR') throw refuse('a directory')
-    throw refuse(`cannot be read (${message})`)
+  const orRefuse = <Result>(look: () => Result): Result => {
+    try {
+      return look()
+    } catch (error) {
+      const { code, message } = error as NodeJS.ErrnoException
+      throw refuse(code === 'ENOENT' ? 'no such file' : `cannot be read (${message})`)
+    }
   }
-  if (bytes.length === 0) throw refuse('an empty file')
+  const file = orRefuse(() => statSync(path))
+  if (!file.isFile()) throw refuse(file.isDirectory() ? 'a directory' : 'a pipe or a device') // which may never end
+  if (file.size === 0) throw refuse('an empty file')
+  if (file.size > MAX_UNLISTED_BYTES) {
+    if (manifest === null) throw refuse(`${file.size} bytes`)
+    const lists = manifest()
+    const { bytes } = listedIn(lists, path)
+    if (file.size !== bytes) throw notAsListed(path, `${file.size} bytes`, `${bytes} bytes`, lists)
+  }
+  const bytes = orRefuse(() => readFileSync(path))
   if (bytes.subarray(0, 64).toString('latin1').startsWith('version https://git-lfs')) {
     throw refuse('a Git LFS pointer', 'Run `git lfs pull`')
   }
@@ -520,23 +547,32 @@ function isText(bytes: Buffer): boolean {
 }
 
 /** The sha256 of a file's bytes, 64 hex digits, once it is the one that the manifest lists for the file's name. */
-function verify(bytes: Buffer, path: string, manifest: Manifest, manifestPath: string): string {
-  const listed = manifest.files[basename(path)]
-  if (listed === undefined) {
-    throw new ModelError({
-      path: manifestPath,
-      found: `files does not list ${basename(path)}`,
-      expected: 'its bytes and sha256',
-      remedy: 'Set MODEL_MANIFEST to the manifest that belongs to it',
-    })
-  }
+function verify(bytes: Buffer, path: string, manifest: Manifest): string {
+  const listed = listedIn(manifest, path)
   const sha256 = sha256Of(bytes)
   if (sha256 === listed.sha256) return sha256
-  const sized = bytes.length !== listed.bytes
+  const inBytes = (count: number) => (bytes.length === listed.bytes ? '' : ` of ${count} bytes`)
+  const found = `sha256 ${sha256}${inBytes(bytes.length)}`
+  throw notAsListed(path, found, `${listed.sha256}${inBytes(listed.bytes)}`, manifest)
+}
+
+/** What the manifest says of the file. @throws ModelError when that is nothing */
+function listedIn(manifest: Manifest, path: string): { bytes: number; sha256: string } {
+  const listed = manifest.files[basename(path)]
+  if (listed !== undefined) return listed
   throw new ModelError({
+    path: manifest.path,
+    found: `files does not list ${basename(path)}`,
+    expected: 'its bytes and sha256',
+    remedy: 'Set MODEL_MANIFEST to the manifest that belongs to it',
+  })
+}
+
+function notAsListed(path: string, found: string, listed: string, manifest: Manifest): ModelError {
+  return new ModelError({
     path,
-    found: sized ? `sha256 ${sha256} of ${bytes.length} bytes` : `sha256 ${sha256}`,
-    expected: `${listed.sha256}${sized ? ` of ${listed.bytes} bytes` : ''} as ${manifestPath} lists`,
+    found,
+    expected: `${listed} as ${manifest.path} lists`,
     remedy:
       'The file may be truncated or be another model: fetch it again, or set MODEL_MANIFEST to its own manifest',
   })

@@ -1,13 +1,13 @@
-import { servedPath } from './artifacts/current.ts'
 import type { Config } from './config.ts'
 import { firstOf } from './core/golden.ts'
 import type { Engine } from './engine/engine.ts'
 import type { CommonTask } from './engine/pool.ts'
+import { ReplaceError } from './engine/replace-error.ts'
 import type { Readiness } from './http/service.ts'
 import type { Logger } from './log.ts'
 import type { Metrics } from './metrics.ts'
 import type { Model } from './model.ts'
-import { LinkWatch } from './reload/link-watch.ts'
+import type { LinkWatch } from './reload/link-watch.ts'
 import { ModelLoader } from './reload/model-loader.ts'
 import type { LastReload, Reload, Reloads, ReloadTrigger } from './reload/outcome.ts'
 import { Reloader } from './reload/reloader.ts'
@@ -20,6 +20,8 @@ const SELF_CHECK_WINDOWS = 64
 
 export interface ReloadingFacts {
   readonly config: Config
+  /** Told before the model that serves was read. */
+  readonly link: LinkWatch
   readonly models: ServedModels
   readonly engine: Engine
   readonly metrics: Metrics
@@ -34,29 +36,34 @@ export interface ReloadingFacts {
 export class Reloading implements Reloads {
   readonly #reloader: Reloader
   readonly #loader: ModelLoader
-  readonly #link: LinkWatch | null
+  readonly #link: LinkWatch
+  readonly #isStarting: () => boolean
+  /** Who asked in vain while the server started. */
+  #early: ReloadTrigger | null = null
 
-  constructor({ config, models, engine, metrics, witness, readiness, replaced, log }: ReloadingFacts) {
+  constructor({ config, link, models, engine, metrics, witness, readiness, replaced, log }: ReloadingFacts) {
     this.#loader = new ModelLoader({ config, wantsReference: config.telemetry !== null })
-    const path = servedPath(config)
-    this.#link = path === null ? null : new LinkWatch(path, () => this.reload('link'))
+    this.#link = link
+    this.#isStarting = () => readiness.phase === 'starting' || readiness.phase === 'warming'
     this.#reloader = new Reloader({
       models,
       load: async () => {
-        await this.#link?.reading()
+        await link.reading()
         return this.#loader.load()
       },
       hindrance: () => {
         if (engine.draining) return 'The server is shutting down'
         if (readiness.phase === 'ready') return null
-        const isFinal = readiness.phase === 'golden_check_failed'
-        return isFinal
-          ? 'The golden check failed at the start: only a new start helps'
-          : 'The server is starting'
+        return this.#isStarting()
+          ? 'The server is starting. It looks again when it is ready'
+          : 'The golden check failed at the start: only a new start helps'
       },
       handOver: async ({ model, reference }) => {
         witness.expect(reference)
-        await engine.replaceModel(taskOf(model))
+        await engine.replaceModel(taskOf(model)).catch(error => {
+          if (error instanceof ReplaceError && error.mayPass) link.retryLater()
+          throw error
+        })
         metrics.modelReplaced()
         replaced(model)
       },
@@ -70,13 +77,19 @@ export class Reloading implements Reloads {
   }
 
   reload(trigger: ReloadTrigger): Promise<Reload> {
+    if (this.#isStarting()) this.#early = trigger
     return this.#reloader.reload(trigger)
   }
 
-  /** From here on also when the path leads elsewhere. */
-  async watch(): Promise<void> {
-    await this.#link?.reading()
-    this.#link?.watch()
+  /** The server is ready: from here on also when the path leads elsewhere, or has since the start. */
+  watch(): void {
+    this.#link.watch(() => this.reload('link'))
+    if (this.#early !== null) void this.reload(this.#early)
+  }
+
+  /** Nothing else will be served any more. */
+  unwatch(): void {
+    this.#link.stop()
   }
 
   /** What is being read is not waited for. */

@@ -7,7 +7,7 @@ import { EXITS, type ExitCause } from './supervisor/exits.ts'
 import type { Witnesses } from './witnesses.ts'
 
 /** A shutdown that takes longer is cut short. It is made of the longest deadline (9 s), and of waits of a second or three. */
-const LONGEST_SHUTDOWN_MS = 20_000
+export const LONGEST_SHUTDOWN_MS = 20_000
 
 /** What has to be closed, in this order. */
 export interface Running {
@@ -37,6 +37,7 @@ export function shutDownOf({ engine, frontDoor, reloads, witness, log }: Running
       process.exit(cutShort)
     }, LONGEST_SHUTDOWN_MS).unref()
 
+    reloads.unwatch()
     const drained = engine.drain()
     frontDoor.drain()
     await drained

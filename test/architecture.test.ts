@@ -7,7 +7,7 @@ const FACTS = ['type src/config.ts', 'type src/model.ts', 'type src/served-model
 
 /** Which files of the project a file may import besides those beside it. The last row that fits a file counts. */
 const ARROWS: readonly [place: string, mayImport: readonly string[]][] = [
-  ['src/main.ts', ['src/start.ts', 'src/supervisor/']],
+  ['src/main.ts', ['src/hangup.ts', 'src/start.ts', 'src/supervisor/']],
   [
     'src/start.ts',
     ['src/config.ts', 'src/engine/threads.ts', 'src/assemble.ts', 'src/http/server.ts', 'src/clock.ts'],
@@ -52,6 +52,7 @@ const ARROWS: readonly [place: string, mayImport: readonly string[]][] = [
   ['src/certificate.ts', ['type src/config.ts']],
   ['src/project.ts', []],
   ['src/clock.ts', []],
+  ['src/hangup.ts', []],
   ['src/log.ts', []],
   ['src/live/', ['src/engine/', 'src/core/', 'src/clock.ts', 'src/tally.ts']],
   ['src/http/', ['src/engine/', 'src/core/', 'src/live/', 'src/clock.ts', ...FACTS]],

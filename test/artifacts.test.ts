@@ -17,10 +17,10 @@ import { tmpdir } from 'node:os'
 import { join } from 'node:path'
 import { setTimeout as sleep } from 'node:timers/promises'
 import { expect, onTestFinished, test, vi } from 'vitest'
-import { ArtifactError, currentVersion, servedPath } from '../src/artifacts/current.ts'
+import { ArtifactError, currentVersion, servedPath, versionsIn } from '../src/artifacts/current.ts'
 import { MAX_HISTORY_CHANGES, readHistory, remember } from '../src/artifacts/history.ts'
 import { promote, rollback } from '../src/artifacts/promote.ts'
-import { verify } from '../src/artifacts/verify.ts'
+import { verify, verifyFiles } from '../src/artifacts/verify.ts'
 import { loadConfig } from '../src/config.ts'
 import { loadFallback, loadModel } from '../src/model.ts'
 import { SHIPPED_MODEL_FOLDER, SHIPPED_MODELS_FOLDER } from '../src/project.ts'
@@ -95,6 +95,21 @@ test.each<[string, (folder: string) => void, RegExp]>([
     folder => changeManifest(folder, { files: pick(filesIn(folder), PARTS) }),
     /files lists no \*\.onnx and no \*\.hef$/,
   ],
+  [
+    'two models and nobody to say which',
+    folder => {
+      cpSync(join(SHIPPED_MODEL_FOLDER, 'model.onnx'), join(folder, 'second.onnx'))
+      renameSync(join(folder, 'model_dynamic.onnx'), join(folder, 'first.onnx'))
+      changeManifest(folder, { files: pick(filesIn(folder), PARTS) })
+      for (const name of ['first.onnx', 'second.onnx']) list(folder, name)
+    },
+    /^INFER_MODE=onnx cannot serve it: model\.json: files lists first\.onnx, second\.onnx, expected one/,
+  ],
+  [
+    'a name that would write to a terminal',
+    folder => changeManifest(folder, { name: 'tcn\x9b31m' }),
+    /model\.json: name is "tcn\\u009b31m" \(expected printable characters\)/,
+  ],
   // The hashes of these are right: their maker was wrong.
   [
     'text for a model',
@@ -138,7 +153,7 @@ test('promote and rollback change what loadModel() loads, without a new configur
   expect(before.versionFolder).toBe(join(folder, '1.0.0'))
 
   addVersion(folder, '1.1.0', { models: ['model.onnx'] })
-  expect(await promote(folder, '1.1.0')).toEqual({ from: '1.0.0', to: '1.1.0' })
+  expect(await promote(folder, '1.1.0')).toMatchObject({ from: '1.0.0', to: '1.1.0' })
   expect(readlinkSync(join(folder, 'current'))).toBe('1.1.0')
   const after = await loadModel(config)
   expect(after.version).toBe('1.1.0')
@@ -148,9 +163,9 @@ test('promote and rollback change what loadModel() loads, without a new configur
 
   addVersion(folder, '1.2.0')
   await promote(folder, '1.2.0')
-  expect(await rollback(folder)).toEqual({ from: '1.2.0', to: '1.1.0' })
+  expect(await rollback(folder)).toMatchObject({ from: '1.2.0', to: '1.1.0' })
   expect((await loadModel(config)).sha256).toBe(after.sha256)
-  expect(await rollback(folder)).toEqual({ from: '1.1.0', to: '1.0.0' })
+  expect(await rollback(folder)).toMatchObject({ from: '1.1.0', to: '1.0.0' })
   expect(currentVersion(folder)).toBe(join(folder, '1.0.0'))
   expect(() => rollback(folder)).toThrow('nothing is known to have been served before 1.0.0')
   expect(readHistory(folder).map(({ by, to }) => `${by} ${to}`)).toEqual([
@@ -159,6 +174,58 @@ test('promote and rollback change what loadModel() loads, without a new configur
     'rollback 1.1.0',
     'rollback 1.0.0',
   ])
+})
+
+test('rollback goes only to what may have been served: without a link that is the older of two', async () => {
+  const folder = hefVersions('1.0.0', '1.1.0')
+  expect((await promote(folder, '1.0.0')).from).toBe(null)
+  expect(() => rollback(folder)).toThrow('nothing is known to have been served before 1.0.0')
+  rmSync(join(folder, 'current'))
+  rmSync(join(folder, 'history'))
+  expect((await promote(folder, '1.1.0')).from).toBe('1.0.0')
+})
+
+test('promote tells which servers will refuse the version, and what to do where it is current already', async () => {
+  const folder = hefVersions('1.0.0')
+  const { code, stdout } = await artifacts('promote', '1.0.0', '--dir', folder)
+  expect([code, stdout.split('\n')]).toEqual([
+    0,
+    [
+      'current leads to 1.0.0 already. A server that refused it looks again on SIGHUP or POST load',
+      '  warn  INFER_MODE=onnx cannot serve it: model.json: files lists no *.onnx. Add it, or set ONNX_PATH',
+      '',
+    ],
+  ])
+  const version = join(folder, '1.0.0')
+  cpSync(join(version, 'tcn_encoder.soft.hef'), join(version, 'second.hef'))
+  list(version, 'second.hef')
+  await expect(promote(folder, '1.0.0')).rejects.toThrow('expected one *.hef. Set HEF_PATH')
+  // Whose configuration names the file has one.
+  expect((await promote(folder, '1.0.0', true)).warnings).toHaveLength(2)
+})
+
+test('a folder in place of the link is refused in words, before anything is written', async () => {
+  const folder = hefVersions('1.0.0', '1.1.0')
+  cpSync(join(folder, '1.0.0'), join(folder, 'current'), { recursive: true })
+  const words = `${join(folder, 'current')} is no link, expected one to a version. Rename it`
+  expect(() => currentVersion(folder)).toThrow(words)
+  await expect(promote(folder, '1.1.0')).rejects.toThrow(words)
+  expect(() => rollback(folder)).toThrow(words)
+  expect(existsSync(join(folder, 'history'))).toBe(false)
+})
+
+test('a version that may not be entered is broken, and what a disk keeps for itself is none', () => {
+  const folder = hefVersions('1.0.0', '1.1.0', 'lost+found')
+  for (const name of ['1.1.0', 'lost+found']) chmodSync(join(folder, name), 0)
+  const isRoot = process.geteuid!() === 0
+  if (isRoot) process.seteuid!(NOBODY) // root may enter anywhere
+  try {
+    expect(versionsIn(folder)).toEqual(['1.0.0', '1.1.0'])
+    expect(verifyFiles(folder, '1.1.0').problems).toEqual([expect.stringContaining('cannot be read (EACCES')])
+  } finally {
+    if (isRoot) process.seteuid!(0)
+    for (const name of ['1.1.0', 'lost+found']) chmodSync(join(folder, name), 0o755)
+  }
 })
 
 test('rollback refuses a version that has gone bad since', async () => {
@@ -230,9 +297,9 @@ test('a promotion that is killed at any step leaves the old version or the new o
     disk.beforeWrite = () => undefined
     const served = currentVersion(folder)
     const expected = served.endsWith('1.2.0') ? ['1.2.0', '1.1.0'] : ['1.1.0', '1.0.0']
-    expect(await rollback(folder)).toEqual({ from: expected[0], to: expected[1] })
+    expect(await rollback(folder)).toMatchObject({ from: expected[0], to: expected[1] })
     if (end !== KILLED) {
-      expect(end).toEqual({ from: '1.1.0', to: '1.2.0' })
+      expect(end).toMatchObject({ from: '1.1.0', to: '1.2.0' })
       expect(survived).toBeGreaterThan(5)
       return
     }
@@ -325,6 +392,11 @@ test('the history is bounded, and a line that was cut spoils no other', () => {
   const history = readHistory(folder)
   expect(history.length).toBeLessThanOrEqual(MAX_HISTORY_CHANGES / 2 + 1)
   expect(history.slice(-2).map(({ to }) => to)).toEqual([`${MAX_HISTORY_CHANGES - 1}`, 'last'])
+
+  // One that is not shortened keeps the end that was cut, and the next line begins after it.
+  writeFileSync(join(folder, 'history'), `${lines[0]}\n{"at": "when the di`)
+  remember(folder, { by: 'promote', from: null, to: 'last' })
+  expect(readHistory(folder).map(({ to }) => to)).toEqual(['0', 'last'])
 })
 
 test('promote refuses names that are no version of the folder', async () => {

@@ -1,6 +1,15 @@
 import assert from 'node:assert/strict'
 import { createHash } from 'node:crypto'
-import { cpSync, mkdirSync, mkdtempSync, readFileSync, rmSync, truncateSync, writeFileSync } from 'node:fs'
+import {
+  cpSync,
+  mkdirSync,
+  mkdtempSync,
+  readFileSync,
+  rmSync,
+  symlinkSync,
+  truncateSync,
+  writeFileSync,
+} from 'node:fs'
 import { tmpdir } from 'node:os'
 import { join } from 'node:path'
 import { describe, expect, onTestFinished, test } from 'vitest'
@@ -100,6 +109,7 @@ test.each([
   ['that is missing', 'no such file', (path: string) => rmSync(path)],
   ['that is a directory', 'a directory', (path: string) => rmSync(path) ?? mkdirSync(path)],
   ['that is empty', 'an empty file', (path: string) => truncateSync(path)],
+  ['that never ends', 'a pipe or a device', (path: string) => rmSync(path) ?? symlinkSync('/dev/zero', path)],
   ['that is text', '18 bytes of text', (path: string) => writeFileSync(path, 'put the model here')],
 ])('loadModel() refuses a model %s: %s', async (_, found, spoil) => {
   const folder = copyOfArtifacts()
@@ -137,6 +147,21 @@ test('loadModel() refuses a truncated model, with both hashes and both sizes', a
   expect(message).toContain(
     `${join(folder, 'model.json')} lists. The file may be truncated or be another model`,
   )
+})
+
+test('loadModel() reads no large file that has another size than the manifest lists, and no large manifest', async () => {
+  for (const [name, found] of [
+    [ARTIFACT, `1900000000 bytes, expected ${BYTES} bytes as `],
+    ['golden_windows.f32', '1900000000 bytes, expected 230400 bytes as '],
+    ['model.json', '1900000000 bytes, expected the manifest of a model'],
+  ] as const) {
+    const folder = copyOfArtifacts()
+    truncateSync(join(folder, name), 1.9e9)
+    const { maxRSS: before } = process.resourceUsage()
+    expect(await refusalOf(folder)).toContain(`${join(folder, name)}: ${found}`)
+    const { maxRSS: after } = process.resourceUsage()
+    expect((after - before) / 1024).toBeLessThan(500) // MiB, of 1812 in the file
+  }
 })
 
 test('loadModel() refuses a model with one bit flipped, with both hashes', async () => {

@@ -17,11 +17,13 @@ import { readInt8Model } from '../src/hef/int8-model.ts'
 import { softHef } from '../src/hef/soft-hef.ts'
 import type { Logger } from '../src/log.ts'
 import { loadModel } from '../src/model.ts'
-import { SHIPPED_MODEL_FOLDER } from '../src/project.ts'
+import { PROJECT_FOLDER, SHIPPED_MODEL_FOLDER } from '../src/project.ts'
+import { LinkWatch } from '../src/reload/link-watch.ts'
 import { LoadError } from '../src/reload/model-loader.ts'
 import type { ReloadResult, ReloadTrigger } from '../src/reload/outcome.ts'
 import { Reloader, type ReloaderOptions } from '../src/reload/reloader.ts'
 import { ServedModels } from '../src/served-models.ts'
+import { writeDevice } from './faults/device.ts'
 import { startHailo } from './hailo.ts'
 import { type HefFolder, hefFolder, hefOf } from './hef-file.ts'
 import { ask, postWindow, resultOf } from './http-client.ts'
@@ -175,6 +177,92 @@ describe.skipIf(COMPILER === null)('on the software device', () => {
     expect(await answerOf(first)).toEqual(before)
     expect(await server.stop()).toBe(0)
   })
+})
+
+test('what was meant while the server waited for its device is served once it is there, and a device that goes for a while costs no version', async () => {
+  const away = { fault: { cause: 'no_device', detail: 'nothing at 0000:01:00.0' } } as const
+  const start = async () => {
+    const folder = temporaryFolder()
+    const [link, device] = [join(folder, 'current'), join(folder, 'device.json')]
+    const turn = (to: HefFolder) => {
+      symlinkSync(to.folder, `${link}.new`)
+      renameSync(`${link}.new`, link)
+    }
+    const [first, second] = [hefFolder(), hefFolder(hefOf({ compilerVersion: '3.30.0' }))]
+    turn(first)
+    writeDevice(device, away)
+    const server = await startServerForTest(
+      { HEF_PATH: join(link, 'model.hef'), HAILO_DEVICE_ID: device, WORKERS: '1' },
+      { faults: true, ready: false },
+    )
+    return { server, device, first, second, turn }
+  }
+  const [turned, told] = await Promise.all([start(), start()])
+  turned.turn(turned.second)
+  told.server.process.kill('SIGHUP')
+  await until(async () => (await status(told.server)).last_reload !== null)
+  expect((await status(told.server)).last_reload.reason).toBe(
+    'The server is starting. It looks again when it is ready',
+  )
+  for (const { device } of [turned, told]) writeDevice(device, { fault: null })
+  await until(async () => (await status(told.server)).last_reload.result === 'unchanged')
+  expect(await reloads(told.server)).toEqual({ 'refused signal': 1, 'unchanged signal': 1 })
+  const { server, first, second } = turned
+  await until(async () => (await status(server)).model_generation === 1)
+  expect((await status(server)).model_sha256).toBe(second.sha256)
+
+  writeDevice(turned.device, away)
+  turned.turn(first)
+  await until(async () => (await status(server)).last_reload?.result === 'refused')
+  expect((await status(server)).last_reload.reason).toContain('no_device')
+  writeDevice(turned.device, { fault: null })
+  await until(async () => (await status(server)).last_reload.result === 'replaced')
+  expect((await status(server)).model_sha256).toBe(first.sha256)
+  expect(Object.keys(await reloads(server))).toEqual(['replaced link', 'refused link'])
+})
+
+test('LinkWatch tells each time it leads elsewhere, and of nothing once it is stopped', async () => {
+  vi.useFakeTimers({ toFake: ['setTimeout', 'clearTimeout'] })
+  onTestFinished(() => void vi.useRealTimers())
+  const [folder, other] = [temporaryFolder(), temporaryFolder()]
+  const link = join(folder, 'current')
+  symlinkSync(folder, link)
+  const watch = new LinkWatch(link)
+  await watch.reading()
+  const turned = vi.fn()
+  watch.watch(turned)
+  const looks = async (count: number) => {
+    for (let look = 0; look < count; look++) {
+      await vi.advanceTimersToNextTimerAsync()
+      await vi.waitFor(() => expect(vi.getTimerCount()).toBe(1), { interval: 1 })
+    }
+  }
+  await looks(3)
+  expect(turned).not.toHaveBeenCalled()
+  rmSync(link)
+  symlinkSync(other, link)
+  await looks(3)
+  expect(turned).toHaveBeenCalledTimes(2) // at the second look, and again as nobody reads
+  watch.stop()
+  expect(vi.getTimerCount()).toBe(0)
+  watch.watch(turned)
+  expect(vi.getTimerCount()).toBe(0)
+})
+
+test('a SIGHUP that comes before anybody listens is kept for who does, from the first line of main.ts on', async () => {
+  const { onHangup } = await import('../src/hangup.ts')
+  const listener = vi.fn()
+  onHangup(listener)
+  onTestFinished(() => void process.off('SIGHUP', listener))
+  expect(listener).not.toHaveBeenCalled()
+  process.emit('SIGHUP')
+  expect(listener).toHaveBeenCalledTimes(1)
+  const later = vi.fn()
+  onHangup(later)
+  onTestFinished(() => void process.off('SIGHUP', later))
+  expect(later).toHaveBeenCalledTimes(1)
+  const main = readFileSync(join(PROJECT_FOLDER, 'src/main.ts'), 'utf8')
+  expect(main).toMatch(/^import '\.\/hangup\.ts'\n/)
 })
 
 test('EXPECTED_SHA256 lets no other model in later', async () => {

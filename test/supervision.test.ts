@@ -9,7 +9,17 @@ import { expect, onTestFinished, test } from 'vitest'
 import { PROJECT_FOLDER } from '../src/project.ts'
 import { LifeRecord, recordPath } from '../src/supervisor/life-record.ts'
 import { FAULTS } from './faults/faults.ts'
-import { closedLoop, distinctWindow, get, metric, post, startServerForTest, tallyOf, until } from './load.ts'
+import {
+  closedLoop,
+  distinctWindow,
+  get,
+  metric,
+  post,
+  startFaultyServer,
+  startServerForTest,
+  tallyOf,
+  until,
+} from './load.ts'
 import { COMPILER } from './native.ts'
 import { childrenOf, freePort, startServer } from './server.ts'
 import { windowOf } from './windows.ts'
@@ -52,6 +62,19 @@ test('a thread in a native call that never returns ends the process with 75, onc
   // A loop of JavaScript can be ended: the thread is gone, its successor serves, and there is nothing to end for.
   expect(await metric(spinning.port, 'hailo_worker_restarts_total', 'cause="stuck"')).toBe(1)
   expect(spinning.process.exitCode).toBeNull()
+})
+
+test('a drain that takes too long is cut short with 74, and the next one is told', async () => {
+  const env = { STATE_DIR: folder(), SIDECAR_PORT: String(await freePort()), FAULTS_SHUTDOWN_MS: '300' }
+  const server = await startFaultyServer({ ...env, LOG_LEVEL: 'error' })
+  const { answer } = await server.hold()
+  const unanswered = expect(answer).rejects.toThrow()
+  expect(await server.stop('SIGTERM')).toBe(AT_ONCE(74))
+  await unanswered
+  expect(server.stdout + server.stderr).toContain('not drained in time')
+  if (COMPILER !== null) {
+    expect(recordOf(env.STATE_DIR, server.port).last).toEqual({ code: 74, cause: 'drain_cut_short' })
+  }
 })
 
 test('a thread in a native call keeps process.exit() from ending, and waitForNoThread() lets it end', async () => {

@@ -24,8 +24,10 @@ test.each<[ExitCause, number]>([
     })
     const quiet = { info() {}, error() {}, fatal() {} }
     const neverDrained = { drain: () => new Promise(() => {}) }
-    const running = { engine: neverDrained, frontDoor: { drain() {} }, witness: {}, log: quiet }
+    const reloads = { unwatch: vi.fn() }
+    const running = { engine: neverDrained, frontDoor: { drain() {} }, reloads, witness: {}, log: quiet }
     void shutDownOf(running as unknown as Running)(cause, {})
+    expect(reloads.unwatch).toHaveBeenCalledTimes(1) // nothing else will be served any more
     await vi.advanceTimersByTimeAsync(19_999)
     expect(exit).not.toHaveBeenCalled()
     await vi.advanceTimersByTimeAsync(1)

@@ -18,13 +18,16 @@ export const HISTORY = 'history'
 /** Something in a folder of versions is not as it should be. In words for people. */
 export class ArtifactError extends Error {}
 
+/** What else may be in the folder; the last one is at the root of a disk that is mounted there. */
+const NO_VERSIONS: readonly string[] = [CURRENT, HISTORY, 'lost+found']
+
 /** A folder's name, fit for a path and a line. */
 export function isVersionName(name: string): boolean {
-  return /^\w[\w.+-]{0,63}$/.test(name) && name !== CURRENT && name !== HISTORY
+  return /^\w[\w.+-]{0,63}$/.test(name) && !NO_VERSIONS.includes(name)
 }
 
 /**
- * Folders with a manifest, the newest version last.
+ * Folders with a manifest, also one that cannot be read, the newest version last.
  * @throws ArtifactError when the folder cannot be read
  */
 export function versionsIn(folder: string): readonly string[] {
@@ -37,13 +40,13 @@ export function versionsIn(folder: string): readonly string[] {
     )
   }
   return names
-    .filter(name => isVersionName(name) && isFile(join(folder, name, MANIFEST_NAME)))
+    .filter(name => isVersionName(name) && hasManifest(join(folder, name)))
     .sort((a, b) => a.localeCompare(b, 'en', { numeric: true }))
 }
 
 /**
  * The folder of the version that is served, with no link left in its path.
- * @throws ArtifactError when there is none, or nobody has said which
+ * @throws ArtifactError when there is none, or nobody has said which, or says it with a link
  */
 export function currentVersion(folder: string): string {
   const found = whereItLeads(folder)
@@ -61,14 +64,12 @@ export function currentVersion(folder: string): string {
   )
 }
 
-/** The name of the version that is served, also when its folder has gone. Null: none, or nobody has said which. */
+/**
+ * The name of the version that is served, also when its folder has gone. Null: none, or nobody has said which.
+ * @throws ArtifactError when it is not a link that says it
+ */
 export function servedVersion(folder: string): string | null {
-  if (!hasLink(folder)) return onlyVersionIn(folder)
-  try {
-    return basename(readlinkSync(join(folder, CURRENT)))
-  } catch {
-    return null
-  }
+  return hasLink(folder) ? basename(readlinkSync(join(folder, CURRENT))) : onlyVersionIn(folder)
 }
 
 /**
@@ -121,28 +122,33 @@ function onlyVersionIn(folder: string): string | null {
   }
 }
 
-/** Also one that leads nowhere. */
+/** Also one that leads nowhere. @throws ArtifactError when something else is in its place */
 function hasLink(folder: string): boolean {
-  try {
-    lstatSync(join(folder, CURRENT))
-    return true
-  } catch {
-    return false
-  }
+  const path = join(folder, CURRENT)
+  const found = orNull(() => lstatSync(path))
+  if (found === null || found.isSymbolicLink()) return found !== null
+  throw new ArtifactError(
+    `${path} is no link, expected one to a version. Rename it to the version that it is, and promote that`,
+  )
 }
 
 function realPath(path: string): string | null {
+  return orNull(() => realpathSync(path))
+}
+
+function orNull<Found>(look: () => Found): Found | null {
   try {
-    return realpathSync(path)
+    return look()
   } catch {
     return null
   }
 }
 
-function isFile(path: string): boolean {
+/** Where nobody can tell, there is one: a version that is broken must be seen. */
+function hasManifest(folder: string): boolean {
   try {
-    return statSync(path).isFile()
-  } catch {
-    return false
+    return statSync(join(folder, MANIFEST_NAME)).isFile()
+  } catch (error) {
+    return !['ENOENT', 'ENOTDIR'].includes((error as NodeJS.ErrnoException).code!)
   }
 }

@@ -6,7 +6,16 @@ import { type GoldenVectors, goldenWindow, Parity } from '../core/golden.ts'
 import type { OnnxModel } from '../core/stream-task.ts'
 import { LATENT_DIMS } from '../core/window.ts'
 import { loadModel, type Manifest, type Model, ModelError, readManifest } from '../model.ts'
-import { ArtifactError, isVersionName, MANIFEST_NAME, modelIn, versionsIn } from './current.ts'
+import {
+  ArtifactError,
+  isVersionName,
+  MANIFEST_NAME,
+  type ModelKind,
+  modelIn,
+  versionsIn,
+} from './current.ts'
+
+const KINDS: readonly ModelKind[] = ['onnx', 'hef']
 
 /** What was found out about a version. */
 export interface Verification {
@@ -24,9 +33,10 @@ export interface Verification {
 /**
  * Everything that can be known of a version without its device: its manifest, its files, and what its ONNX models
  * answer to the golden windows, on the CPU of this thread. What a HEF answers is asked once it is opened on a device.
+ * @param modelNamed ONNX_PATH or HEF_PATH says which of its files is the model
  * @throws ArtifactError when there is no such version
  */
-export async function verify(folder: string, version: string): Promise<Verification> {
+export async function verify(folder: string, version: string, modelNamed = false): Promise<Verification> {
   const checked = verifyFiles(folder, version)
   const { manifest } = checked
   if (manifest === null || checked.problems.length > 0) return checked
@@ -34,14 +44,13 @@ export async function verify(folder: string, version: string): Promise<Verificat
   const warnings = [...checked.warnings]
   const findings = [...checked.findings]
   const names = Object.keys(manifest.files)
-  const kinds = (['onnx', 'hef'] as const).filter(kind => names.some(name => name.endsWith(`.${kind}`)))
+  const kinds = KINDS.filter(kind => names.some(name => name.endsWith(`.${kind}`)))
   if (kinds.length === 0) problems.push(`${MANIFEST_NAME}: files lists no *.onnx and no *.hef`)
-  for (const kind of kinds) {
-    try {
-      modelIn(names, kind, MANIFEST_NAME)
-    } catch (error) {
-      warnings.push(inWords(error))
-    }
+  else {
+    const refusals = KINDS.flatMap(kind => refusalOf(names, kind) ?? [])
+    const isForNobody = refusals.length === KINDS.length && !modelNamed
+    if (isForNobody) problems.push(...refusals)
+    else warnings.push(...refusals)
   }
   if (manifest.files['golden.json'] === undefined) {
     warnings.push(`${MANIFEST_NAME} lists no golden windows: nobody can tell whether its answers are right`)
@@ -55,6 +64,16 @@ export async function verify(folder: string, version: string): Promise<Verificat
     }
   }
   return { ...checked, problems, warnings, findings }
+}
+
+/** Why a server in that mode would not start with this version. Null: it would. */
+function refusalOf(names: readonly string[], kind: ModelKind): string | null {
+  try {
+    modelIn(names, kind, MANIFEST_NAME)
+    return null
+  } catch (error) {
+    return `${kind === 'hef' ? 'INFER_MODE=hailo' : 'INFER_MODE=onnx'} cannot serve it: ${inWords(error)}`
+  }
 }
 
 /**

@@ -30,6 +30,8 @@ interface Options {
   readonly command: (typeof COMMANDS)[number]
   readonly version: string | null
   readonly folder: string
+  /** The environment names the file of the model too. */
+  readonly modelNamed: boolean
   readonly json: boolean
 }
 
@@ -63,16 +65,16 @@ async function main(args: string[], env: NodeJS.ProcessEnv): Promise<number> {
   }
 }
 
-async function run({ command, version, folder }: Options): Promise<Result> {
+async function run({ command, version, folder, modelNamed }: Options): Promise<Result> {
   switch (command) {
     case 'list':
       return list(folder)
     case 'verify':
-      return judged(await verify(folder, version ?? servedIn(folder)))
+      return judged(await verify(folder, version ?? servedIn(folder), modelNamed))
     case 'promote':
-      return told(await promote(folder, version!))
+      return told(await promote(folder, version!, modelNamed))
     case 'rollback':
-      return told(await rollback(folder))
+      return told(await rollback(folder, modelNamed))
   }
 }
 
@@ -120,10 +122,15 @@ function judged({ version, problems, warnings, findings, manifest }: Verificatio
   }
 }
 
-function told({ from, to }: Promotion): Result {
+function told({ from, to, warnings }: Promotion): Result {
   const before = from === null ? '' : `, before ${from}`
-  const text = from === to ? `${to} is served already\n` : `${to} is served from now on${before}\n`
-  return { exitCode: 0, json: { from, to }, text }
+  const lines = [
+    from === to
+      ? `current leads to ${to} already. A server that refused it looks again on SIGHUP or POST load`
+      : `${to} is served from now on${before}`,
+    ...warnings.map(words => `  warn  ${words}`),
+  ]
+  return { exitCode: 0, json: { from, to, warnings }, text: `${lines.join('\n')}\n` }
 }
 
 function servedIn(folder: string): string {
@@ -133,7 +140,10 @@ function servedIn(folder: string): string {
 }
 
 /** @throws TypeError when the command is unknown, or has more or less than it needs */
-function parseOptions(args: string[], { MODEL_DIR }: NodeJS.ProcessEnv): Options | 'help' {
+function parseOptions(
+  args: string[],
+  { MODEL_DIR, ONNX_PATH, HEF_PATH }: NodeJS.ProcessEnv,
+): Options | 'help' {
   const { values, positionals } = parseArgs({
     args,
     allowPositionals: true,
@@ -155,7 +165,8 @@ function parseOptions(args: string[], { MODEL_DIR }: NodeJS.ProcessEnv): Options
     throw new TypeError(`${command} takes ${takesVersion ? 'one VERSION' : 'no VERSION'} and nothing else`)
   }
   const folder = resolve(values.dir ?? (MODEL_DIR || SHIPPED_MODELS_FOLDER))
-  return { command, version: version ?? null, folder, json: values.json }
+  const modelNamed = Boolean(ONNX_PATH || HEF_PATH)
+  return { command, version: version ?? null, folder, modelNamed, json: values.json }
 }
 
 process.exitCode = await main(process.argv.slice(2), process.env)

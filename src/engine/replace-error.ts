@@ -14,6 +14,16 @@ export const REPLACE_FAILURES = [
 
 export type ReplaceFailure = (typeof REPLACE_FAILURES)[number]
 
+/** The device's, and not the model's: the same model may be opened later. */
+const PASSING: readonly ReplaceFailure[] = [
+  'no_device',
+  'device_in_use',
+  'device_lost',
+  'device_hot',
+  'timeout',
+  'aborted',
+]
+
 /** A model cannot take over: the one that served goes on, as if nobody had asked. */
 export class ReplaceError extends Error {
   override readonly cause: ReplaceFailure
@@ -26,5 +36,9 @@ export class ReplaceError extends Error {
 
   get detail(): string {
     return this.message
+  }
+
+  get mayPass(): boolean {
+    return PASSING.includes(this.cause)
   }
 }

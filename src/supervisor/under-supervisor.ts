@@ -12,8 +12,6 @@ export type Told =
  * @param load what takes long and keeps nothing that another engine may need: no port, no device
  */
 export async function untilNeeded(load: () => Promise<unknown>): Promise<void> {
-  // It says that files may have changed, to whoever has any to read again; else it would end the process.
-  process.on('SIGHUP', () => {})
   // When the supervisor goes without a word, nobody else would stop this one.
   process.once('disconnect', () => process.kill(process.pid, 'SIGTERM'))
   const needed = once(process, 'message')
