@@ -36,7 +36,8 @@ export async function startSoaked(program: string | null): Promise<Soaked> {
   const onDevice = INFER_MODE === 'hailo' || (INFER_MODE === undefined && HEF_PATH !== undefined)
   const isSoft = onDevice && HAILORT_LIB !== undefined && resolve(PROJECT_FOLDER, HAILORT_LIB) === SOFT.output
   const folder = mkdtempSync(join(tmpdir(), 'soak-'))
-  process.once('exit', () => rmSync(folder, { recursive: true, force: true, maxRetries: 3 }))
+  const remove = () => rmSync(folder, { recursive: true, force: true, maxRetries: 3 })
+  process.once('exit', remove)
   const control = join(folder, 'faults')
   writeFileSync(control, '')
   if (isSoft) Object.assign(settings, { SOFTHAILORT_LOCK_DIR: folder, SOFTHAILORT_CONTROL_FILE: control })
@@ -55,7 +56,11 @@ export async function startSoaked(program: string | null): Promise<Soaked> {
     obeys,
     device: isSoft ? faults => writeFileSync(control, faults) : null,
     versions,
-    stop,
+    async stop(signal) {
+      const ended = await stop(signal)
+      remove()
+      return ended
+    },
   }
 }
 
