@@ -16,7 +16,7 @@ import { ReplaceError } from '../src/engine/replace-error.ts'
 import { readInt8Model } from '../src/hef/int8-model.ts'
 import { softHef } from '../src/hef/soft-hef.ts'
 import type { Logger } from '../src/log.ts'
-import { loadModel } from '../src/model.ts'
+import { loadModel, type Model } from '../src/model.ts'
 import { PROJECT_FOLDER, SHIPPED_MODEL_FOLDER } from '../src/project.ts'
 import { LinkWatch } from '../src/reload/link-watch.ts'
 import { LoadError } from '../src/reload/model-loader.ts'
@@ -320,11 +320,57 @@ test.each<[string, Partial<ReloaderOptions>, string]>([
     'The server is shutting down',
   ],
 ])('a model %s is refused, and results are of the old one', async (_, options, reason) => {
-  const { reloader, models, looks } = await reloaderForTest({ ...options, sha256: 'another' })
+  const { reloader, models, looks } = await reloaderForTest({ ...options, found: { sha256: 'another' } })
   expect(await reloader.reload('signal')).toEqual({ result: 'refused', reason })
   expect(looks).toEqual(['refused signal'])
   expect([models.generation, models.current.sha256]).toEqual([0, 'first'])
   expect(() => models.of({ backend: 'stub', generation: 1 })).toThrow(/generation 1/)
+})
+
+test.each<[string, Partial<Model>, RegExp]>([
+  [
+    'with other motifs than clients were told of',
+    { motifLabels: ['a', 'b'] },
+    /it has 2 motifs, expected 12/,
+  ],
+  ['under another name', { servedName: 'other' }, /it is served as other, expected/],
+])('a model %s is refused before it is opened', async (_, found, reason) => {
+  const handOver = vi.fn()
+  const { reloader } = await reloaderForTest({ handOver, found: { sha256: 'another', ...found } })
+  expect(await reloader.reload('signal')).toEqual({
+    result: 'refused',
+    reason: expect.stringMatching(reason),
+  })
+  expect(handOver).not.toHaveBeenCalled()
+})
+
+test('LinkWatch follows a link that two looks have found turned, and none that is turned on', async () => {
+  const folder = temporaryFolder()
+  const link = join(folder, 'current')
+  const turn = (version: string) => {
+    symlinkSync(version, `${link}.new`)
+    renameSync(`${link}.new`, link)
+  }
+  for (const version of ['1', '2', '3']) writeFileSync(join(folder, version), '')
+  vi.useFakeTimers({ toFake: ['setTimeout'] })
+  onTestFinished(() => void vi.useRealTimers())
+  const turned = vi.fn()
+  const watch = new LinkWatch(link, turned)
+  turn('1')
+  await watch.reading()
+  watch.watch()
+  const look = async () => {
+    vi.advanceTimersByTime(1000)
+    // The next one is set once this one is over.
+    await vi.waitUntil(() => vi.getTimerCount() === 1)
+  }
+  turn('2')
+  await look()
+  turn('3')
+  await look()
+  expect(turned).not.toHaveBeenCalled()
+  await look()
+  expect(turned).toHaveBeenCalledTimes(1)
 })
 
 test('results that come around a handover are told to be of the model that gave them', async () => {
@@ -351,11 +397,11 @@ test('results that come around a handover are told to be of the model that gave 
   expect(() => of(2)).toThrow(/generation 2/)
 })
 
-/** A reloader of made-up models. @param sha256 of what lies there */
+/** A reloader of made-up models. @param found in what lies there, beside what serves */
 async function reloaderForTest({
-  sha256 = 'first',
+  found = {},
   ...changes
-}: Partial<ReloaderOptions> & { sha256?: string } = {}) {
+}: Partial<ReloaderOptions> & { found?: Partial<Model> } = {}) {
   const model = await loadModel(loadConfig({ INFER_MODE: 'stub' }))
   const models = new ServedModels({ ...model, sha256: 'first' }, null)
   const engine = { generation: 0 }
@@ -364,7 +410,7 @@ async function reloaderForTest({
   const log = { info: vi.fn(), warn: vi.fn(), error: vi.fn() } as unknown as Logger
   const options: ReloaderOptions = {
     models,
-    load: vi.fn(async () => ({ model: { ...model, sha256 }, reference: null })),
+    load: vi.fn(async () => ({ model: { ...model, sha256: 'first', ...found }, reference: null })),
     hindrance: () => null,
     handOver: async () => void engine.generation++,
     tally: { reloaded: (result: ReloadResult, trigger: ReloadTrigger) => looks.push(`${result} ${trigger}`) },

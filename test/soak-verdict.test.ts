@@ -40,6 +40,19 @@ test('windows whose senders did not wait may have been answered or not, and no m
   expect(unaccounted(round)).toBe(0)
   const [more] = day(() => ({ abandoned: 3, counted: { answered: 5, refused: 0 } })) as [Round]
   expect(unaccounted(more)).toBe(2)
+  // An upload of 256 that was refused as a whole.
+  for (const [counted, off] of [
+    [1, 0],
+    [256, 0],
+    [0, 1],
+    [257, 1],
+  ] as const) {
+    const [round] = day(() => ({
+      refusedTogether: 255,
+      counted: { answered: 0, refused: counted - 256 },
+    })) as [Round]
+    expect([counted, unaccounted(round)]).toEqual([counted, off])
+  }
   const [less] = day(() => ({ abandoned: 3, counted: { answered: 0, refused: -1 } })) as [Round]
   expect(unaccounted(less)).toBe(1)
 })
@@ -61,7 +74,9 @@ test('a server that keeps a file with every tenth fault, or a thread with each, 
 test('a server whose p95 doubles in the course of the day, or in its last tenth, fails', () => {
   const name = 'p95 of the last tenth is that of the first'
   expect(brokenIn(day(index => ({ p95Ms: 10 * 2 ** (index / 119) })))).toEqual([name])
-  expect(brokenIn(day(index => ({ p95Ms: index < 108 ? 10 : 20 })))).toEqual([name])
+  for (const lastMs of [13.5, 14, 14.4, 20]) {
+    expect(brokenIn(day(index => ({ p95Ms: index < 108 ? 10 : lastMs }))), `${lastMs} ms`).toEqual([name])
+  }
   expect(verdictsOf(day(index => ({ p95Ms: 10 * 1.05 ** (index / 119) })))).toEqual(ALL_HELD)
 })
 
@@ -87,6 +102,10 @@ test('a leak is told by the windows that the server had, also of clients that di
 test('what is too short or too noisy to tell is said to be so', () => {
   expect(verdictsOf(day().slice(0, 10))['p95 of the last tenth is that of the first']).toBe('not shown')
   expect(verdictsOf(day().slice(0, 4))['rss does not grow']).toBe('not shown')
+  // More than 1.1, in noise that may have made it so: a doubling is ruled out, and it has not held all the same.
+  const tenths = [10, 11, 10, 11, 10, 11, 10, 11, 10, 12.5]
+  const higher = verdictsOf(day(index => ({ p95Ms: tenths[Math.floor(index / 12)]! })))
+  expect(higher['p95 of the last tenth is that of the first']).toBe('not shown')
   const random = randomOf(1)
   const noisy = verdictsOf(day(() => ({ p95Ms: 10 * 4 ** random(), sample: { rss: 2000 * MB * random() } })))
   expect(noisy['p95 of the last tenth is that of the first']).not.toBe('broken')
@@ -133,7 +152,7 @@ test('the interval of theilSen() has the slope in 99 of 100 series, also where e
 test('lastToFirst() tells a drift from noise, which does not hide behind itself', () => {
   const drifting = Array.from({ length: 10 }, (_, index) => 2 ** (index / 9))
   expect(lastToFirst(drifting).value).toBeCloseTo(2)
-  expect(lastToFirst(drifting).lower).toBeGreaterThan(1.5)
+  expect(lastToFirst(drifting).lower).toBeGreaterThan(1.4)
   expect(lastToFirst([10, 14, 9, 13, 10, 15, 9, 12, 10, 14]).lower).toBeLessThan(1)
   expect(lastToFirst([5, 5, 5])).toEqual({ value: 1, lower: 1, upper: 1 })
 })
@@ -154,8 +173,8 @@ test('rounds are as long as the pace of the server needs, and go through the ten
 })
 
 test('every third round has a fault, each fault its turn, and the same seed the same order', () => {
-  const take = (seed: number, count: number) => {
-    const faults = faultsByRound(['a', 'b', 'c'], seed)
+  const take = (seed: number, count: number, every = 3) => {
+    const faults = faultsByRound(['a', 'b', 'c'], { seed, every })
     return Array.from({ length: count }, () => faults.next().value)
   }
   const rounds = take(1, 18)
@@ -163,6 +182,7 @@ test('every third round has a fault, each fault its turn, and the same seed the 
   const faults = rounds.filter(fault => fault !== null)
   expect(faults.slice(0, 3).sort()).toEqual(['a', 'b', 'c'])
   expect(faults.slice(3).sort()).toEqual(['a', 'b', 'c'])
+  expect(take(1, 3, 1).sort()).toEqual(['a', 'b', 'c'])
   expect(take(1, 90)).toEqual(take(1, 90))
   expect(take(1, 90)).not.toEqual(take(2, 90))
 })
@@ -185,6 +205,7 @@ interface Change {
   readonly lost?: number
   readonly wrong?: number
   readonly abandoned?: number
+  readonly refusedTogether?: number
   /** Beside what clients count. */
   readonly counted?: Counts
   /** Beside what is always there. */
@@ -195,13 +216,22 @@ interface Change {
 function day(change: (index: number) => Change = () => ({})): Round[] {
   const random = randomOf(4)
   return Array.from({ length: 120 }, (_, index) => {
-    const { p95Ms = 10, lost = 0, wrong = 0, abandoned = 0, counted, sample } = change(index)
+    const {
+      p95Ms = 10,
+      lost = 0,
+      wrong = 0,
+      abandoned = 0,
+      refusedTogether = 0,
+      counted,
+      sample,
+    } = change(index)
     const fault = index % 3 === 2 ? 'worker throws' : null
     const tally = new Tally()
     tally.sent = WINDOWS_PER_ROUND
     tally.refuse('overloaded', 20)
     tally.lost = lost
     tally.wrong = wrong
+    tally.refusedTogether = refusedTogether
     tally.answered = tally.sent - 20 - lost - wrong
     const usual: Sample = {
       rss: (fault ? 150 : 180) * MB + 8 * MB * random(),

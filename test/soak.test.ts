@@ -1,10 +1,14 @@
-import { execFile } from 'node:child_process'
-import { mkdtempSync, readFileSync, rmSync } from 'node:fs'
+import { execFile, spawn } from 'node:child_process'
+import { once } from 'node:events'
+import { existsSync, mkdtempSync, readdirSync, readFileSync, rmSync } from 'node:fs'
 import { tmpdir } from 'node:os'
 import { join } from 'node:path'
 import { setTimeout as sleep } from 'node:timers/promises'
 import { beforeAll, describe, expect, onTestFinished, test } from 'vitest'
 import { GENERATOR } from '../bench/load/load.ts'
+import { FAULTS } from '../bench/soak/faults.ts'
+import { Observer } from '../bench/soak/samples.ts'
+import { startSoaked } from '../bench/soak/server.ts'
 import type { Promised } from '../bench/soak/verdict.ts'
 import { build } from '../native/build.ts'
 import { LATENT_DIMS } from '../src/core/window.ts'
@@ -23,6 +27,7 @@ import {
 } from './load.ts'
 import { COMPILER } from './native.ts'
 import { randomOf } from './random.ts'
+import { childrenOf } from './server.ts'
 import { MOTIF_COUNT } from './windows.ts'
 
 /** More clients than slots, in rings that wrap all the time. */
@@ -32,6 +37,9 @@ const SECONDS = 4
 const PATIENT = { deadlineMs: 2000 }
 /** One run of the model over several windows adds up in another order than over one. */
 const ROUNDING = 1e-4
+
+/** Those of the software device, and of a model that can be another. */
+const NOT_OF_A_STUB = FAULTS.map(({ name }) => name).filter(name => /^device|model by/.test(name))
 
 const { SEED = Date.now() % 2 ** 31 } = process.env
 const seed = Number(SEED)
@@ -70,11 +78,11 @@ test('in onnx mode every answer is that of its own window', async () => {
 describe.skipIf(COMPILER === null)('npm run soak', () => {
   beforeAll(() => build(GENERATOR), 60_000)
 
-  test('with faults, loses no window, and no promise is broken', { timeout: 60_000 }, async () => {
-    const { code, printed, promises, faults } = await runSoak(3000)
+  test('with every fault, loses no window, and no promise is broken', { timeout: 60_000 }, async () => {
+    const { code, printed, promises, faults } = await runSoak(3000, { options: ['--all-faults'] })
     expect(brokenAmong(promises), printed).toEqual([])
     expect(code).toBe(0)
-    expect(faults.size).toBeGreaterThan(3)
+    expect(FAULTS.map(({ name }) => name).filter(name => !faults.has(name))).toEqual(NOT_OF_A_STUB)
     const verdicts = Object.fromEntries(promises.map(({ name, verdict }) => [name, verdict]))
     expect(verdicts).toMatchObject({
       'windows lost': 'held',
@@ -84,10 +92,40 @@ describe.skipIf(COMPILER === null)('npm run soak', () => {
     })
   })
 
+  test('brings another model by a signal and by the link, which is served, and a bad one, which is not', async () => {
+    const server = await startSoaked(null)
+    onTestFinished(() => void server.stop())
+    for (const fault of FAULTS.filter(({ name }) => NOT_OF_A_STUB.includes(name))) {
+      if (!fault.fits(server)) continue // of the device
+      await fault.run(server, 0)
+    }
+    const observer = new Observer(server)
+    const reloads = (labels: string) => observer.metric('hailo_model_reloads_total', labels)
+    expect(await reloads('result="refused"')).toBe(1)
+    expect(await reloads('result="replaced",trigger="signal"')).toBe(1)
+    expect(await reloads('result="replaced",trigger="link"')).toBe(1)
+  })
+
+  test('SIGTERM leaves neither its server nor its folder behind', async () => {
+    const folder = mkdtempSync(join(tmpdir(), 'soak-'))
+    onTestFinished(() => rmSync(folder, { recursive: true }))
+    const { PATH = '' } = process.env
+    const program = join(PROJECT_FOLDER, 'dist/bench/soak/main.js')
+    const run = spawn(process.execPath, [program], { env: { PATH, TMPDIR: folder, INFER_MODE: 'stub' } })
+    onTestFinished(() => void run.kill('SIGKILL'))
+    await until(() => readdirSync(folder).length === 1)
+    await until(() => childrenOf(run.pid!).length > 0)
+    const [server] = childrenOf(run.pid!)
+    run.kill('SIGTERM')
+    expect(await once(run, 'exit')).toEqual([143, null])
+    expect(readdirSync(folder)).toEqual([])
+    await until(() => !existsSync(`/proc/${server}`))
+  })
+
   test('fails where a worker keeps memory of each window', { timeout: 60_000 }, async () => {
     // In a day 100 bytes would show; so few windows need more.
-    const program = 'dist/test/programs/leaking-server.js'
-    const { code, printed, promises } = await runSoak(3000, { program, env: { LEAK_BYTES: '49152' } })
+    const options = ['--program', 'dist/test/programs/leaking-server.js']
+    const { code, printed, promises } = await runSoak(3000, { options, env: { LEAK_BYTES: '49152' } })
     expect(brokenAmong(promises), printed).toEqual(['rss does not grow'])
     expect(code).toBe(1)
   })
@@ -96,12 +134,11 @@ describe.skipIf(COMPILER === null)('npm run soak', () => {
 /** In stub mode, where a slow machine takes no longer than clients wait. @param windows how many are sent at least */
 async function runSoak(
   windows: number,
-  { program, env }: { program?: string; env?: Record<string, string> } = {},
+  { options = [], env }: { options?: readonly string[]; env?: Record<string, string> } = {},
 ): Promise<{ code: number; printed: string; promises: Promised[]; faults: Set<string> }> {
   const folder = mkdtempSync(join(tmpdir(), 'soak-'))
   onTestFinished(() => rmSync(folder, { recursive: true }))
   const json = join(folder, 'soak.json')
-  const options = ['--windows', String(windows), '--seed', String(seed), '--json', json]
   const { PATH = '' } = process.env
   const [code, printed] = await new Promise<[number, string]>(resolve => {
     const child = execFile(
@@ -109,8 +146,8 @@ async function runSoak(
       [
         '--experimental-websocket',
         join(PROJECT_FOLDER, 'dist/bench/soak/main.js'),
+        ...['--windows', String(windows), '--seed', String(seed), '--json', json],
         ...options,
-        ...(program === undefined ? [] : ['--program', program]),
       ],
       { env: { PATH, STATE_DIR: folder, INFER_MODE: 'stub', WORKERS: '1', DEADLINE_MS: '1000', ...env } },
       (_, stdout, stderr) => resolve([child.exitCode!, stdout + stderr]),

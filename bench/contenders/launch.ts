@@ -22,7 +22,8 @@ const START_TIMEOUT_MS = 30_000
 const READY = /^(\{.*"port".*\})\n|^ {2}url +\S+:(\d+)\n/m
 
 /**
- * Starts a server and waits until it is ready. It ends with this process, see protocol.ts.
+ * Starts a server and waits until it is ready. It ends with this process: also one that does not do so by itself, as
+ * those do that speak as in protocol.ts, where this one comes to process.exit().
  * @param settings its environment, beside PATH
  * @throws when it ends before, with what it has written to stderr
  */
@@ -37,6 +38,9 @@ export async function launch<Said extends Ready = Ready>(
   child.stdin.on('error', () => {}) // it has ended: told below
   child.stderr.setEncoding('utf8').on('data', text => (stderr += text))
   const ended = once(child, 'exit') as Promise<[number, null] | [null, NodeJS.Signals]>
+  const kill = () => child.kill('SIGKILL')
+  process.once('exit', kill)
+  child.once('exit', () => process.off('exit', kill))
 
   const ready = new Promise<Said>((resolve, reject) => {
     child.stdout.setEncoding('utf8').on('data', text => {

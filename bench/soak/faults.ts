@@ -6,6 +6,7 @@ import { setTimeout as sleep } from 'node:timers/promises'
 import { FAULTS as ORDERS } from '../../test/faults/faults.ts'
 import { inferRequest, STREAM, streamRequest, upgradeOf } from '../load/requests.ts'
 import { WINDOWS } from '../suites/windows.ts'
+import { Observer } from './samples.ts'
 import type { Soaked } from './server.ts'
 
 /** Something that goes wrong beside a burst. */
@@ -26,6 +27,9 @@ const UNREAD_WINDOWS = 256
 const UPLOAD_WINDOWS = 512
 /** Given to what has been sent, so that it arrives before its sender leaves. */
 const ARRIVAL_MS = 50
+/** For another model: a link is looked at once a second. */
+const PATIENCE_MS = 30_000
+const LOOK_INTERVAL_MS = 50
 
 /** One more is one more entry. */
 export const FAULTS: readonly Fault[] = [
@@ -38,7 +42,7 @@ export const FAULTS: readonly Fault[] = [
   onDevice('device has a runtime error', 'runtime_error'),
   onDevice('device is unplugged', 'unplug'),
   {
-    name: 'model is loaded again',
+    name: 'model is looked for, and there is no other',
     // Without a handler it would end the process.
     fits: ({ pid }) => catches(pid, 'SIGHUP'),
     async run({ pid }, burstMs) {
@@ -47,6 +51,15 @@ export const FAULTS: readonly Fault[] = [
       return 0
     },
   },
+  reload('another model by SIGHUP', 'replaced', ({ pid, versions }) => {
+    versions!.turnToOther()
+    kill(pid, 'SIGHUP')
+  }),
+  reload('another model by a turned link', 'replaced', ({ versions }) => versions!.turnToOther()),
+  reload('a bad model by SIGHUP', 'refused', ({ pid, versions }) => {
+    versions!.turnToBad()
+    kill(pid, 'SIGHUP')
+  }),
   byClients('clients leave within a window', async (server, sockets) => {
     const { bytes } = inferRequest([WINDOWS[0]!], BINARY)
     for (let index = 0; index < LEAVING_CLIENTS; index++) {
@@ -139,6 +152,27 @@ function onDevice(name: string, faults: string): Fault {
       device!(faults)
       await sleep(burstMs / 2)
       device!('')
+      return 0
+    },
+  }
+}
+
+/** The server is brought another model. @param result what must come of that: else this is no fault, and the soak ends */
+function reload(name: string, result: 'replaced' | 'refused', bring: (server: Soaked) => void): Fault {
+  return {
+    name,
+    fits: ({ pid, versions }) => versions !== null && catches(pid, 'SIGHUP'),
+    async run(server) {
+      const observer = new Observer(server)
+      const count = () => observer.metric('hailo_model_reloads_total', `result="${result}"`)
+      const before = await count()
+      bring(server)
+      const untilMs = performance.now() + PATIENCE_MS
+      while ((await count()) === before) {
+        if (performance.now() > untilMs) throw new Error(`${name}: not ${result} within ${PATIENCE_MS} ms`)
+        await sleep(LOOK_INTERVAL_MS)
+      }
+      server.versions!.turnBack()
       return 0
     },
   }

@@ -9,6 +9,8 @@ export interface Estimate {
 
 /** Of the normal distribution, both sides: 99 %. */
 const CONFIDENCE_Z = 2.576
+/** Of the normal distribution: the standard deviation, for a median of what values are off by 1. */
+const DEVIATION_PER_MEDIAN = 1.4826
 /** A series that depends more on itself than this says nothing more of its slope. */
 const MOST_AUTOCORRELATION = 0.95
 
@@ -16,7 +18,8 @@ const MOST_AUTOCORRELATION = 0.95
  * The slope of the line through points (x, y), in y per x, after Theil and Sen: the median of the slopes of all pairs.
  * A garbage collection, or a worker that is just being replaced, is a point far from the line; least squares would
  * follow it, this holds up to 29 % of them. The interval is Sen's, by the ranks of the slopes, and widened for
- * points that are like those before them (Bayley and Hammersley 1946), as memory is.
+ * points that are like those before them (Bayley and Hammersley 1946), as memory is: less than it should be where they
+ * are very much so, see docs/soak.md.
  * Infinite where there are too few points.
  */
 export function theilSen(points: readonly (readonly [x: number, y: number])[]): Estimate {
@@ -39,13 +42,14 @@ export function theilSen(points: readonly (readonly [x: number, y: number])[]): 
 
 /**
  * How much higher the last value is than the first, as their ratio. What is noise is told by the steps from each value
- * to the next: a slow drift hardly moves them, where it would widen the spread of the values and so hide behind itself.
+ * to the next, by the median of how long they are: neither a slow drift nor one leap moves that much, where either would
+ * widen the spread of the values and so hide behind itself.
  */
 export function lastToFirst(values: readonly number[]): Estimate {
   const logs = values.map(Math.log)
-  const steps = logs.slice(1).map((log, index) => log - logs[index]!)
+  const steps = logs.slice(1).map((log, index) => Math.abs(log - logs[index]!))
   // Each step is the difference of two values, and so is the last less the first.
-  const noise = Math.sqrt(steps.reduce((sum, step) => sum + step ** 2, 0) / steps.length)
+  const noise = DEVIATION_PER_MEDIAN * spreadOf(steps).median
   const total = logs.at(-1)! - logs[0]!
   const [value, lower, upper] = [total, total - CONFIDENCE_Z * noise, total + CONFIDENCE_Z * noise].map(
     Math.exp,

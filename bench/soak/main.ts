@@ -1,4 +1,5 @@
 import { writeFileSync } from 'node:fs'
+import { constants } from 'node:os'
 import { argv, stderr } from 'node:process'
 import { environmentLine, readEnvironment } from '../report/environment.ts'
 import { HELP, type Options, parseOptions } from './options.ts'
@@ -20,6 +21,10 @@ async function main(args: readonly string[]): Promise<number> {
   if (options === 'help') {
     console.log(HELP)
     return 0
+  }
+  // What is left behind goes when the process comes to its end.
+  for (const signal of ['SIGINT', 'SIGTERM'] as const) {
+    process.once(signal, () => process.exit(128 + constants.signals[signal]))
   }
   const environment = readEnvironment()
   console.log(`${environmentLine(environment)}\nseed ${options.seed}\n`)

@@ -6,6 +6,7 @@ export const HELP = `Soaks a server of its own, with bursts, pauses and faults: 
   --windows N     how many windows at least, as fast as they are answered (${DAY_WINDOWS}: 24 h at 20 a second)
   --real-time     20 windows a second instead
   --hours N       for so long (24)
+  --all-faults    a fault in every round, and so many rounds that each has its turn
   --seed N        of the order of the faults (by the clock)
   --json FILE     keep the figures there too
   --program FILE  another server, from the project's folder; its workers are not made to fail
@@ -18,6 +19,8 @@ export interface Options {
   readonly schedule: Schedule
   /** A day or more: every promise must be shown. */
   readonly isWhole: boolean
+  /** Each has its turn, and no round is calm. */
+  readonly allFaults: boolean
   readonly seed: number
   readonly json: string | null
   readonly program: string | null
@@ -31,13 +34,15 @@ export function parseOptions(args: readonly string[]): Options | 'help' {
       windows: { type: 'string' },
       'real-time': { type: 'boolean', default: false },
       hours: { type: 'string' },
+      'all-faults': { type: 'boolean', default: false },
       seed: { type: 'string' },
       json: { type: 'string' },
       program: { type: 'string' },
       help: { type: 'boolean', default: false },
     },
   })
-  const { windows, hours, seed, json = null, program = null, help, 'real-time': isRealTime } = values
+  const { windows, hours, seed, json = null, program = null, help } = values
+  const { 'real-time': isRealTime, 'all-faults': allFaults } = values
   if (help) return 'help'
   if (isRealTime && windows !== undefined)
     throw new TypeError('Cannot take --windows with --real-time: give --hours')
@@ -48,6 +53,7 @@ export function parseOptions(args: readonly string[]): Options | 'help' {
   return {
     schedule,
     isWhole: schedule.windows >= DAY_WINDOWS,
+    allFaults,
     seed: seed === undefined ? Date.now() % 2 ** 31 : wholeNumberOf('seed', seed),
     json,
     program,

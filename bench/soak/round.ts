@@ -11,6 +11,8 @@ export class Tally {
   lost = 0
   /** By reason. */
   readonly refused = new Map<string, number>()
+  /** Of those refused, what a server need not count that refuses a request of several windows as one. */
+  refusedTogether = 0
 
   refuse(reason: string, count = 1): void {
     this.refused.set(reason, (this.refused.get(reason) ?? 0) + count)
@@ -20,11 +22,12 @@ export class Tally {
     return [...this.refused.values()].reduce((sum, count) => sum + count, 0)
   }
 
-  add({ sent, answered, wrong, lost, refused }: Tally): void {
+  add({ sent, answered, wrong, lost, refused, refusedTogether }: Tally): void {
     this.sent += sent
     this.answered += answered
     this.wrong += wrong
     this.lost += lost
+    this.refusedTogether += refusedTogether
     for (const [reason, count] of refused) this.refuse(reason, count)
   }
 }
@@ -48,12 +51,12 @@ export interface Round {
 /** Windows about which clients and server do not agree: one says that it was answered, or refused, and the other not. */
 export function unaccounted({ tally, abandoned, counted }: Round): number {
   return (
-    beyond(counted.answered - tally.answered - tally.wrong, abandoned) +
-    beyond(counted.refused - tally.refusedCount, abandoned)
+    beyond(counted.answered - tally.answered - tally.wrong, { least: 0, most: abandoned }) +
+    beyond(counted.refused - tally.refusedCount, { least: -tally.refusedTogether, most: abandoned })
   )
 }
 
-/** How far the difference lies outside of 0 to `most`. */
-function beyond(difference: number, most: number): number {
-  return Math.max(-difference, difference - most, 0)
+/** How far the difference lies outside. */
+function beyond(difference: number, { least, most }: { least: number; most: number }): number {
+  return Math.max(least - difference, difference - most, 0)
 }

@@ -19,13 +19,15 @@ const PACE_WEIGHT = 0.3
 
 /** Soaks a server from its start to its end. @param progress told each round @throws Error when it is not there any more */
 export async function soak(
-  { schedule, seed, program }: Options,
+  { schedule: asked, allFaults, seed, program }: Options,
   progress: (text: string, round: Round) => void,
 ): Promise<Ended> {
   const server = await startSoaked(program)
   try {
     const observer = new Observer(server)
     const traffic = await Traffic.prepare(server.port)
+    const faults = FAULTS.filter(fault => fault.fits(server))
+    const schedule = allFaults ? { ...asked, rounds: Math.max(asked.rounds, faults.length) } : asked
     const { windowsPerSecond } = schedule
     let pace = 0
     for (let burst = 0; burst < WARM_UP_BURSTS; burst++) {
@@ -36,13 +38,10 @@ export async function soak(
     let { counts } = await observer.look()
 
     const rounds: Round[] = []
-    const faults = faultsByRound(
-      FAULTS.filter(fault => fault.fits(server)),
-      seed,
-    )
+    const faultOf = faultsByRound(faults, { seed, ...(allFaults && { every: 1 }) })
     for (let index = 0, sent = 0; sent < schedule.windows || index < schedule.rounds; index++) {
       const durationMs = burstMs(schedule, { index, windowsLeft: Math.max(0, schedule.windows - sent), pace })
-      const fault = faults.next().value
+      const fault = faultOf.next().value
       const paused = sleep(durationMs / DUTY)
       const [{ tally, live }, abandoned] = await Promise.all([
         traffic.burst({ durationMs, windowsPerSecond }),

@@ -46,6 +46,11 @@ export class Observer {
     }
   }
 
+  /** The sum of a metric's rows, of those whose labels contain `labels`. */
+  async metric(name: string, labels: string): Promise<number> {
+    return metricIn((await this.#get('/metrics')).text, name, labels)
+  }
+
   async look(): Promise<{ sample: Sample; counts: Counts }> {
     const { text } = await this.#get('/metrics')
     const { pid } = this.#server

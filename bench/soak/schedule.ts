@@ -65,12 +65,12 @@ export function tenthOf(index: number, { rounds }: Pick<Schedule, 'rounds'>): nu
  */
 export function* faultsByRound<Fault>(
   faults: readonly Fault[],
-  seed: number,
+  { seed, every = FAULT_EVERY }: { seed: number; every?: number },
 ): Generator<Fault | null, never> {
   const random = randomOf(seed)
   let waiting: Fault[] = []
   for (let index = 0; ; index++) {
-    if (index % FAULT_EVERY !== FAULT_EVERY - 1 || faults.length === 0) yield null
+    if (index % every !== every - 1 || faults.length === 0) yield null
     else {
       if (waiting.length === 0) waiting = [...faults]
       yield waiting.splice(Math.floor(random() * waiting.length), 1)[0]!

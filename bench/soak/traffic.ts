@@ -133,6 +133,7 @@ export class Traffic {
       failed(tally, error, count)
       return tally
     }
+    if (bulk.failedCount === count) tally.refusedTogether = count - 1
     for (const [at, result] of bulk.results.entries()) {
       if ('error' in result) end(tally, result.error)
       else this.#answered(tally, indices[at]!, result)

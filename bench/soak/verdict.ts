@@ -115,13 +115,13 @@ function steadyP95(rounds: readonly Round[]): Promised {
   }
 }
 
-/** Broken where all that it may be is beyond the limit, held where nothing of it is beyond what is ruled out. */
+/** Broken where all that it may be is beyond the limit, held where it is not and nothing of it is beyond what is ruled out. */
 function within(
-  { lower, upper }: Estimate,
+  { value, lower, upper }: Estimate,
   { limit, ruledOut }: { limit: number; ruledOut: number },
 ): Promised['verdict'] {
   if (lower > limit) return 'broken'
-  return upper <= ruledOut ? 'held' : 'not shown'
+  return value <= limit && upper <= ruledOut ? 'held' : 'not shown'
 }
 
 function calm(rounds: readonly Round[], tenth: number): Round[] {

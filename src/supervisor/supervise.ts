@@ -3,12 +3,12 @@ import { once } from 'node:events'
 import { constants } from 'node:os'
 import { setTimeout as sleep } from 'node:timers/promises'
 import { monotonicMs } from '../clock.ts'
-import { longerBackoffMs } from '../core/backend.ts'
+import { LONGEST_BACKOFF_MS, longerBackoffMs } from '../core/backend.ts'
 import { createLogger, type Logger } from '../log.ts'
 import { causeOf, EXITS } from './exits.ts'
 import type { Told } from './under-supervisor.ts'
 
-/** So many times in a row an engine is started again that does not stay: with the delays between, some half a minute. */
+/** So many times in a row an engine is started again that does not stay: with pauses of 21 s in all. */
 const MAX_RESTARTS = 10
 /** One that lived for so long has stayed: its end begins a new row. */
 const STAYED_AFTER_MS = 60_000
@@ -40,6 +40,7 @@ export class Supervisor {
   readonly #program: string
   readonly #args: readonly string[]
   readonly #env: NodeJS.ProcessEnv
+  readonly #longestPauseMs: number
   readonly #log: Logger = createLogger('info').child({ process: 'supervisor' })
   readonly #stop = new AbortController()
   #engine: ChildProcess | null = null
@@ -48,11 +49,20 @@ export class Supervisor {
   /** The first engine's: where the system chose it, the next ones get the one that clients know. */
   #port: number | null = null
 
-  /** @param program the engine, which serves when it gets a message, and gets the signals of this process */
-  constructor(program: string, args: readonly string[], env: NodeJS.ProcessEnv) {
+  /**
+   * @param program the engine, which serves when it gets a message, and gets the signals of this process
+   * @param longestPauseMs before another is started
+   */
+  constructor(
+    program: string,
+    args: readonly string[],
+    env: NodeJS.ProcessEnv,
+    longestPauseMs = LONGEST_BACKOFF_MS,
+  ) {
     this.#program = program
     this.#args = args
     this.#env = env
+    this.#longestPauseMs = longestPauseMs
     for (const signal of FORWARDED_SIGNALS) process.on(signal, () => this.#engine?.kill(signal))
     for (const signal of STOP_SIGNALS) process.on(signal, () => this.#stopWithin(STOP_TIMEOUT_MS))
   }
@@ -73,7 +83,7 @@ export class Supervisor {
       this.#log.error(ended, 'the engine has ended, starting another')
       await sleep(backoffMs, undefined, { signal: this.#stop.signal }).catch(() => {})
       if (this.#stop.signal.aborted) return EXITS.drained
-      backoffMs = longerBackoffMs(backoffMs)
+      backoffMs = Math.min(longerBackoffMs(backoffMs), this.#longestPauseMs)
     }
   }
 

@@ -189,6 +189,38 @@ export const CONTROLS: readonly Control[] = [
     },
   },
 
+  {
+    name: 'hysteresis',
+    file: 'src/core/degradation.ts',
+    find: 'else if (isReached(stay, pressure)) this.#calmSinceMs = nowMs\n    else',
+    replace: 'else',
+    test: {
+      file: 'test/degradation.test.ts',
+      title: 'a load between the two thresholds keeps the level for ever, and calls for none',
+    },
+  },
+  {
+    name: 'bulk-at-shed',
+    file: 'src/engine/engine.ts',
+    find: 'if (this.level < LEVEL.shed) return null',
+    replace: 'if (this.level >= 0) return null',
+    test: {
+      file: 'test/overload-levels.test.ts',
+      title:
+        'under a rising load telemetry gives way first, then what overlaps and bulk, and live windows never; a square wave changes nothing, and calm brings all of it back',
+    },
+  },
+  {
+    name: 'thinning',
+    file: 'src/http/thinning.ts',
+    find: 'if (isThinned && ((start - this.#end) | 0) < 0) return false',
+    replace: '',
+    test: {
+      file: 'test/thinning.test.ts',
+      title: 'Thinning lets windows pass that do not overlap, from the first on',
+    },
+  },
+
   // The model and what it answers.
   {
     name: 'model-checksum',
@@ -251,6 +283,75 @@ export const CONTROLS: readonly Control[] = [
       file: 'test/fallback.test.ts',
       title:
         'FALLBACK=onnx answers while the device is lost, every answer says so, and the device takes over again',
+    },
+  },
+
+  // Another model while one serves.
+  {
+    name: 'reload-verification',
+    file: 'src/engine/stream-worker.ts',
+    find: 'started: this.#started || successor,',
+    replace: 'started: this.#started && !successor,',
+    test: {
+      file: 'test/replace-model.test.ts',
+      title: 'a model that cannot take over in every stream changes nothing, and it is told why',
+    },
+  },
+  {
+    name: 'link-seen-twice',
+    file: 'src/reload/link-watch.ts',
+    find: 'this.#seen === before && ',
+    replace: '',
+    test: {
+      file: 'test/reload.test.ts',
+      title: 'LinkWatch follows a link that two looks have found turned, and none that is turned on',
+    },
+  },
+  {
+    name: 'reload-misfit',
+    file: 'src/reload/reloader.ts',
+    find: 'if (motifLabels.length !== current.motifLabels.length) {',
+    replace: 'if (motifLabels.length < 0) {',
+    test: { file: 'test/reload.test.ts', title: 'with other motifs than clients were told of' },
+  },
+  {
+    name: 'verify-before-promote',
+    file: 'src/artifacts/promote.ts',
+    find: 'if (problems.length > 0) {',
+    replace: 'if (problems.length < 0) {',
+    test: {
+      file: 'test/artifacts.test.ts',
+      title: 'rollback refuses a version that has gone bad since',
+    },
+  },
+  {
+    name: 'nothing-taken-after-a-handover',
+    file: 'workers/loop.ts',
+    find: 'const waiting = ring.handingOver ? 0 : Math.min(room, published)',
+    replace: 'const waiting = Math.min(room, published)',
+    test: {
+      file: 'test/replace-model.test.ts',
+      title: 'serve() ends what it has taken, and leaves all the rest to the successor that was called',
+    },
+  },
+  {
+    name: 'epochs-at-a-handover',
+    file: 'src/core/ring.ts',
+    find: 'if (Atomics.compareExchange(this.#header, EPOCH, epoch, this.#lastEpoch) !== epoch) return',
+    replace: 'Atomics.store(this.#header, EPOCH, this.#lastEpoch)',
+    test: {
+      file: 'test/replace-model.test.ts',
+      title: 'a worker that is given up just as it lets go has one successor, which loses nothing',
+    },
+  },
+  {
+    name: 'generation-of-a-result',
+    file: 'src/served-models.ts',
+    find: 'if (generation !== this.#generation) {',
+    replace: 'if (this.#values === null) {',
+    test: {
+      file: 'test/reload.test.ts',
+      title: 'results that come around a handover are told to be of the model that gave them',
     },
   },
 
