@@ -17,7 +17,7 @@ const ALONE = [
 export default defineConfig({
   test: {
     globalSetup: 'test/setup.ts',
-    // A machine that stood still for a moment is no fault of the code: what fails is tried again, and reported so.
+    // A machine that stood still for a moment is no fault of the code: what fails is tried again, and .ci/run lists it.
     retry: 2,
     // For a machine that is many times slower: what hangs fails all the same.
     testTimeout: 60_000,

@@ -18,7 +18,7 @@ const allMinutes = IN_ALL.reduce((sum, name) => sum + MENU[name].minutes, 0)
 export const HELP = `Measures the engine against others in the same run: npm run bench -- <suite>… [options]
 
 ${menu.join('\n')}
-  ${'all'.padEnd(17)}${`${allMinutes} min`.padEnd(9)}all of these but memory and server
+  ${'all'.padEnd(17)}${`${allMinutes} min`.padEnd(9)}all of these but tenfold, memory and server
   ${'report'.padEnd(26)}docs/performance.md from the results in docs/performance/results.json
 
   --json FILE         keep the results there too, each suite in the place of its last ones

@@ -119,46 +119,38 @@ export async function build(target: Target, compiler = findCompiler()): Promise<
   try {
     const includes = (target.systemIncludes ?? []).flatMap(path => ['-isystem', path])
     const flags = [...FLAGS, ...(target.flags ?? []), ...includes]
-    const objects = target.sources.map(source => objectOf(source, flags))
-    const steps = target.sources.map((source, index) => ({ source, object: objects[index]! }))
+    const steps = target.sources.map(source => ({ source, object: objectOf(compiler, flags, source) }))
+    const objects = steps.map(({ object }) => object)
     const compileInTurn = async () => {
       for (let step = steps.pop(); step !== undefined; step = steps.pop()) {
         const { source, object } = step
-        const stamp = stampOf(compiler, flags, [source])
-        if (isMade(object, stamp)) continue
+        if (existsSync(object)) continue
         const compiled = join(folder, basename(object))
         await run(compiler, [...flags, '-c', source, '-o', compiled])
-        keep(compiled, object, stamp)
+        renameSync(compiled, object)
       }
     }
     await Promise.all(Array.from({ length: availableParallelism() }, compileInTurn))
     const linked = join(folder, 'linked')
     const linkFlags = ['-pthread', ...(target.flags ?? []), ...(target.linkFlags ?? [])]
     await run(compiler, [...objects, '-o', linked, ...linkFlags])
-    keep(linked, target.output, stamp)
+    renameSync(linked, target.output)
+    writeFileSync(`${target.output}.stamp`, stamp)
   } finally {
     rmSync(folder, { recursive: true })
   }
   return true
 }
 
-/** Where a source lies compiled, for all targets that compile it with these flags: one object each, the last. */
-function objectOf(source: string, flags: readonly string[]): string {
-  const name = createHash('sha256')
-    .update(JSON.stringify([source, flags]))
-    .digest('hex')
-    .slice(0, 16)
-  return join(OBJECTS_FOLDER, `${basename(source)}.${name}.o`)
+/** Where a source lies compiled, for all targets that compile it so: whoever finds one there can link it. */
+function objectOf(compiler: string, flags: readonly string[], source: string): string {
+  const stamp = stampOf(compiler, [source, flags], [source])
+  return join(OBJECTS_FOLDER, `${basename(source)}.${stamp.slice(0, 16)}.o`)
 }
 
 function isMade(output: string, stamp: string): boolean {
   const stampPath = `${output}.stamp`
   return existsSync(output) && existsSync(stampPath) && readFileSync(stampPath, 'utf8') === stamp
-}
-
-function keep(made: string, output: string, stamp: string): void {
-  renameSync(made, output)
-  writeFileSync(`${output}.stamp`, stamp)
 }
 
 /** Changes with everything that what is made depends on, but for the headers of the system. */

@@ -93,7 +93,8 @@ const ARROWS: readonly [place: string, mayImport: readonly string[]][] = [
   ['bench/', ['src/project.ts', 'src/http/frame.ts', 'native/build.ts', 'client/']],
   // Its generator is compiled when it is asked for.
   ['bench/load/', ['bench/', 'src/project.ts', 'src/http/frame.ts', 'native/build.ts']],
-  // Its server has the workers of the tests, which fail on order.
+  // Their servers have the workers of the tests, which take their time, or fail, on order.
+  ['bench/suites/tenfold.ts', ['bench/', 'src/project.ts', 'src/core/window.ts', 'test/faults/faults.ts']],
   [
     'bench/soak/',
     [

@@ -6,12 +6,16 @@ import { ThrowAwayCopy } from './controls/throw-away-copy.ts'
 test('every control finds its text once, and its test exists', () => {
   expect(CONTROLS.length).toBeGreaterThanOrEqual(40)
   expect(new Set(CONTROLS.map(({ name }) => name)).size).toBe(CONTROLS.length)
-  for (const { name, file, find, test } of CONTROLS) {
-    expect(readFileSync(file, 'utf8').split(find).length - 1, `${name} in ${file}`).toBe(1)
+  const misses = CONTROLS.flatMap(({ name, file, find, test }) => {
+    const occurs = readFileSync(file, 'utf8').split(find).length - 1
     const source = readFileSync(test.file, 'utf8')
     const isThere = ["'", '"', '`'].some(quote => source.includes(quote + test.title + quote))
-    expect(isThere, `${name}: ${test.title}`).toBe(true)
-  }
+    return [
+      ...(occurs === 1 ? [] : [`${name}: ${file} has its text ${occurs} times`]),
+      ...(isThere ? [] : [`${name}: ${test.file} has no test "${test.title}"`]),
+    ]
+  })
+  expect(misses).toEqual([])
 })
 
 test('without its protection a test is red', async () => {

@@ -284,7 +284,7 @@ async function holds<Case extends [unknown, ...unknown[]]>(
     }),
     { seed: SEED, numRuns: 1_000_000, interruptAfterTimeLimit: SECONDS * 1000 },
   )
-  console.log(`${cases} cases`)
+  console.log(`fuzz: ${cases} inputs tried`)
   await until(async () => (await metric(server.port, 'hailo_queue_depth')) === 0)
   expect(await metric(server.port, 'hailo_inference_errors_total', 'internal_error')).toBe(0)
   expect(await metric(server.port, 'hailo_worker_restarts_total')).toBe(0)

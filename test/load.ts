@@ -27,8 +27,9 @@ export interface PostOptions {
 }
 
 /**
- * How a request ended: its status; the code of what kept its answer away; or "stale", when an idle
- * connection was closed just as it was used again, in which case browsers ask once more.
+ * How a request ended: its status; the code of what kept its answer away from a new connection; "cut", when that was in
+ * the middle of an answer; or "stale", when an idle connection was closed just as it was used again, in which case
+ * browsers ask once more.
  */
 export type Outcome = number | string
 
@@ -278,7 +279,8 @@ async function outcomeOf(answer: Promise<Answer>, { answers }: Connection): Prom
     return (await answer).status
   } catch (error) {
     if (!(error instanceof Unanswered)) throw error
-    return answers > 0 && !error.begun ? 'stale' : error.code
+    if (error.begun) return 'cut'
+    return answers > 0 ? 'stale' : error.code
   }
 }
 

@@ -104,6 +104,7 @@ describe('over WebSocket', () => {
 })
 
 test('some three hundred inputs later nothing of them is in metrics or log, and nobody is left', async () => {
+  console.log(`strangers: ${tried.size} bad inputs tried`)
   expect(tried.size).toBeGreaterThan(300)
   const metrics = String((await ask(server, 'GET /metrics')).body)
   expect(isTelling(metrics)).toBe(false)

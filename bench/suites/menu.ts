@@ -13,6 +13,7 @@ import { server } from './server.ts'
 import { start } from './start.ts'
 import type { Suite } from './suite.ts'
 import { sweep } from './sweep.ts'
+import { tenfold } from './tenfold.ts'
 
 interface Item {
   readonly run: Suite
@@ -86,6 +87,14 @@ const SUITES = {
   },
   start: { run: start, about: 'start to ready, and the first burst', minutes: 0.5, runs: 5 },
   peers: { run: peers, about: 'FastAPI in Python', minutes: 2, runs: 3 },
+  tenfold: {
+    run: tenfold,
+    about: '10 times what a worker of a known service time bears; for figures --duration 60',
+    minutes: 0.1,
+    runs: 1,
+    connections: OPEN_LOOP,
+    isApart: true,
+  },
   memory: {
     run: memory,
     about: 'resident memory at full load',

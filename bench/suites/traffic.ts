@@ -85,7 +85,7 @@ export function mixed(mix: Mix): Traffic {
 /** The generator's first window. */
 const FROM_ONE = frameOf(encodeFrame('hello', { version: STREAM_VERSION, mode: 0, hop: 0, first: 1 }))
 
-function requests(name: string, sent: readonly LoadRequest[]): Traffic {
+export function requests(name: string, sent: readonly LoadRequest[]): Traffic {
   const bytes = sent.reduce((sum, { bytes }) => sum + bytes.length, 0) / sent.length
   return {
     name: `${name}, ${(bytes / 1000).toFixed(1)} kB`,

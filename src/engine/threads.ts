@@ -3,8 +3,9 @@ import { Piscina } from 'piscina'
 import type { BackendKind } from '../core/backend.ts'
 
 /**
- * Of each worker's JavaScript heap, of which it uses a tenth. A thread that wants more is ended, and none takes the
- * process with it. Models, rings and what ONNX Runtime allocates lie outside of it.
+ * Of each worker's JavaScript heap. A thread that grows beyond it is ended alone. A single allocation that does not fit
+ * ends the process all the same, with 134: V8 asks nobody in the middle of one. Models, rings and what ONNX Runtime
+ * allocates lie outside of it.
  */
 const WORKER_HEAP_MIB = 128
 

@@ -158,7 +158,17 @@ export const CONTROLS: readonly Control[] = [
     replace: 'return load.ahead < 0 ?',
     test: {
       file: 'test/chaos-overload.test.ts',
-      title: 'ten times the load that it can bear takes neither goodput nor deadlines',
+      title: 'ten times the load that it can bear leaves goodput, and few are admitted in vain',
+    },
+  },
+  {
+    name: 'predicted-wait',
+    file: 'src/core/admission.ts',
+    find: 'return load.overheadMs + (load.ahead + 1) * load.serviceMs + load.stalledMs',
+    replace: 'return (load.overheadMs + (load.ahead + 1) * load.serviceMs + load.stalledMs) / 1.3',
+    test: {
+      file: 'test/chaos-overload.test.ts',
+      title: 'ten times the load that it can bear leaves goodput, and few are admitted in vain',
     },
   },
   {
