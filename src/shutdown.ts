@@ -38,6 +38,7 @@ export function shutDownOf({ engine, frontDoor, reloads, witness, log }: Running
     }, LONGEST_SHUTDOWN_MS).unref()
 
     const drained = engine.drain()
+    reloads.drain()
     frontDoor.drain()
     await drained
     await frontDoor.close()

@@ -1,5 +1,9 @@
+import { execFileSync } from 'node:child_process'
 import {
+  closeSync,
+  constants,
   mkdtempSync,
+  openSync,
   readFileSync,
   renameSync,
   rmSync,
@@ -7,23 +11,22 @@ import {
   truncateSync,
   writeFileSync,
 } from 'node:fs'
+import { realpath } from 'node:fs/promises'
 import { tmpdir } from 'node:os'
 import { dirname, join } from 'node:path'
 import { beforeAll, describe, expect, onTestFinished, test, vi } from 'vitest'
 import { loadConfig } from '../src/config.ts'
 import { LATENT_DIMS } from '../src/core/window.ts'
 import { ReplaceError } from '../src/engine/replace-error.ts'
-import { readInt8Model } from '../src/hef/int8-model.ts'
-import { softHef } from '../src/hef/soft-hef.ts'
 import type { Logger } from '../src/log.ts'
 import { loadModel } from '../src/model.ts'
-import { SHIPPED_MODEL_FOLDER } from '../src/project.ts'
+import { LinkWatch } from '../src/reload/link-watch.ts'
 import { LoadError } from '../src/reload/model-loader.ts'
 import type { ReloadResult, ReloadTrigger } from '../src/reload/outcome.ts'
 import { Reloader, type ReloaderOptions } from '../src/reload/reloader.ts'
 import { ServedModels } from '../src/served-models.ts'
 import { startHailo } from './hailo.ts'
-import { type HefFolder, hefFolder, hefOf } from './hef-file.ts'
+import { type HefFolder, hefFolder, hefOf, shippedFile, softHefOf } from './hef-file.ts'
 import { ask, postWindow, resultOf } from './http-client.ts'
 import { metric, startServerForTest, until } from './load.ts'
 import {
@@ -39,8 +42,11 @@ import { linesIn } from './telemetry-folder.ts'
 import { windowOf } from './windows.ts'
 import { greet, IN_BINARY, IN_JSON, WebSocketClient } from './ws-client.ts'
 
-/** The smallest and the largest that the shipped network gives for its golden windows, and a little more. */
-const MOTIF_LOGITS = { min: -2.5, max: 7.5 }
+vi.mock('node:fs/promises', async importOriginal => {
+  const original = await importOriginal<typeof import('node:fs/promises')>()
+  return { ...original, realpath: vi.fn(original.realpath) }
+})
+
 /** Servers, HEFs and golden vectors are made, on machines that do other things too. */
 vi.setConfig({ testTimeout: 60_000 })
 
@@ -142,6 +148,8 @@ describe.skipIf(COMPILER === null)('on the software device', () => {
     const { server } = await startHailo({
       HEF_PATH: join(link, 'model.hef'),
       WORKERS: '2',
+      MODEL_VERSION: 'mine',
+      LOG_LEVEL: 'warn',
       DEADLINE_MS: '5000',
     })
     const answerOf = async ({ sha256 }: HefFolder) => {
@@ -152,6 +160,7 @@ describe.skipIf(COMPILER === null)('on the software device', () => {
     const before = await answerOf(first)
     turn(second.folder)
     expect((await ask(server, LOAD)).status).toBe(200)
+    await until(() => server.stderr.includes('MODEL_VERSION names this model as it named the last'))
     // Its motif scores are the device's own, in eight bits: near the others, and not the same.
     const after = await answerOf(second)
     expect(after.subarray(0, LATENT_DIMS)).toEqual(before.subarray(0, LATENT_DIMS))
@@ -175,6 +184,37 @@ describe.skipIf(COMPILER === null)('on the software device', () => {
     expect(await answerOf(first)).toEqual(before)
     expect(await server.stop()).toBe(0)
   })
+})
+
+test('who asks for a model that is read slowly is told at once that the server drains', async () => {
+  const versions = await versionsForTest()
+  const { second, onnxPath } = versions
+  const server = await startServerForTest({ ONNX_PATH: onnxPath, WORKERS: '1', LOG_LEVEL: 'info' })
+  versions.add('slow', second.files)
+  const manifest = join(dirname(dirname(onnxPath)), 'slow', 'model.json')
+  rmSync(manifest)
+  execFileSync('mkfifo', [manifest])
+  versions.turn('slow')
+  const asked = ask(server, LOAD).then(({ status, json }) => `${status} ${json.error}`, String)
+  const writer = await writerOf(manifest)
+  const stopped = server.stop()
+  expect(await asked).toMatch(/^503 .* is shutting down$/)
+  closeSync(writer)
+  expect(await stopped).toBe(0)
+})
+
+test('a disk that hangs has one look of LinkWatch, which keeps nobody waiting', async () => {
+  const looks: ((path: string) => void)[] = []
+  const look = vi.mocked(realpath)
+  look.mockImplementation(() => new Promise<string>(resolve => looks.push(resolve)))
+  onTestFinished(() => void look.mockReset())
+  const watch = new LinkWatch('/link', () => {})
+  await watch.reading()
+  await watch.reading()
+  expect(looks.length).toBe(1)
+  expect(await watch.close()).toBe(false)
+  looks[0]!('/file')
+  expect(await watch.close()).toBe(true)
 })
 
 test('EXPECTED_SHA256 lets no other model in later', async () => {
@@ -248,7 +288,7 @@ test('results that come around a handover are told to be of the model that gave 
   const told = models.told(made)
   const of = (generation: number) => told.of({ backend: 'stub', generation })
   for (let generation = 1; generation <= 5; generation++) {
-    models.prepare({ ...model, sha256: String(generation) })
+    models.prepare({ model: { ...model, sha256: String(generation) }, fallback: null })
     expect([of(generation - 1), of(generation), models.current.sha256]).toEqual([
       `of ${generation - 1}`,
       `of ${generation}`,
@@ -276,7 +316,7 @@ async function reloaderForTest({
   const log = { info: vi.fn(), warn: vi.fn(), error: vi.fn() } as unknown as Logger
   const options: ReloaderOptions = {
     models,
-    load: vi.fn(async () => ({ model: { ...model, sha256 }, reference: null })),
+    load: vi.fn(async () => ({ model: { ...model, sha256 }, fallback: null, reference: null })),
     hindrance: () => null,
     handOver: async () => void engine.generation++,
     tally: { reloaded: (result: ReloadResult, trigger: ReloadTrigger) => looks.push(`${result} ${trigger}`) },
@@ -286,12 +326,22 @@ async function reloaderForTest({
   return { reloader: new Reloader(options), models, looks, options }
 }
 
-/** The shipped network in integers. @param motifs whether the HEF has them too, or the host makes them */
 function softHefFolder(motifs: boolean): HefFolder {
-  const read = (name: string) => readFileSync(join(SHIPPED_MODEL_FOLDER, name))
-  const model = readInt8Model(read('model.int8.json').toString(), read('model.int8.bin'))
-  const hef = softHef(model, { headerVersion: 1, motifLogits: motifs ? MOTIF_LOGITS : null })
-  return hefFolder(hef, { files: { 'motif_head.f32': read('motif_head.f32') } })
+  return hefFolder(softHefOf({ motifs }), { files: { 'motif_head.f32': shippedFile('motif_head.f32') } })
+}
+
+/** Waits until somebody reads from the FIFO, who gets nothing while what is returned is open. */
+async function writerOf(fifo: string): Promise<number> {
+  let writer: number | null = null
+  await until(() => {
+    try {
+      writer = openSync(fifo, constants.O_WRONLY | constants.O_NONBLOCK)
+    } catch {
+      // ENXIO: nobody reads yet.
+    }
+    return writer !== null
+  })
+  return writer!
 }
 
 function temporaryFolder(): string {
