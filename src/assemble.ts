@@ -2,11 +2,12 @@ import { servedPath } from './artifacts/current.ts'
 import { type Certificate, certificateOf, readCertificateFiles, UnusableKeyError } from './certificate.ts'
 import { monotonicMs } from './clock.ts'
 import { type Config, ConfigError, type TlsConfig } from './config.ts'
+import type { GoldenOf } from './core/golden.ts'
 import { deviceName } from './engine/backend-status.ts'
 import { Canary } from './engine/canary.ts'
 import { Engine, NoResult } from './engine/engine.ts'
 import type { Threads } from './engine/threads.ts'
-import { goldenParity, warmUp } from './engine/warm-up.ts'
+import { goldenParity } from './engine/warm-up.ts'
 import { onHangup } from './hangup.ts'
 import { CertificateWatch } from './http/certificate-watch.ts'
 import { codec } from './http/codec.ts'
@@ -88,7 +89,7 @@ export async function assemble({ config, threads, startedMs }: Beginning): Promi
   const engine = new Engine({
     threads,
     ringSlots: config.ringSlots,
-    task: { ...taskOf(model), motifCount: config.motifCount, fallback: fallback?.plan ?? null },
+    task: { ...taskOf({ model, fallback }), motifCount: config.motifCount },
     observer: metrics,
     witness,
     threadStuck: leavingMs => threadStuck(leavingMs),
@@ -98,26 +99,21 @@ export async function assemble({ config, threads, startedMs }: Beginning): Promi
   live.watch(engine)
   witness.watch(engine)
 
+  const goldenOf: GoldenOf = backend => models.of(models.source(backend)).golden
+  if (model.golden === null && model.path !== null) {
+    log.warn('the model brings no golden vectors: its answers are not checked')
+  }
   const readiness: Readiness = { phase: 'starting' }
   // Another server may listen there, and have the device: then nobody else should open it.
   await assertFree(config.host, config.port).catch(cannotListen)
   // Begun before the front door is loaded, which takes as long as to open a backend.
   const answersRightly = engine.start().then(() => {
     readiness.phase = 'warming'
-    return answersLikeTheModel(engine, model, metrics, log)
+    return answersLikeTheModel(engine, goldenOf, metrics, log)
   })
   answersRightly.catch(() => {}) // told below: what keeps us from listening comes first
 
-  let canary: Canary | null = null
-  const watchAnswers = ({ golden }: Model) => {
-    const { goldenIntervalMs: intervalMs } = config
-    if (golden === null || intervalMs === 0) return
-    if (canary !== null) return canary.watchModel(golden)
-    canary = new Canary({ engine, golden, intervalMs, observer: metrics.golden })
-    canary.watch()
-  }
-  const facts = { config, link, models, engine, metrics, witness, readiness, log }
-  const reloads = new Reloading({ ...facts, replaced: watchAnswers })
+  const reloads = new Reloading({ config, link, models, engine, metrics, witness, readiness, log })
   const { FrontDoor } = await import('./http/server.ts')
   const service = {
     config,
@@ -170,7 +166,9 @@ export async function assemble({ config, threads, startedMs }: Beginning): Promi
     connections: () => frontDoor.fullness,
     observer: metrics,
   })
-  watchAnswers(model)
+  if (config.goldenIntervalMs > 0) {
+    new Canary({ engine, goldenOf, intervalMs: config.goldenIntervalMs, observer: metrics.golden }).watch()
+  }
   readiness.phase = 'ready'
   reloads.watch()
   metrics.warmedUp((monotonicMs() - startedMs) / 1000)
@@ -180,17 +178,11 @@ export async function assemble({ config, threads, startedMs }: Beginning): Promi
 /** Whether the backends give the trained model's own results, as far as the model brings any to compare. */
 async function answersLikeTheModel(
   engine: Engine,
-  model: Model,
+  goldenOf: GoldenOf,
   metrics: Metrics,
   log: Logger,
 ): Promise<boolean> {
-  if (model.golden === null) {
-    if (model.path !== null) log.warn('the model brings no golden vectors: its answers are not checked')
-    await untilAnswered(engine, () => warmUp(engine), log)
-    return true
-  }
-  const { golden } = model
-  const parities = await untilAnswered(engine, () => goldenParity(engine, golden), log)
+  const parities = await untilAnswered(engine, () => goldenParity(engine, goldenOf), log)
   const good = [...parities.values()].every(({ holds }) => holds)
   if (parities.size > 0) {
     const cosines = [...parities.values()].map(({ cosine }) => cosine)

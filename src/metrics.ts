@@ -26,7 +26,6 @@ import { MetricRegistry } from './metrics/registry.ts'
 import { ReloadMetrics } from './metrics/reload.ts'
 import { watchTelemetry } from './metrics/telemetry.ts'
 import { TlsMetrics } from './metrics/tls.ts'
-import type { Model } from './model.ts'
 import type { ServedModels, Told } from './served-models.ts'
 import { CounterRow, HistogramRow, RowTable } from './tally.ts'
 import type { TelemetryCounters } from './telemetry/counters.ts'
@@ -137,15 +136,14 @@ export class Metrics implements Observer, Witness {
     this.#facts = facts
     this.#log = log
     const { config, models } = facts
-    const { fallback } = models
     this.golden = new GoldenMetrics(this.registry, config.workers, log)
     this.tls = config.tls && new TlsMetrics(this.registry)
     this.registry.gauge('hailo_sidecar_start_time_seconds', 'Unix time of the start').set(Date.now() / 1000)
     this.#tellModel()
     // Rows that a rate() needs from the start, not from the first failure on.
-    for (const model of [models.current, ...(fallback === null ? [] : [fallback])]) this.#addRowsOf(model)
-    if (fallback !== null) {
-      const pair = { from: config.mode, to: fallback.plan.kind }
+    this.#addModelRows()
+    if (config.fallback !== null) {
+      const pair = { from: config.mode, to: config.fallback }
       for (const cause of BACKEND_FAILURES) this.#fallbacks.inc({ ...pair, cause }, 0)
     }
     for (const code of facts.errorCodes) this.#errors.at(code, ONLY)
@@ -171,14 +169,17 @@ export class Metrics implements Observer, Witness {
 
   /** Another model serves from here on. What was counted of the one before it stays. */
   modelReplaced(): void {
+    this.#addModelRows()
     const { current } = this.#facts.models
-    this.#addRowsOf(current)
     if (current.golden !== null && this.#engine !== null) this.golden.watch(this.#engine)
   }
 
-  #addRowsOf({ name }: Model): void {
-    for (const status of ['success', 'error', 'rejected']) this.#inferences.at(status, name)
-    this.#durations.at(OPERATION, name)
+  #addModelRows(): void {
+    const { current, fallback } = this.#facts.models
+    for (const { name } of fallback === null ? [current] : [current, fallback]) {
+      for (const status of ['success', 'error', 'rejected']) this.#inferences.at(status, name)
+      this.#durations.at(OPERATION, name)
+    }
   }
 
   /** Which one serves: read at a scrape, so that no two models ever look so. */

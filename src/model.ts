@@ -55,9 +55,8 @@ export class ModelError extends Error {
 }
 
 /**
- * Reads and verifies the model and its golden vectors. Where a link leads to them it is followed once, so that all are
- * of one version. Blocking, but for loading what reads a HEF, which
- * only a start with a HEF has to wait for.
+ * Reads and verifies the model and its golden vectors. Where a link leads to them it is followed once, so that all
+ * are of one version. Blocking, but for loading what reads a HEF, which only a start with a HEF has to wait for.
  * @throws ModelError saying which file, what was found, what was expected and what to do
  */
 export async function loadModel(config: Config): Promise<Model> {
@@ -78,7 +77,7 @@ export async function loadModel(config: Config): Promise<Model> {
 
 /**
  * The model that answers while the device of `primary` cannot, as FALLBACK says. Null: there is none.
- * @throws ModelError as loadModel(), and when its motifs are others
+ * @throws ModelError as loadFloatModel()
  */
 export function loadFallback(config: Config, primary: Model): Model | null {
   if (config.fallback === null) return null
@@ -88,18 +87,30 @@ export function loadFallback(config: Config, primary: Model): Model | null {
 
 /**
  * The model that a compiled one was made of, in float32.
- * @throws ModelError as loadModel(), and when its motifs are others
+ * @throws ModelError as loadModel(), when its motifs are others, and when nobody has named it and its golden vectors are others
  */
 export function loadFloatModel(config: Config, primary: Model): Model {
   const place = placeOf('onnx', config, { manifestPath: null, versionFolder: primary.versionFolder })
   const model = loadOnnx(place, config)
-  if (isDeepStrictEqual(model.motifLabels, primary.motifLabels)) return model
-  throw new ModelError({
-    path: place.manifestPath,
-    found: `motif_labels ${model.motifLabels.join(' ')}`,
-    expected: `those of the model that it stands in for, ${primary.motifLabels.join(' ')}`,
-    remedy: `Set ${place.key} to the same model, or FALLBACK=none`,
-  })
+  if (!isDeepStrictEqual(model.motifLabels, primary.motifLabels)) {
+    throw new ModelError({
+      path: place.manifestPath,
+      found: `motif_labels ${model.motifLabels.join(' ')}`,
+      expected: `those of the model that it stands in for, ${primary.motifLabels.join(' ')}`,
+      remedy: `Set ${place.key} to the same model, or FALLBACK=none`,
+    })
+  }
+  // One that is named is meant. One that only lies there may be another, trained anew.
+  const mayBeAnother = place.key === 'MODEL_DIR' && model.golden !== null && primary.golden !== null
+  if (mayBeAnother && !isDeepStrictEqual(model.golden, primary.golden)) {
+    throw new ModelError({
+      path: place.path,
+      found: 'its golden vectors are others',
+      expected: `those of the model that it stands in for, ${primary.path}`,
+      remedy: 'Set ONNX_PATH to the float model of that, or FALLBACK=none',
+    })
+  }
+  return model
 }
 
 /**

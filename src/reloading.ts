@@ -1,7 +1,7 @@
 import type { Config } from './config.ts'
-import { firstOf } from './core/golden.ts'
+import { firstOf, type GoldenVectors } from './core/golden.ts'
 import type { Engine } from './engine/engine.ts'
-import type { CommonTask } from './engine/pool.ts'
+import type { ReplacedTask } from './engine/pool.ts'
 import { ReplaceError } from './engine/replace-error.ts'
 import type { Readiness } from './http/service.ts'
 import type { Logger } from './log.ts'
@@ -11,12 +11,14 @@ import type { LinkWatch } from './reload/link-watch.ts'
 import { ModelLoader } from './reload/model-loader.ts'
 import type { LastReload, Reload, Reloads, ReloadTrigger } from './reload/outcome.ts'
 import { Reloader } from './reload/reloader.ts'
-import type { ServedModels } from './served-models.ts'
+import type { Served, ServedModels } from './served-models.ts'
 import { waitForNoThread } from './supervisor/end.ts'
 import type { Witnesses } from './witnesses.ts'
 
 /** So many golden windows at most a backend must answer rightly that is opened while others serve. */
 const SELF_CHECK_WINDOWS = 64
+
+const DRAINING = 'The server is shutting down'
 
 export interface ReloadingFacts {
   readonly config: Config
@@ -27,8 +29,6 @@ export interface ReloadingFacts {
   readonly metrics: Metrics
   readonly witness: Witnesses
   readonly readiness: Readiness
-  /** Told that another model serves. */
-  readonly replaced: (model: Model) => void
   readonly log: Logger
 }
 
@@ -40,8 +40,10 @@ export class Reloading implements Reloads {
   readonly #isStarting: () => boolean
   /** Who asked in vain while the server started. */
   #early: ReloadTrigger | null = null
+  /** Who has asked, and waits. */
+  readonly #waiting = new Set<(reload: Reload) => void>()
 
-  constructor({ config, link, models, engine, metrics, witness, readiness, replaced, log }: ReloadingFacts) {
+  constructor({ config, link, models, engine, metrics, witness, readiness, log }: ReloadingFacts) {
     this.#loader = new ModelLoader({ config, wantsReference: config.telemetry !== null })
     this.#link = link
     this.#isStarting = () => readiness.phase === 'starting' || readiness.phase === 'warming'
@@ -52,20 +54,22 @@ export class Reloading implements Reloads {
         return this.#loader.load()
       },
       hindrance: () => {
-        if (engine.draining) return 'The server is shutting down'
+        if (engine.draining) return DRAINING
         if (readiness.phase === 'ready') return null
         return this.#isStarting()
           ? 'The server is starting. It looks again when it is ready'
           : 'The golden check failed at the start: only a new start helps'
       },
-      handOver: async ({ model, reference }) => {
-        witness.expect(reference)
-        await engine.replaceModel(taskOf(model)).catch(error => {
+      handOver: async loaded => {
+        witness.expect(loaded.reference)
+        await engine.replaceModel(taskOf(loaded)).catch(error => {
           if (error instanceof ReplaceError && error.mayPass) link.retryLater()
           throw error
         })
         metrics.modelReplaced()
-        replaced(model)
+        if (config.modelVersion === null) return
+        const { modelVersion } = config
+        log.warn({ modelVersion }, 'MODEL_VERSION names this model as it named the last: unset it')
       },
       tally: metrics.reloads,
       log,
@@ -78,7 +82,13 @@ export class Reloading implements Reloads {
 
   reload(trigger: ReloadTrigger): Promise<Reload> {
     if (this.#isStarting()) this.#early = trigger
-    return this.#reloader.reload(trigger)
+    return new Promise(answer => {
+      this.#waiting.add(answer)
+      void this.#reloader.reload(trigger).then(reload => {
+        this.#waiting.delete(answer)
+        answer(reload)
+      })
+    })
   }
 
   /** The server is ready: from here on also when the path leads elsewhere, or has since the start. */
@@ -87,26 +97,29 @@ export class Reloading implements Reloads {
     if (this.#early !== null) void this.reload(this.#early)
   }
 
-  /** Nothing else will be served any more. */
-  unwatch(): void {
+  /** Nothing else will be served, and nobody waits any more for what is being read or opened. */
+  drain(): void {
     this.#link.stop()
+    for (const answer of this.#waiting) answer({ result: 'refused', reason: DRAINING })
   }
 
   /** What is being read is not waited for. */
   async close(): Promise<void> {
-    if (!(await this.#loader.close())) waitForNoThread('must')
+    const left = await Promise.all([this.#loader.close(), this.#link.close()])
+    if (left.includes(false)) waitForNoThread('must')
   }
 }
 
 /** What every worker gets of a model. */
-export function taskOf({
-  plan,
-  normalisation,
-  golden,
-}: Model): Pick<CommonTask, 'primary' | 'normalisation' | 'selfCheck'> {
+export function taskOf({ model, fallback }: Served): ReplacedTask {
   return {
-    primary: plan,
-    normalisation,
-    selfCheck: golden && firstOf(golden, Math.min(golden.count, SELF_CHECK_WINDOWS)),
+    primary: model.plan,
+    normalisation: model.normalisation,
+    selfCheck: selfCheckOf(model),
+    fallback: fallback && { plan: fallback.plan, selfCheck: selfCheckOf(fallback) },
   }
+}
+
+function selfCheckOf({ golden }: Model): GoldenVectors | null {
+  return golden && firstOf(golden, Math.min(golden.count, SELF_CHECK_WINDOWS))
 }

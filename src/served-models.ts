@@ -8,19 +8,22 @@ export interface Source {
   readonly generation: number
 }
 
+/** A model, and what answers while its device cannot. */
+export interface Served {
+  readonly model: Model
+  readonly fallback: Model | null
+}
+
 /** That which serves, and the one before it: windows that are in flight at a handover are of that. */
 const REMEMBERED_GENERATIONS = 2
 
 /** Which model serves, which came before it, and which is about to: so that every result is told to be of the one that gave it. */
 export class ServedModels {
-  /** Answers while the device of the model cannot, and stays as it was started. Null: nothing does. */
-  readonly fallback: Model | null
   #engine: { readonly generation: number } = { generation: 0 }
-  readonly #models = new Map<number, Model>()
+  readonly #served = new Map<number, Served>()
 
   constructor(model: Model, fallback: Model | null) {
-    this.#models.set(0, model)
-    this.fallback = fallback
+    this.#served.set(0, { model, fallback })
   }
 
   /** It knows from when on what was prepared serves. */
@@ -30,7 +33,12 @@ export class ServedModels {
 
   /** What new windows go to, and what is told where there is no result. */
   get current(): Model {
-    return this.#models.get(this.generation)!
+    return this.#served.get(this.generation)!.model
+  }
+
+  /** Answers while the device of the current model cannot. Null: nothing does. */
+  get fallback(): Model | null {
+    return this.#served.get(this.generation)!.fallback
   }
 
   get generation(): number {
@@ -38,22 +46,23 @@ export class ServedModels {
   }
 
   /** Call before the engine is given the model: its first results may come before that is known to be done. */
-  prepare(model: Model): void {
-    this.#models.set(this.generation + 1, model)
-    this.#models.delete(this.generation - REMEMBERED_GENERATIONS)
+  prepare({ model, fallback }: Served): void {
+    this.#served.set(this.generation + 1, { model, fallback })
+    this.#served.delete(this.generation - REMEMBERED_GENERATIONS)
   }
 
   /** What was prepared will not serve. */
   dismiss(): void {
-    this.#models.delete(this.generation + 1)
+    this.#served.delete(this.generation + 1)
   }
 
   /** The model that gave a result. @throws when that is more than REMEMBERED_GENERATIONS ago: no window is in flight for so long */
   of({ backend, generation }: Source): Model {
-    if (this.fallback?.plan.kind === backend) return this.fallback
-    const model = this.#models.get(generation)
-    if (model === undefined) throw new Error(`A result of model generation ${generation}, which nobody knows`)
-    return model
+    const served = this.#served.get(generation)
+    if (served === undefined)
+      throw new Error(`A result of model generation ${generation}, which nobody knows`)
+    const { model, fallback } = served
+    return fallback?.plan.kind === backend ? fallback : model
   }
 
   /** @param make what is told with each result of a model: made once for it, not for each result */

@@ -37,8 +37,8 @@ export function shutDownOf({ engine, frontDoor, reloads, witness, log }: Running
       process.exit(cutShort)
     }, LONGEST_SHUTDOWN_MS).unref()
 
-    reloads.unwatch()
     const drained = engine.drain()
+    reloads.drain()
     frontDoor.drain()
     await drained
     await frontDoor.close()

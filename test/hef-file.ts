@@ -4,7 +4,9 @@ import { tmpdir } from 'node:os'
 import { join } from 'node:path'
 import { onTestFinished } from 'vitest'
 import { sealContainer } from '../src/hef/container.ts'
+import { readInt8Model } from '../src/hef/int8-model.ts'
 import { encodeHef, type SparseMessage } from '../src/hef/schema.ts'
+import { softHef } from '../src/hef/soft-hef.ts'
 import { SHIPPED_MODEL_FOLDER } from '../src/project.ts'
 
 const PERIPH_CALCULATION_IN_HAILORT = 26
@@ -97,6 +99,19 @@ export function hefFolder(
   }
   writeFileSync(join(folder, 'model.json'), JSON.stringify({ ...manifest, ...changes }))
   return { folder, hefPath: join(folder, 'model.hef'), sha256: sha256Of(hef) }
+}
+
+/** The smallest and the largest that the shipped network gives for its golden windows, and a little more. */
+const MOTIF_LOGITS = { min: -2.5, max: 7.5 }
+
+/** The shipped network in integers, for the software device. @param motifs whether it has them too, or the host makes them */
+export function softHefOf({ motifs }: { motifs: boolean }): Buffer {
+  const model = readInt8Model(shippedFile('model.int8.json').toString(), shippedFile('model.int8.bin'))
+  return Buffer.from(softHef(model, { headerVersion: 1, motifLogits: motifs ? MOTIF_LOGITS : null }))
+}
+
+export function shippedFile(name: string): Buffer {
+  return readFileSync(join(SHIPPED_MODEL_FOLDER, name))
 }
 
 function sha256Of(bytes: Uint8Array): string {

@@ -100,11 +100,13 @@ function anotherOf(onnx: Buffer): Buffer {
   return other
 }
 
-/** The file, and golden vectors that are its own answers. */
-async function withGolden(bytes: Buffer): Promise<Files> {
+/** The file, and golden vectors that are its own answers. @param stretch of the standard deviations of its z-score */
+export async function withGolden(bytes: Buffer, stretch = 1): Promise<Files> {
   const { plan } = await loadModel(loadConfig({}))
   if (plan.kind !== 'onnx') throw new Error('the shipped model is not ONNX')
-  const backend = await openOnnx({ ...plan.model, bytes }, MOTIF_COUNT)
+  const { mean, std } = plan.model.normalisation
+  const normalisation = { mean, std: std.map(value => value * stretch) }
+  const backend = await openOnnx({ ...plan.model, bytes, normalisation }, MOTIF_COUNT)
   const latents: number[] = []
   const scores: number[] = []
   for (let index = 0; index < GOLDEN.count; index++) {

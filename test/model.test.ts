@@ -461,6 +461,19 @@ describe('loadFallback()', () => {
       /model\.json: motif_labels phone_seated .*, expected those of the model that it stands in for, watch_sitting_down /,
     )
   })
+
+  test('refuses a model that lies in MODEL_DIR and is not that of the HEF, and takes what ONNX_PATH names', async () => {
+    const latents = readFileSync(join(SHIPPED_MODEL_FOLDER, 'golden_latent.f32'))
+    latents.writeFloatLE(0.5, 0)
+    const { hefPath } = hefFolder(hefOf(), { files: { 'golden_latent.f32': latents } })
+    const config = loadConfig({ HEF_PATH: hefPath, FALLBACK: 'onnx' })
+    const model = await loadModel(config)
+    expect(() => loadFallback(config, model)).toThrow(
+      /onnx: its golden vectors are others, expected those of the model that it stands in for, .*model\.hef\. Set ONNX_PATH /,
+    )
+    const named = loadFallback({ ...config, onnxPath: join(SHIPPED_MODEL_FOLDER, ARTIFACT) }, model)
+    expect(named?.sha256).toBe(SHA256)
+  })
 })
 
 async function hefRefusalOf(hefPath: string, env: Record<string, string> = {}): Promise<string> {

@@ -17,6 +17,8 @@ const ROW_BYTES = 304
 const BULK_WINDOWS = 16
 /** Of each client, between an answer and its next window: the load is that of a day, not of a flood. */
 const PAUSE_MS = 15
+/** About when a reload opens or hands over what it has read. It must hold whenever it is. */
+const INTO_RELOAD_MS = 100
 /** Nothing may be late here: what is asked is who answers. */
 const PATIENT = { WORKERS: '2', DEADLINE_MS: '5000' }
 
@@ -67,12 +69,12 @@ test('SIGTERM in the middle of reloads answers all that was admitted and ends wi
   await load.untilAnswered()
   versions.turn(versions.second.version)
   server.process.kill('SIGHUP')
-  await sleep(Math.random() * 300) // anywhere from reading to handing over
+  await sleep(INTO_RELOAD_MS)
   const stopped = server.stop()
   load.tolerateEnd()
-  expect(await stopped).toBe(0)
+  expect(await stopped, `${INTO_RELOAD_MS} ms after SIGHUP`).toBe(0)
   await load.end()
-  expect(load.failures).toEqual([])
+  expect(load.failures, `${INTO_RELOAD_MS} ms after SIGHUP`).toEqual([])
 })
 
 test('what is started after kill -9 in the middle of a reload serves what the link leads to', async () => {
@@ -81,8 +83,8 @@ test('what is started after kill -9 in the middle of a reload serves what the li
   const killed = await startServerForTest(env)
   versions.turn(versions.second.version)
   killed.process.kill('SIGHUP')
-  await sleep(Math.random() * 300)
-  expect(await killed.stop('SIGKILL')).toBe('SIGKILL')
+  await sleep(INTO_RELOAD_MS)
+  expect(await killed.stop('SIGKILL'), `${INTO_RELOAD_MS} ms after SIGHUP`).toBe('SIGKILL')
   const server = await startServerForTest(env)
   const answer = await postWindow(server, windowOf(1))
   expect(answer.headers['x-model-sha256']).toBe(versions.second.sha256.slice(0, 12))

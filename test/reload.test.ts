@@ -7,25 +7,25 @@ import {
   truncateSync,
   writeFileSync,
 } from 'node:fs'
+import { realpath } from 'node:fs/promises'
 import { tmpdir } from 'node:os'
 import { dirname, join } from 'node:path'
 import { beforeAll, describe, expect, onTestFinished, test, vi } from 'vitest'
 import { loadConfig } from '../src/config.ts'
 import { LATENT_DIMS } from '../src/core/window.ts'
 import { ReplaceError } from '../src/engine/replace-error.ts'
-import { readInt8Model } from '../src/hef/int8-model.ts'
-import { softHef } from '../src/hef/soft-hef.ts'
 import type { Logger } from '../src/log.ts'
 import { loadModel, type Model } from '../src/model.ts'
-import { PROJECT_FOLDER, SHIPPED_MODEL_FOLDER } from '../src/project.ts'
+import { PROJECT_FOLDER } from '../src/project.ts'
 import { LinkWatch } from '../src/reload/link-watch.ts'
 import { LoadError } from '../src/reload/model-loader.ts'
 import type { ReloadResult, ReloadTrigger } from '../src/reload/outcome.ts'
 import { Reloader, type ReloaderOptions } from '../src/reload/reloader.ts'
+import { Reloading, type ReloadingFacts } from '../src/reloading.ts'
 import { ServedModels } from '../src/served-models.ts'
 import { writeDevice } from './faults/device.ts'
 import { startHailo } from './hailo.ts'
-import { type HefFolder, hefFolder, hefOf } from './hef-file.ts'
+import { type HefFolder, hefFolder, hefOf, shippedFile, softHefOf } from './hef-file.ts'
 import { ask, postWindow, resultOf } from './http-client.ts'
 import { metric, startServerForTest, until } from './load.ts'
 import {
@@ -41,8 +41,11 @@ import { linesIn } from './telemetry-folder.ts'
 import { windowOf } from './windows.ts'
 import { greet, IN_BINARY, IN_JSON, WebSocketClient } from './ws-client.ts'
 
-/** The smallest and the largest that the shipped network gives for its golden windows, and a little more. */
-const MOTIF_LOGITS = { min: -2.5, max: 7.5 }
+vi.mock('node:fs/promises', async importOriginal => {
+  const original = await importOriginal<typeof import('node:fs/promises')>()
+  return { ...original, realpath: vi.fn(original.realpath) }
+})
+
 /** Servers, HEFs and golden vectors are made, on machines that do other things too. */
 vi.setConfig({ testTimeout: 60_000 })
 
@@ -144,6 +147,8 @@ describe.skipIf(COMPILER === null)('on the software device', () => {
     const { server } = await startHailo({
       HEF_PATH: join(link, 'model.hef'),
       WORKERS: '2',
+      MODEL_VERSION: 'mine',
+      LOG_LEVEL: 'warn',
       DEADLINE_MS: '5000',
     })
     const answerOf = async ({ sha256 }: HefFolder) => {
@@ -154,6 +159,7 @@ describe.skipIf(COMPILER === null)('on the software device', () => {
     const before = await answerOf(first)
     turn(second.folder)
     expect((await ask(server, LOAD)).status).toBe(200)
+    await until(() => server.stderr.includes('MODEL_VERSION names this model as it named the last'))
     // Its motif scores are the device's own, in eight bits: near the others, and not the same.
     const after = await answerOf(second)
     expect(after.subarray(0, LATENT_DIMS)).toEqual(before.subarray(0, LATENT_DIMS))
@@ -265,6 +271,43 @@ test('a SIGHUP that comes before anybody listens is kept for who does, from the 
   expect(main).toMatch(/^import '\.\/hangup\.ts'\n/)
 })
 
+test('who waits for a model that is slow to open is told at once that the server drains', async () => {
+  const { onnxPath, turn } = await versionsForTest()
+  const config = loadConfig({ ONNX_PATH: onnxPath })
+  const models = new ServedModels(await loadModel(config), null)
+  const replaceModel = vi.fn(() => new Promise<void>(() => {}))
+  const reloading = new Reloading({
+    config,
+    models,
+    link: new LinkWatch(null),
+    engine: { draining: false, replaceModel },
+    metrics: { reloads: { reloaded() {} } },
+    witness: { expect() {} },
+    readiness: { phase: 'ready' },
+    log: { info() {}, warn() {} },
+  } as unknown as ReloadingFacts)
+  onTestFinished(() => reloading.close())
+  turn('second')
+  const asked = reloading.reload('request')
+  await vi.waitUntil(() => replaceModel.mock.calls.length === 1, { timeout: 30_000 })
+  reloading.drain()
+  expect(await asked).toEqual({ result: 'refused', reason: 'The server is shutting down' })
+})
+
+test('a disk that hangs has one look of LinkWatch, which keeps nobody waiting', async () => {
+  const looks: ((path: string) => void)[] = []
+  const look = vi.mocked(realpath)
+  look.mockImplementation(() => new Promise<string>(resolve => looks.push(resolve)))
+  onTestFinished(() => void look.mockReset())
+  const watch = new LinkWatch('/link')
+  await watch.reading()
+  await watch.reading()
+  expect(looks.length).toBe(1)
+  expect(await watch.close()).toBe(false)
+  looks[0]!('/file')
+  expect(await watch.close()).toBe(true)
+})
+
 test('EXPECTED_SHA256 lets no other model in later', async () => {
   const versions = await versionsForTest()
   const { first, second, onnxPath } = versions
@@ -355,10 +398,10 @@ test('LinkWatch follows a link that two looks have found turned, and none that i
   vi.useFakeTimers({ toFake: ['setTimeout'] })
   onTestFinished(() => void vi.useRealTimers())
   const turned = vi.fn()
-  const watch = new LinkWatch(link, turned)
+  const watch = new LinkWatch(link)
   turn('1')
   await watch.reading()
-  watch.watch()
+  watch.watch(turned)
   const look = async () => {
     vi.advanceTimersByTime(1000)
     // The next one is set once this one is over.
@@ -382,7 +425,7 @@ test('results that come around a handover are told to be of the model that gave 
   const told = models.told(made)
   const of = (generation: number) => told.of({ backend: 'stub', generation })
   for (let generation = 1; generation <= 5; generation++) {
-    models.prepare({ ...model, sha256: String(generation) })
+    models.prepare({ model: { ...model, sha256: String(generation) }, fallback: null })
     expect([of(generation - 1), of(generation), models.current.sha256]).toEqual([
       `of ${generation - 1}`,
       `of ${generation}`,
@@ -410,7 +453,11 @@ async function reloaderForTest({
   const log = { info: vi.fn(), warn: vi.fn(), error: vi.fn() } as unknown as Logger
   const options: ReloaderOptions = {
     models,
-    load: vi.fn(async () => ({ model: { ...model, sha256: 'first', ...found }, reference: null })),
+    load: vi.fn(async () => ({
+      model: { ...model, sha256: 'first', ...found },
+      fallback: null,
+      reference: null,
+    })),
     hindrance: () => null,
     handOver: async () => void engine.generation++,
     tally: { reloaded: (result: ReloadResult, trigger: ReloadTrigger) => looks.push(`${result} ${trigger}`) },
@@ -420,12 +467,8 @@ async function reloaderForTest({
   return { reloader: new Reloader(options), models, looks, options }
 }
 
-/** The shipped network in integers. @param motifs whether the HEF has them too, or the host makes them */
 function softHefFolder(motifs: boolean): HefFolder {
-  const read = (name: string) => readFileSync(join(SHIPPED_MODEL_FOLDER, name))
-  const model = readInt8Model(read('model.int8.json').toString(), read('model.int8.bin'))
-  const hef = softHef(model, { headerVersion: 1, motifLogits: motifs ? MOTIF_LOGITS : null })
-  return hefFolder(hef, { files: { 'motif_head.f32': read('motif_head.f32') } })
+  return hefFolder(softHefOf({ motifs }), { files: { 'motif_head.f32': shippedFile('motif_head.f32') } })
 }
 
 function temporaryFolder(): string {

@@ -24,10 +24,10 @@ test.each<[ExitCause, number]>([
     })
     const quiet = { info() {}, error() {}, fatal() {} }
     const neverDrained = { drain: () => new Promise(() => {}) }
-    const reloads = { unwatch: vi.fn() }
+    const reloads = { drain: vi.fn() }
     const running = { engine: neverDrained, frontDoor: { drain() {} }, reloads, witness: {}, log: quiet }
     void shutDownOf(running as unknown as Running)(cause, {})
-    expect(reloads.unwatch).toHaveBeenCalledTimes(1) // nothing else will be served any more
+    expect(reloads.drain).toHaveBeenCalledTimes(1) // nothing else will be served any more
     await vi.advanceTimersByTimeAsync(19_999)
     expect(exit).not.toHaveBeenCalled()
     await vi.advanceTimersByTimeAsync(1)

@@ -12,6 +12,7 @@ import { type GoldenVectors, goldenWindow, Parity } from '../src/core/golden.ts'
 import { Ring } from '../src/core/ring.ts'
 import type {
   BackendPlan,
+  FallbackPlan,
   StreamReport,
   StreamTask,
   SuccessorReady,
@@ -142,14 +143,14 @@ class StreamService {
   }
 
   /** Serves with the fallback until the primary is open again. Null when told to stop before that. */
-  async #bridge(plan: BackendPlan, fault: BackendFault): Promise<Backend | null> {
+  async #bridge({ plan, selfCheck }: FallbackPlan, fault: BackendFault): Promise<Backend | null> {
     if (this.#ring.superseded) return null
     // What waits is left to the fallback. To open it may take long: longer than a worker that serves
     // may go without a heartbeat, and than clients should wait to hear that their window is lost.
     this.#ring.setServing(null)
     this.#ring.passTaken()
     this.#update({ serving: null, fault, device: null })
-    const fallback = await this.#openWithin(plan, { check: true })
+    const fallback = await this.#openWithin(plan, selfCheck)
 
     const over = new AbortController()
     const reopened: { primary: Backend | null } = { primary: null }
@@ -186,10 +187,11 @@ class StreamService {
     return null
   }
 
-  async #tryPrimary(options: { check: boolean }): Promise<Backend | BackendError> {
+  async #tryPrimary({ check }: { check: boolean }): Promise<Backend | BackendError> {
+    const { primary, selfCheck } = this.#task
     try {
       await Promise.race([closed, sleep(CLOSE_TIMEOUT_MS, undefined, { ref: false })])
-      return await this.#openWithin(this.#task.primary, options)
+      return await this.#openWithin(primary, check ? selfCheck : null)
     } catch (error) {
       if (!(error instanceof BackendError)) throw error
       if (error.permanent) this.#backoffMs = LONGEST_BACKOFF_MS
@@ -197,10 +199,12 @@ class StreamService {
     }
   }
 
-  /** @throws BackendError also when it takes too long, or when what it answers is wrong */
-  async #openWithin(plan: BackendPlan, { check }: { check: boolean }): Promise<Backend> {
-    const { motifCount, selfCheck } = this.#task
-    const opening = this.#open(plan, motifCount, device => this.#update({ device }))
+  /**
+   * @param golden what it must answer. Null: it is not asked
+   * @throws BackendError also when it takes too long, or when what it answers is wrong
+   */
+  async #openWithin(plan: BackendPlan, golden: GoldenVectors | null): Promise<Backend> {
+    const opening = this.#open(plan, this.#task.motifCount, device => this.#update({ device }))
     const opened = new AbortController()
     const backend = await Promise.race([
       opening,
@@ -210,7 +214,7 @@ class StreamService {
       void opening.then(closeInBackground, () => {})
       throw new BackendError('timeout', `${plan.kind} has not opened within ${OPEN_TIMEOUT_MS / 1000} s`)
     }
-    const fault = check && selfCheck !== null ? await faultIn(backend, plan, selfCheck) : null
+    const fault = golden !== null ? await faultIn(backend, plan, golden) : null
     if (fault === null) return backend
     closeInBackground(backend)
     throw fault

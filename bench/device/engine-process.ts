@@ -69,7 +69,7 @@ const engine = new Engine({
   observer: UNDISTURBED,
 })
 await engine.start()
-await goldenParity(engine, golden)
+await goldenParity(engine, () => golden)
 engine.open()
 
 let measuring = false

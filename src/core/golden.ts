@@ -12,6 +12,9 @@ export interface GoldenVectors {
   readonly motifScores: Float32Array
 }
 
+/** What the model that a backend runs is to answer. Null: nobody knows. */
+export type GoldenOf = (backend: BackendKind) => GoldenVectors | null
+
 /** What an answer may differ in from the trained model's own. */
 interface ParityLimits {
   readonly smallestCosine: number

@@ -166,9 +166,14 @@ export class Ring {
     return BACKENDS[Atomics.load(this.#header, SERVING) - 1] ?? null
   }
 
-  /** Resolves once the worker has a backend open. */
-  async untilServing(): Promise<void> {
-    await Atomics.waitAsync(this.#header, SERVING, 0).value
+  /** Resolves once the worker has a backend open, with that. */
+  async untilServing(): Promise<BackendKind> {
+    while (true) {
+      const { serving } = this
+      if (serving !== null) return serving
+      // Woken also by a worker that says once more that nothing is open.
+      await Atomics.waitAsync(this.#header, SERVING, 0).value
+    }
   }
 
   /** Tells the worker to end once it has answered everything published, and who waits for a turn to end at once. */

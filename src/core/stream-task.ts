@@ -14,10 +14,10 @@ export interface StreamTask {
   readonly motifCount: number
   readonly primary: BackendPlan
   /** Serves while the primary cannot. Null: nothing does. */
-  readonly fallback: BackendPlan | null
+  readonly fallback: FallbackPlan | null
   /** What windows of the training data look like, to know those in other units. Null: nobody knows. */
   readonly normalisation: Normalisation | null
-  /** A few windows that what is opened must answer rightly before it serves. Null: it is not asked. */
+  /** A few windows that the primary must answer rightly before it serves. Null: it is not asked. */
   readonly selfCheck: GoldenVectors | null
   /** Counts the models that were served: 0 is that of the start. */
   readonly generation: number
@@ -53,6 +53,13 @@ export interface SuccessorReady {
   readonly worker: number
   readonly epoch: number
   readonly ready: true
+}
+
+/** Another model than the primary's, of another file: it has golden vectors of its own. */
+export interface FallbackPlan {
+  readonly plan: BackendPlan
+  /** As that of the primary. */
+  readonly selfCheck: GoldenVectors | null
 }
 
 /** What to open, and with which model. */

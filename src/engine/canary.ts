@@ -1,6 +1,7 @@
 import { monotonicMs } from '../clock.ts'
+import type { BackendKind } from '../core/backend.ts'
 import { LEVEL } from '../core/degradation.ts'
-import { type GoldenVectors, goldenWindow, Parity } from '../core/golden.ts'
+import { type GoldenOf, type GoldenVectors, goldenWindow, Parity } from '../core/golden.ts'
 import { LATENT_DIMS } from '../core/window.ts'
 import { type Engine, type Inferred, NoResult } from './engine.ts'
 import type { CanaryObserver, GoldenCheck } from './observer.ts'
@@ -17,8 +18,8 @@ const TIMEOUT_MS = 5000
 
 export interface CanaryOptions {
   readonly engine: Engine
-  /** Of the model that serves. Null: it brings none, and is not checked. */
-  readonly golden: GoldenVectors | null
+  /** Of the models that serve when it is called. */
+  readonly goldenOf: GoldenOf
   /** Between two checks of a stream. */
   readonly intervalMs: number
   readonly observer: CanaryObserver
@@ -32,23 +33,15 @@ export interface CanaryOptions {
 export class Canary {
   readonly #options: CanaryOptions
   readonly #watches: readonly StreamWatch[]
-  #model: WatchedModel
 
   constructor(options: CanaryOptions) {
-    const { engine, golden } = options
     this.#options = options
-    this.#model = { golden, generation: engine.generation }
-    this.#watches = engine.streams.map((stream, worker) => new StreamWatch(stream, worker))
+    this.#watches = options.engine.streams.map((stream, worker) => new StreamWatch(stream, worker))
   }
 
   /** From here on until the engine drains. */
   watch(): void {
     setInterval(() => this.#look(), Math.min(this.#options.intervalMs, LOOK_INTERVAL_MS)).unref()
-  }
-
-  /** Another model serves: it is asked for its own answers. What had been asked of the last one says nothing. */
-  watchModel(golden: GoldenVectors | null): void {
-    this.#model = { golden, generation: this.#options.engine.generation }
   }
 
   #look(): void {
@@ -60,10 +53,12 @@ export class Canary {
 
   /** @param urgent what it is asked for cannot wait until clients leave room */
   async #check(watch: StreamWatch, urgent = watch.condemned): Promise<void> {
-    const { engine, observer } = this.#options
-    const { golden, generation } = this.#model
+    const { engine, goldenOf, observer } = this.#options
+    const { generation } = engine
     const { ring } = watch.stream
-    const isChecked = golden !== null && ring.serving !== null && Parity.of(ring.serving, golden) !== null
+    const { serving } = ring
+    const golden = serving && goldenOf(serving)
+    const isChecked = golden !== null && Parity.of(serving!, golden) !== null
     if (watch.checking || !isChecked || engine.draining) return
     const nowMs = monotonicMs()
     const isIdle = ring.inFlight === 0 && engine.level < LEVEL.degraded
@@ -71,7 +66,8 @@ export class Canary {
       return observer.goldenChecked(watch.worker, SKIPPED)
     }
     watch.checking = true
-    const examined = await this.#examine(watch, new Round(golden, generation), isIdle ? WINDOWS_PER_CHECK : 1)
+    const round = new Round(serving!, golden, generation)
+    const examined = await this.#examine(watch, round, isIdle ? WINDOWS_PER_CHECK : 1)
     watch.checking = false
     const check = generation === engine.generation ? examined : SKIPPED
 
@@ -95,11 +91,11 @@ export class Canary {
         await this.#ask(watch, round, watch.next % count)
         watch.next = (watch.next + 1) % count
       } while (round.windows < most && ring.inFlight === 0)
-      if (round.parity!.holds) return round.told('passed')
+      if (round.parity.holds) return round.told('passed')
       // A few may fall short in their mean where all together do not: that decides, as it did at the start.
-      round.parity = null
+      round.restart()
       for (let index = 0; index < count; index++) await this.#ask(watch, round, index)
-      return round.told(round.parity!.holds ? 'passed' : 'failed')
+      return round.told(round.parity.holds ? 'passed' : 'failed')
     } catch (error) {
       if (!(error instanceof NoResult)) throw error
       return round.told('skipped')
@@ -127,12 +123,6 @@ export class Canary {
 
 const SKIPPED: GoldenCheck = { result: 'skipped', windows: 0, tookMs: 0, backend: null, parity: null }
 
-interface WatchedModel {
-  readonly golden: GoldenVectors | null
-  /** See Engine.generation. */
-  readonly generation: number
-}
-
 /** What the canary knows of one stream. */
 class StreamWatch {
   readonly stream: Stream
@@ -155,17 +145,23 @@ class StreamWatch {
 
 /** The answers of one backend to golden windows, asked one after the other. */
 class Round {
-  parity: Parity | null = null
+  parity: Parity
   windows = 0
   #tookMs = 0
-  #backend: Inferred['backend'] | null = null
   readonly golden: GoldenVectors
+  readonly #backend: BackendKind
   readonly #generation: number
 
-  /** @param generation of the model whose golden vectors these are */
-  constructor(golden: GoldenVectors, generation: number) {
+  /** @param backend one of which something is asked @param generation of the model whose golden vectors these are */
+  constructor(backend: BackendKind, golden: GoldenVectors, generation: number) {
     this.golden = golden
+    this.#backend = backend
     this.#generation = generation
+    this.parity = Parity.of(backend, golden)!
+  }
+
+  restart(): void {
+    this.parity = Parity.of(this.#backend, this.golden)!
   }
 
   /** @throws NoResult when another backend or model has taken over */
@@ -173,10 +169,7 @@ class Round {
     if (generation !== this.#generation) throw new NoResult('another model answers')
     this.windows++
     this.#tookMs += tookMs
-    this.#backend ??= backend
     if (backend !== this.#backend) throw new NoResult(`${backend} answers in place of ${this.#backend}`)
-    this.parity ??= Parity.of(backend, this.golden)
-    if (this.parity === null) throw new NoResult(`nothing is asked of ${backend}`)
     this.parity.add(output, index)
   }
 

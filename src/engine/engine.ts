@@ -153,7 +153,7 @@ export class Engine {
    * Opens the model beside the one that serves, in every stream; when all have shown that they answer
    * the golden windows rightly, they take over between two windows, all in one turn of the main thread
    * as seen by new windows. Resolves when the one before has been given back.
-   * @param task a backend of the same kind; a fallback that is not told stays
+   * @param task a backend of the same kind
    * @throws ReplaceError; then nothing has changed
    */
   async replaceModel(task: ReplacedTask): Promise<void> {

@@ -16,9 +16,8 @@ const WATCH_INTERVAL_MS = 250
 const LEAVE_TIMEOUT_MS = 5000
 const STOP_TIMEOUT_MS = 3000
 
-/** What another model brings. A fallback that is not told stays. */
-export type ReplacedTask = Pick<CommonTask, 'primary' | 'normalisation' | 'selfCheck'> &
-  Partial<Pick<CommonTask, 'fallback'>>
+/** What another model brings. */
+export type ReplacedTask = Omit<CommonTask, 'motifCount'>
 
 /** The workers of all streams: starts them, looks after them, has another model take over in all of them, ends them. */
 export class WorkerPool {
@@ -122,6 +121,8 @@ export class WorkerPool {
   async #prepare(model: ServedModel): Promise<void> {
     try {
       for (const worker of this.#workers) await worker.prepare(model)
+      // The first ones have waited for the last.
+      for (const worker of this.#workers) worker.expectSuccessor()
       if (this.#stop.signal.aborted) throw new ReplaceError('draining', 'The workers end')
     } catch (error) {
       await Promise.all(this.#workers.map(worker => worker.dismiss()))

@@ -110,7 +110,13 @@ export class StreamWorker {
   async prepare(model: ServedModel): Promise<void> {
     const running = this.#run(this.#stream.ring.nameSuccessor(), model, { successor: true })
     this.#successor = { running, model, called: false }
-    const loss = await Promise.race([running.ready.promise, running.ended])
+    await Promise.race([running.ready.promise, running.ended])
+    this.expectSuccessor()
+  }
+
+  /** @throws ReplaceError when the successor that was prepared has ended since */
+  expectSuccessor(): void {
+    const { loss } = this.#successor!.running
     if (loss === undefined) return
     this.#successor = null
     if (this.#stopping || loss === null) throw new ReplaceError('draining', 'The workers end')
@@ -235,6 +241,8 @@ class RunningTask {
   readonly abort = new AbortController()
   /** Why it ended; null when it was told to. */
   readonly ended: Promise<WorkerLoss | null>
+  /** The same, once it has. */
+  loss: WorkerLoss | null | undefined
   /** It has a backend open, and waits for its turn. */
   readonly ready = new Milestone()
   readonly serving = new Milestone()
@@ -245,7 +253,10 @@ class RunningTask {
 
   constructor(epoch: number, run: (signal: AbortSignal) => Promise<TaskEnd>) {
     this.epoch = epoch
-    this.ended = this.#lossOf(run(this.abort.signal))
+    this.ended = this.#lossOf(run(this.abort.signal)).then(loss => {
+      this.loss = loss
+      return loss
+    })
   }
 
   /** Since it first served. */

@@ -1,7 +1,10 @@
 import { realpath } from 'node:fs/promises'
+import { setTimeout as sleep } from 'node:timers/promises'
 import { monotonicMs } from '../clock.ts'
 
 const LOOK_INTERVAL_MS = 1000
+/** A look that takes longer sits in the disk, and keeps one of the few threads that libuv has for everybody. */
+const LOOK_TIMEOUT_MS = 1000
 /** Each next one is twice as long. */
 const FIRST_RETRY_DELAY_MS = 2000
 const LONGEST_RETRY_DELAY_MS = 60_000
@@ -16,6 +19,8 @@ export class LinkWatch {
   #read: string | null = null
   /** Where it led at the last look. */
   #seen: string | null = null
+  /** A look that the disk has not answered. Null: there is none. */
+  #looking: Promise<string | null> | null = null
   /** Monotonic ms. */
   #retryMs = Number.POSITIVE_INFINITY
   #retryDelayMs = FIRST_RETRY_DELAY_MS
@@ -53,6 +58,12 @@ export class LinkWatch {
     clearTimeout(this.#timer)
   }
 
+  /** @returns false when a look hangs in the disk, and process.exit() would wait for it for ever */
+  async close(): Promise<boolean> {
+    this.stop()
+    return (await inTime(this.#looking)) !== LATE
+  }
+
   async #compare(turned: () => unknown): Promise<void> {
     const before = this.#seen
     this.#seen = await this.#look()
@@ -62,8 +73,26 @@ export class LinkWatch {
     if (settled && due && !this.#stopped) await turned()
   }
 
-  /** Asynchronous: a disk that hangs must not keep windows waiting. */
+  /** Asynchronous: a disk that hangs must not keep windows waiting. One at a time: nor may it take thread after thread. */
   async #look(): Promise<string | null> {
-    return this.#path && realpath(this.#path).catch(() => null)
+    if (this.#path === null || (await inTime(this.#looking)) === LATE || this.#stopped) return null
+    const looking = realpath(this.#path).catch(() => null)
+    this.#looking = looking
+    void looking.then(() => {
+      if (this.#looking === looking) this.#looking = null
+    })
+    const found = await inTime(looking)
+    return found === LATE ? null : found
   }
+}
+
+const LATE: unique symbol = Symbol('late')
+
+async function inTime<Found>(look: Promise<Found> | null): Promise<Found | null | typeof LATE> {
+  if (look === null) return null
+  const over = new AbortController()
+  const late = sleep<typeof LATE>(LOOK_TIMEOUT_MS, LATE, { signal: over.signal, ref: false }).catch(
+    (): typeof LATE => LATE,
+  )
+  return Promise.race([look, late]).finally(() => over.abort())
 }

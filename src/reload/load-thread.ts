@@ -1,6 +1,6 @@
 import { setPriority } from 'node:os'
 import { parentPort, workerData } from 'node:worker_threads'
-import { loadModel, loadReference, ModelError } from '../model.ts'
+import { loadFallback, loadModel, loadReference, ModelError } from '../model.ts'
 import type { LoadAnswer, LoadTask } from './model-loader.ts'
 
 /** The program of the thread that reads models while another serves: once for each message. */
@@ -11,7 +11,8 @@ const NICENESS = 5
 async function load({ config, wantsReference }: LoadTask): Promise<LoadAnswer> {
   try {
     const model = await loadModel(config)
-    return { model, reference: wantsReference ? loadReference(config, model) : null }
+    const fallback = loadFallback(config, model)
+    return { model, fallback, reference: wantsReference ? loadReference(config, model) : null }
   } catch (error) {
     if (error instanceof ModelError) return { refused: error.message }
     throw error

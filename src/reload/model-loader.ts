@@ -3,7 +3,7 @@ import { setTimeout as sleep } from 'node:timers/promises'
 import { Worker } from 'node:worker_threads'
 import type { Config } from '../config.ts'
 import type { OnnxModel } from '../core/stream-task.ts'
-import type { Model } from '../model.ts'
+import type { Served } from '../served-models.ts'
 
 const THREAD_URL = new URL('./load-thread.js', import.meta.url)
 /** Of reading and verifying: a disk that hangs keeps the thread for longer. */
@@ -21,8 +21,7 @@ export interface LoadTask {
 }
 
 /** What the configuration names now, verified. */
-export interface Loaded {
-  readonly model: Model
+export interface Loaded extends Served {
   /** See loadReference(). Null also where it is not wanted. */
   readonly reference: OnnxModel | string | null
 }

@@ -72,14 +72,14 @@ export class Reloader implements Reloads {
     const hindered = hindrance()
     if (hindered !== null) return refused(hindered)
     const loaded = await load()
-    const { model } = loaded
+    const { model, fallback } = loaded
     const { current } = models
-    if (model.sha256 === current.sha256 && model.manifestSha256 === current.manifestSha256) {
+    if (isSame(model, current) && isSame(fallback, models.fallback)) {
       return { result: 'unchanged', reason: null }
     }
     const reason = misfit(model, current) ?? hindrance()
     if (reason !== null) return refused(reason)
-    models.prepare(model)
+    models.prepare(loaded)
     try {
       await handOver(loaded)
     } catch (error) {
@@ -95,6 +95,10 @@ export class Reloader implements Reloads {
     this.#options.log.error({ err: error }, 'a model could not be loaded, which is a bug')
     return refused(String(error))
   }
+}
+
+function isSame(model: Model | null, current: Model | null): boolean {
+  return model?.sha256 === current?.sha256 && model?.manifestSha256 === current?.manifestSha256
 }
 
 function refused(reason: string): Reload {

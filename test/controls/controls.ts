@@ -267,8 +267,8 @@ export const CONTROLS: readonly Control[] = [
   {
     name: 'self-check',
     file: 'workers/serve.ts',
-    find: 'const fault = check && selfCheck !== null ?',
-    replace: 'const fault = check && selfCheck === undefined ?',
+    find: 'const fault = golden !== null ?',
+    replace: 'const fault = golden === undefined ?',
     test: {
       file: 'test/fallback.test.ts',
       title: 'a fallback at the start is checked by its own limits, the device by its own when it comes',
@@ -526,6 +526,79 @@ export const CONTROLS: readonly Control[] = [
       file: 'test/tls.test.ts',
       title:
         'a certificate that comes into the files is shown by itself; a bad one changes nothing, is logged and counted',
+    },
+  },
+
+  // Another model.
+  {
+    name: 'successor-self-check',
+    file: 'workers/serve.ts',
+    find: 'this.#tryPrimary({ check: started })',
+    replace: 'this.#tryPrimary({ check: started && !successor })',
+    test: {
+      file: 'test/replace-model.test.ts',
+      title: 'a model that cannot take over in every stream changes nothing, and it is told why',
+    },
+  },
+  {
+    name: 'successor-that-ended',
+    file: 'src/engine/pool.ts',
+    find: 'for (const worker of this.#workers) worker.expectSuccessor()',
+    replace: '',
+    test: {
+      file: 'test/replace-model.test.ts',
+      title: 'a successor that dies while it waits for the others is called by nobody, and nothing changes',
+    },
+  },
+  {
+    name: 'handover-takes-nothing-more',
+    file: 'workers/loop.ts',
+    find: 'ring.handingOver ? 0 : Math.min(room, published)',
+    replace: 'Math.min(room, published)',
+    test: {
+      file: 'test/replace-model.test.ts',
+      title: 'serve() ends what it has taken, and leaves all the rest to the successor that was called',
+    },
+  },
+  {
+    name: 'let-go-compares',
+    file: 'src/core/ring.ts',
+    find: 'if (Atomics.compareExchange(this.#header, EPOCH, this.#epoch, called) !== this.#epoch) return',
+    replace: 'Atomics.store(this.#header, EPOCH, called)',
+    test: {
+      file: 'test/replace-model.test.ts',
+      title: 'a worker that lets go just as it is given up takes the ring from nobody',
+    },
+  },
+  {
+    name: 'fallback-of-its-version',
+    file: 'src/reloading.ts',
+    find: 'await engine.replaceModel(taskOf(loaded))',
+    replace: 'await engine.replaceModel(taskOf({ ...loaded, fallback: models.fallback }))',
+    test: {
+      file: 'test/reload-fallback.test.ts',
+      title:
+        'a version that was reloaded has its own fallback while the device is lost, and until it is back',
+    },
+  },
+  {
+    name: 'load-at-a-drain',
+    file: 'src/shutdown.ts',
+    find: 'reloads.drain()',
+    replace: '',
+    test: {
+      file: 'test/reload.test.ts',
+      title: 'who asks for a model that is read slowly is told at once that the server drains',
+    },
+  },
+  {
+    name: 'look-that-hangs',
+    file: 'src/reload/link-watch.ts',
+    find: 'if ((await inTime(this.#looking)) === LATE || this.#closed) return null',
+    replace: '',
+    test: {
+      file: 'test/reload.test.ts',
+      title: 'a disk that hangs has one look of LinkWatch, which keeps nobody waiting',
     },
   },
 

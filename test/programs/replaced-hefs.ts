@@ -20,6 +20,7 @@ const [library, replacementsText, scheduler] = process.argv.slice(2)
 const how = { library: library!, scheduler: schedulerOf(scheduler), streamCount: WORKERS }
 const modelOf = (generation: number) => ({
   primary: echoPlan(how, generation),
+  fallback: null,
   normalisation: null,
   selfCheck: null,
 })
@@ -45,7 +46,7 @@ const engine = new Engine({
   threads: startThreads(new URL('../../workers/serve.js', import.meta.url), WORKERS, 'hailo'),
   ringSlots: 64,
   observer,
-  task: { motifCount: MOTIFS, fallback: null, ...modelOf(0) },
+  task: { motifCount: MOTIFS, ...modelOf(0) },
 })
 
 let replacing = true
