@@ -17,29 +17,34 @@ test('admit() tries an idle stream with a bad record before it sheds', async () 
     await sleep(20)
     finish(idle)
   }
-  expect(engine.admit(monotonicMs() + BUDGET_MS)).toBe(busy)
+  expect(engine.admit(timesOf(monotonicMs()))).toBe(busy)
   for (let n = 0; n < BUDGET_MS; n++) publish(engine, busy)
-  expect(engine.admit(monotonicMs() + BUDGET_MS)).toBe(idle)
+  expect(engine.admit(timesOf(monotonicMs()))).toBe(idle)
   publish(engine, idle)
-  expect(engine.admit(monotonicMs() + BUDGET_MS)).toMatchObject({ code: 'overloaded' })
+  expect(engine.admit(timesOf(monotonicMs()))).toMatchObject({ code: 'overloaded' })
 })
 
 test('admit() passes over a stream without a worker, and says so when none is left', () => {
   const { engine, busy, idle } = engineOfTwo()
   busy.ring.setServing(null)
-  expect(engine.admit(monotonicMs() + BUDGET_MS)).toBe(idle)
+  expect(engine.admit(timesOf(monotonicMs()))).toBe(idle)
   idle.ring.setServing(null)
-  expect(engine.admit(monotonicMs() + BUDGET_MS)).toMatchObject({ code: 'model_unavailable' })
+  expect(engine.admit(timesOf(monotonicMs()))).toMatchObject({ code: 'model_unavailable' })
 })
 
 test('admit() counts every refusal with its reason', async () => {
   const { engine, refusals, busy, idle } = engineOfTwo()
   for (const stream of [busy, idle]) stream.ring.setServing(null)
-  engine.admit(monotonicMs() + BUDGET_MS)
+  engine.admit(timesOf(monotonicMs()))
   void engine.drain()
-  engine.admit(monotonicMs() + BUDGET_MS)
+  engine.admit(timesOf(monotonicMs()))
   expect(refusals).toEqual(['no_worker', 'draining'])
 })
+
+/** Of a window that has just come. */
+function timesOf(arrivedMs: number) {
+  return { arrivedMs, deadlineMs: arrivedMs + BUDGET_MS }
+}
 
 /** An engine whose two streams are served by the test: no task runs. */
 function engineOfTwo() {
