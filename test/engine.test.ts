@@ -1,5 +1,5 @@
 import { setTimeout as sleep } from 'node:timers/promises'
-import { expect, onTestFinished, test } from 'vitest'
+import { expect, onTestFinished, test, vi } from 'vitest'
 import { monotonicMs } from '../src/clock.ts'
 import { Engine } from '../src/engine/engine.ts'
 import type { Observer } from '../src/engine/observer.ts'
@@ -39,6 +39,24 @@ test('admit() counts every refusal with its reason', async () => {
   void engine.drain()
   engine.admit(timesOf(monotonicMs()))
   expect(refusals).toEqual(['no_worker', 'draining'])
+})
+
+test('admit() tells how long a window that it sheds would have waited from its arrival on', async () => {
+  const { engine, busy, idle } = engineOfTwo()
+  const countShed = vi.spyOn(engine.loadWatch, 'countShed')
+  for (let n = 0; n < 8; n++) for (const stream of [busy, idle]) publish(engine, stream)
+  const nowMs = monotonicMs()
+  for (const arrivedMs of [nowMs, nowMs - 1000]) {
+    for (const budgetMs of [0.1, 0.2]) engine.admit({ arrivedMs, deadlineMs: nowMs + budgetMs }, nowMs)
+  }
+  const [waitMs = 0, ...others] = countShed.mock.calls.map(([waitMs]) => waitMs)
+  expect(waitMs).toBeGreaterThan(0.2)
+  for (const [index, sinceMs] of [0, 1000, 1000].entries())
+    expect(others[index]).toBeCloseTo(waitMs + sinceMs, 3)
+  while (busy.ring.nextSlot !== null) publish(engine, busy)
+  while (idle.ring.nextSlot !== null) publish(engine, idle)
+  engine.admit({ arrivedMs: nowMs, deadlineMs: nowMs + 0.1 }, nowMs)
+  expect(countShed).toHaveBeenLastCalledWith(Number.POSITIVE_INFINITY)
 })
 
 /** Of a window that has just come. */

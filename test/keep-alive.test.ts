@@ -3,17 +3,24 @@ import { Agent, get } from 'node:https'
 import { connect } from 'node:net'
 import { setTimeout as sleep } from 'node:timers/promises'
 import { expect, test } from 'vitest'
-import { Connection, metric, startServerForTest, tallyOf } from './load.ts'
+import { WINDOW_BYTES } from '../src/core/window.ts'
+import { FAULTS } from './faults/faults.ts'
+import { bytesOf, headOf, OCTET_STREAM, Connection as Upload } from './http-client.ts'
+import { Connection, distinctWindow, metric, startServerForTest, tallyOf } from './load.ts'
 import { windowOf } from './windows.ts'
 
 const UPGRADE =
   'GET /stream HTTP/1.1\r\nHost: test\r\nUpgrade: websocket\r\nConnection: Upgrade\r\nSec-WebSocket-Version: 13\r\nSec-WebSocket-Key: AAAAAAAAAAAAAAAAAAAAAA==\r\n\r\n'
 
 // All at once; `npm run soak` does it for longer.
-test('clients that idle 9.5 to 11 s between posts never fail, nor does a pool that is held', {
+test('clients that idle 9.5 to 11 s between posts never fail, nor does a pool that is held, nor an upload that waits for room', {
   timeout: 60_000,
 }, async () => {
   const { port, process } = await startServerForTest({ DEADLINE_MS: '5000' })
+  const slow = await startServerForTest(
+    { INFER_MODE: 'stub', WORKERS: '1', RING_SLOTS: '16', DEADLINE_MS: '5000' },
+    { faults: true },
+  )
   const tls = await startServerForTest({
     INFER_MODE: 'stub',
     TLS_CERT: 'test/fixtures/tls/old.pem',
@@ -86,6 +93,7 @@ test('clients that idle 9.5 to 11 s between posts never fail, nor does a pool th
     agent.destroy()
     return reused
   })
+  const waiting = Promise.all([uploadInTwo(slow.port, 0), uploadInTwo(slow.port, 1)])
   await Promise.all([...idling, ...pool, ...visitors, overTls, interrupted])
   expect(await Promise.all(overTls)).toEqual(new Array(8).fill([false, true]))
   await trickled
@@ -93,8 +101,32 @@ test('clients that idle 9.5 to 11 s between posts never fail, nor does a pool th
   // Those who have asked nothing have no claim to that.
   expect([silent.open, halfAsked.open]).toEqual([false, false])
   expect(tallyOf(statuses)).toEqual({ 200: 40 * 2 + 8 * 2 })
+  expect(await waiting).toEqual([
+    [200, '0'],
+    [200, '0'],
+  ])
   expect(process.exitCode).toBeNull()
 })
+
+/** Windows of an upload, and how long the only worker takes for each: two uploads take longer than uWebSockets would wait. */
+const UPLOAD = { windows: 26, serviceMs: 280 }
+
+/**
+ * An upload of which so many windows come at the end, when the server reads no more of it, or all is there.
+ * @returns its status, and how many of its windows failed
+ */
+async function uploadInTwo(port: number, last: number): Promise<[number, string | undefined]> {
+  const windows = Array.from({ length: UPLOAD.windows }, (_, n) =>
+    bytesOf(distinctWindow(n, FAULTS.block + UPLOAD.serviceMs)),
+  )
+  const upload = await Upload.open({ port }, { patienceMs: 60_000 })
+  const headers = { 'Content-Type': OCTET_STREAM, 'Content-Length': UPLOAD.windows * WINDOW_BYTES }
+  upload.send(headOf('POST /infer', headers), ...windows.splice(0, UPLOAD.windows - last))
+  await sleep(500)
+  upload.send(...windows)
+  const answer = await upload.answer()
+  return [answer.status, answer.headers['x-windows-failed'] as string]
+}
 
 /** Two requests, 14 s apart, on one connection; of the first, `between` comes between its head and its body. */
 async function askedInTwo(port: number, between: () => Promise<void>): Promise<void> {
