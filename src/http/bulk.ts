@@ -230,7 +230,10 @@ export class BulkUpload implements BulkSource {
     this.#paceBytes = this.#received
   }
 
-  /** The sender waits for us: uWebSockets would close its connection as one that brings nothing. resume() starts its timeout anew. */
+  /**
+   * The sender waits for us, and uWebSockets would close its connection as one that brings nothing, also when its body is
+   * all there: resume() starts that timeout, and starts it anew.
+   */
   #keepOpen(): void {
     this.#owner.pause()
     this.#owner.resume()
