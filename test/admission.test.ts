@@ -138,19 +138,22 @@ describe('ServiceEstimate', () => {
 })
 
 describe('roomForBulk()', () => {
+  const BESIDE_LIVE = { deadlineMs: DEADLINE_MS, expectsLive: true }
+
   test('leaves three quarters of the slots to live windows beside live traffic', () => {
-    const room = (inFlight: number) => roomForBulk(loadOf({ inFlight, serviceMs: 0.1 }), true)
+    const room = (inFlight: number) => roomForBulk(loadOf({ inFlight, serviceMs: 0.1 }), BESIDE_LIVE)
     expect([0, 1, 15, 16, 64].map(room)).toEqual([16, 15, 1, 0, 0])
   })
 
   test('leaves half of them without live traffic, and waits until half of the others are free', () => {
-    const room = (inFlight: number) => roomForBulk(loadOf({ inFlight, serviceMs: 0.1 }), false)
+    const room = (inFlight: number) =>
+      roomForBulk(loadOf({ inFlight, serviceMs: 0.1 }), { ...BESIDE_LIVE, expectsLive: false })
     expect([0, 1, 16, 17, 32, 64].map(room)).toEqual([32, 31, 16, 0, 0, 0])
   })
 
   test('ends where a live window behind it would wait for more than 10 ms, whatever for', () => {
     const room = (load: Partial<StreamLoad>) =>
-      roomForBulk(loadOf({ inFlight: 2, serviceMs: 2, ...load }), true)
+      roomForBulk(loadOf({ inFlight: 2, serviceMs: 2, ...load }), BESIDE_LIVE)
     expect(room({})).toBe(3)
     expect(room({ serviceMs: 2.1 })).toBe(2)
     expect(room({ overheadMs: 1 })).toBe(2)
@@ -158,9 +161,15 @@ describe('roomForBulk()', () => {
     expect(room({ stalledMs: 1000 })).toBe(0)
   })
 
+  test('ends at a quarter of a deadline that is shorter than 40 ms', () => {
+    const room = (deadlineMs: number) =>
+      roomForBulk(loadOf({ inFlight: 0, serviceMs: 0.5 }), { ...BESIDE_LIVE, deadlineMs })
+    expect([5000, 40, 20, 8, 1].map(room)).toEqual([16, 16, 10, 4, 1])
+  })
+
   test('lets one window into an idle ring, however slow the stream is', () => {
     for (const load of loads()) {
-      expect(roomForBulk({ ...load, inFlight: 0, ahead: 0 }, true)).toBeGreaterThanOrEqual(1)
+      expect(roomForBulk({ ...load, inFlight: 0, ahead: 0 }, BESIDE_LIVE)).toBeGreaterThanOrEqual(1)
     }
   })
 })

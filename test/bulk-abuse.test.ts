@@ -118,7 +118,7 @@ test('an upload that is given up is not waited for again with every part of it',
     { INFER_MODE: 'stub', WORKERS: '1', MAX_DEADLINE_MS: '1000', DEADLINE_MS: '1000' },
     { faults: true },
   )
-  const connection = await Connection.open({ port }, 10_000)
+  const connection = await Connection.open({ port }, { patienceMs: 10_000 })
   const hanging = Buffer.concat(
     Array.from({ length: 40 }, (_, at) => bytesOf(distinctWindow(at, FAULTS.block + 290))),
   )

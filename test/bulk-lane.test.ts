@@ -1,8 +1,10 @@
 import { setTimeout as sleep } from 'node:timers/promises'
 import { afterEach, beforeEach, expect, onTestFinished, test, vi } from 'vitest'
+import { monotonicMs } from '../src/clock.ts'
 import { LEVEL, type Level } from '../src/core/degradation.ts'
 import { Ring } from '../src/core/ring.ts'
 import { BulkLane, type BulkSource } from '../src/engine/bulk-lane.ts'
+import { LoadWatch } from '../src/engine/load-watch.ts'
 import { Stream } from '../src/engine/stream.ts'
 import { until } from './load.ts'
 import { MOTIF_COUNT } from './windows.ts'
@@ -14,11 +16,11 @@ beforeEach(() => void vi.useFakeTimers({ toFake: ['hrtime'] }))
 afterEach(() => void vi.useRealTimers())
 
 test('a lane fills half of a ring where nobody is live, and a quarter for a second after a live window', () => {
-  const { lane, stream, end } = laneOf()
+  const { lane, load, stream, end } = laneOf()
   lane.offer(sourceOf(1000))
   expect(stream.ring.inFlight).toBe(CAPACITY / 2)
 
-  publish(stream) // a live one
+  load.sawLive(monotonicMs())
   end(stream.ring.inFlight)
   expect(stream.ring.inFlight).toBe(CAPACITY / 4)
   vi.advanceTimersByTime(900)
@@ -30,15 +32,15 @@ test('a lane fills half of a ring where nobody is live, and a quarter for a seco
 })
 
 test('beside live windows a lane fills whatever room comes, else only half of its share and more', () => {
-  const { lane, stream, end } = laneOf()
+  const { lane, load, stream, end } = laneOf()
   lane.offer(sourceOf(1000))
   end(CAPACITY / 4 - 1)
   expect(stream.ring.inFlight).toBe(CAPACITY / 4 + 1)
   end(1)
   expect(stream.ring.inFlight).toBe(CAPACITY / 2)
 
-  publish(stream)
-  end(CAPACITY / 4 + 2)
+  load.sawLive(monotonicMs())
+  end(CAPACITY / 4 + 1)
   expect(stream.ring.inFlight).toBe(CAPACITY / 4)
   end(1)
   expect(stream.ring.inFlight).toBe(CAPACITY / 4)
@@ -74,7 +76,6 @@ test('workers are woken when their share is filled, not once per window', () => 
   expect(wake).toHaveBeenCalledTimes(1)
 })
 
-/** A lane to streams of 0.1 ms a window, whose workers do nothing until end(). */
 test('from DEGRADED on a lane lets four windows in after each tenth of a second, however much room there is', async () => {
   const { lane, stream } = laneOf({ level: LEVEL.degraded })
   lane.offer(sourceOf(1000))
@@ -88,6 +89,7 @@ test('from DEGRADED on a lane lets four windows in after each tenth of a second,
   }
 })
 
+/** A lane to streams of 0.1 ms a window, whose workers do nothing until end(). */
 function laneOf({ streams: count = 1, level = LEVEL.normal as Level } = {}) {
   let lane: BulkLane | null = null
   const observer = {
@@ -105,7 +107,9 @@ function laneOf({ streams: count = 1, level = LEVEL.normal as Level } = {}) {
     })
     return stream
   })
-  lane = new BulkLane(streams, { level })
+  const load = new LoadWatch(streams)
+  vi.spyOn(load, 'level', 'get').mockReturnValue(level)
+  lane = new BulkLane(streams, load)
   const stream = streams[0]!
   const end = (windows: number) => {
     for (let left = windows; left > 0; left--) {
@@ -116,7 +120,7 @@ function laneOf({ streams: count = 1, level = LEVEL.normal as Level } = {}) {
     }
     stream.settleCompleted()
   }
-  return { lane, streams, stream, end }
+  return { lane, load, streams, stream, end }
 }
 
 function sourceOf(windows: number) {

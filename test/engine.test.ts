@@ -1,5 +1,5 @@
 import { setTimeout as sleep } from 'node:timers/promises'
-import { expect, onTestFinished, test } from 'vitest'
+import { expect, onTestFinished, test, vi } from 'vitest'
 import { monotonicMs } from '../src/clock.ts'
 import { Engine } from '../src/engine/engine.ts'
 import type { Observer } from '../src/engine/observer.ts'
@@ -17,29 +17,52 @@ test('admit() tries an idle stream with a bad record before it sheds', async () 
     await sleep(20)
     finish(idle)
   }
-  expect(engine.admit(monotonicMs() + BUDGET_MS)).toBe(busy)
+  expect(engine.admit(timesOf(monotonicMs()))).toBe(busy)
   for (let n = 0; n < BUDGET_MS; n++) publish(engine, busy)
-  expect(engine.admit(monotonicMs() + BUDGET_MS)).toBe(idle)
+  expect(engine.admit(timesOf(monotonicMs()))).toBe(idle)
   publish(engine, idle)
-  expect(engine.admit(monotonicMs() + BUDGET_MS)).toMatchObject({ code: 'overloaded' })
+  expect(engine.admit(timesOf(monotonicMs()))).toMatchObject({ code: 'overloaded' })
 })
 
 test('admit() passes over a stream without a worker, and says so when none is left', () => {
   const { engine, busy, idle } = engineOfTwo()
   busy.ring.setServing(null)
-  expect(engine.admit(monotonicMs() + BUDGET_MS)).toBe(idle)
+  expect(engine.admit(timesOf(monotonicMs()))).toBe(idle)
   idle.ring.setServing(null)
-  expect(engine.admit(monotonicMs() + BUDGET_MS)).toMatchObject({ code: 'model_unavailable' })
+  expect(engine.admit(timesOf(monotonicMs()))).toMatchObject({ code: 'model_unavailable' })
 })
 
 test('admit() counts every refusal with its reason', async () => {
   const { engine, refusals, busy, idle } = engineOfTwo()
   for (const stream of [busy, idle]) stream.ring.setServing(null)
-  engine.admit(monotonicMs() + BUDGET_MS)
+  engine.admit(timesOf(monotonicMs()))
   void engine.drain()
-  engine.admit(monotonicMs() + BUDGET_MS)
+  engine.admit(timesOf(monotonicMs()))
   expect(refusals).toEqual(['no_worker', 'draining'])
 })
+
+test('admit() tells how long a window that it sheds would have waited from its arrival on', async () => {
+  const { engine, busy, idle } = engineOfTwo()
+  const countShed = vi.spyOn(engine.loadWatch, 'countShed')
+  for (let n = 0; n < 8; n++) for (const stream of [busy, idle]) publish(engine, stream)
+  const nowMs = monotonicMs()
+  for (const arrivedMs of [nowMs, nowMs - 1000]) {
+    for (const budgetMs of [0.1, 0.2]) engine.admit({ arrivedMs, deadlineMs: nowMs + budgetMs }, nowMs)
+  }
+  const [waitMs = 0, ...others] = countShed.mock.calls.map(([waitMs]) => waitMs)
+  expect(waitMs).toBeGreaterThan(0.2)
+  for (const [index, sinceMs] of [0, 1000, 1000].entries())
+    expect(others[index]).toBeCloseTo(waitMs + sinceMs, 3)
+  while (busy.ring.nextSlot !== null) publish(engine, busy)
+  while (idle.ring.nextSlot !== null) publish(engine, idle)
+  engine.admit({ arrivedMs: nowMs, deadlineMs: nowMs + 0.1 }, nowMs)
+  expect(countShed).toHaveBeenLastCalledWith(Number.POSITIVE_INFINITY)
+})
+
+/** Of a window that has just come. */
+function timesOf(arrivedMs: number) {
+  return { arrivedMs, deadlineMs: arrivedMs + BUDGET_MS }
+}
 
 /** An engine whose two streams are served by the test: no task runs. */
 function engineOfTwo() {

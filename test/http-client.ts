@@ -93,9 +93,12 @@ export class Connection {
     socket.setTimeout(patienceMs, () => socket.destroy(new Error(`silence for ${patienceMs} ms`)))
   }
 
-  /** Ends with the test, if not before. */
-  static async open({ port }: Server, patienceMs = PATIENCE_MS): Promise<Connection> {
-    const socket = connect({ port, host: '127.0.0.1', noDelay: true })
+  /** Ends with the test, if not before. @param localAddress a loopback address, to be somebody else */
+  static async open(
+    { port }: Server,
+    { patienceMs = PATIENCE_MS, localAddress = '127.0.0.1' } = {},
+  ): Promise<Connection> {
+    const socket = connect({ port, host: '127.0.0.1', localAddress, noDelay: true })
     onTestFinished(() => void socket.destroy())
     await once(socket, 'connect')
     return new Connection(socket, patienceMs)

@@ -3,17 +3,23 @@ import { Agent, get } from 'node:https'
 import { connect } from 'node:net'
 import { setTimeout as sleep } from 'node:timers/promises'
 import { expect, test } from 'vitest'
-import { Connection, metric, startServerForTest, tallyOf } from './load.ts'
+import { FAULTS } from './faults/faults.ts'
+import { bytesOf, OCTET_STREAM, postOf, Connection as Upload } from './http-client.ts'
+import { Connection, distinctWindow, metric, startServerForTest, tallyOf } from './load.ts'
 import { windowOf } from './windows.ts'
 
 const UPGRADE =
   'GET /stream HTTP/1.1\r\nHost: test\r\nUpgrade: websocket\r\nConnection: Upgrade\r\nSec-WebSocket-Version: 13\r\nSec-WebSocket-Key: AAAAAAAAAAAAAAAAAAAAAA==\r\n\r\n'
 
 // All at once; `npm run soak` does it for longer.
-test('clients that idle 9.5 to 11 s between posts never fail, nor does a pool that is held', {
+test('clients that idle 9.5 to 11 s between posts never fail, nor does a pool that is held, nor an upload that waits for room', {
   timeout: 60_000,
 }, async () => {
   const { port, process } = await startServerForTest({ DEADLINE_MS: '5000' })
+  const slow = await startServerForTest(
+    { INFER_MODE: 'stub', WORKERS: '1', RING_SLOTS: '16', DEADLINE_MS: '5000' },
+    { faults: true },
+  )
   const tls = await startServerForTest({
     INFER_MODE: 'stub',
     TLS_CERT: 'test/fixtures/tls/old.pem',
@@ -86,6 +92,7 @@ test('clients that idle 9.5 to 11 s between posts never fail, nor does a pool th
     agent.destroy()
     return reused
   })
+  const waiting = uploadSlowly(slow.port).catch(String)
   await Promise.all([...idling, ...pool, ...visitors, overTls, interrupted])
   expect(await Promise.all(overTls)).toEqual(new Array(8).fill([false, true]))
   await trickled
@@ -93,8 +100,23 @@ test('clients that idle 9.5 to 11 s between posts never fail, nor does a pool th
   // Those who have asked nothing have no claim to that.
   expect([silent.open, halfAsked.open]).toEqual([false, false])
   expect(tallyOf(statuses)).toEqual({ 200: 40 * 2 + 8 * 2 })
+  expect(await waiting).toEqual([200, '0'])
   expect(process.exitCode).toBeNull()
 })
+
+/** They take the only worker longer than uWebSockets would wait, and are too many to be read at once. */
+const UPLOAD = { windows: 600, serviceMs: 25 }
+
+/** @returns the status of an upload, and how many of its windows failed */
+async function uploadSlowly(port: number): Promise<unknown[]> {
+  const windows = Array.from({ length: UPLOAD.windows }, (_, n) =>
+    bytesOf(distinctWindow(n, FAULTS.block + UPLOAD.serviceMs)),
+  )
+  const upload = await Upload.open({ port }, { patienceMs: 60_000 })
+  upload.send(postOf(Buffer.concat(windows), { 'Content-Type': OCTET_STREAM, Accept: OCTET_STREAM }))
+  const { status, headers } = await upload.answer()
+  return [status, headers['x-windows-failed']]
+}
 
 /** Two requests, 14 s apart, on one connection; of the first, `between` comes between its head and its body. */
 async function askedInTwo(port: number, between: () => Promise<void>): Promise<void> {

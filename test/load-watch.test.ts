@@ -77,6 +77,36 @@ test('one window shed within a second is no load, a few of few are, and so is a 
   expect(watch.level).toBe(LEVEL.shed)
 })
 
+test('windows that are shed for a deadline shorter than the own are no load', () => {
+  const { watch, shed, pass } = watchOf(1)
+  shed(100, { waitMs: DEADLINE_MS - 1 })
+  pass(LOOK_MS)
+  expect(watch.level).toBe(LEVEL.normal)
+  shed(100)
+  pass(LOOK_MS)
+  expect(watch.level).toBe(LEVEL.shed)
+})
+
+test('what was shed more than a second ago is forgotten, however seldom the main thread comes to look', () => {
+  const { watch, shed, pass } = watchOf(1)
+  shed(100)
+  pass(LOOK_MS)
+  expect(watch.level).toBe(LEVEL.shed)
+  pass(10 * LOOK_MS, { lateMs: 1000 })
+  expect(watch.level).toBeLessThan(LEVEL.shed)
+})
+
+test('a ring that bulk alone keeps full and slow is no load, from a second after the last live window on', () => {
+  const { watch, loads, pass } = watchOf(1)
+  loads[0] = { ...FULL, serviceMs: DEADLINE_MS }
+  pass(10_000, { withLive: false })
+  expect(watch.level).toBe(LEVEL.normal)
+  pass(500)
+  expect(watch.level).toBe(LEVEL.shed)
+  pass(15_000, { withLive: false })
+  expect(watch.level).toBe(LEVEL.normal)
+})
+
 test('a main thread that is late closes the door where most windows are shed as well; neither does alone, nor one pause', () => {
   const late = { lateMs: 400 }
   const { watch, shed, pass } = watchOf(1)
@@ -141,13 +171,14 @@ function watchOf(count: number) {
         stream.publish({ arrivedMs: clock.ms, deadlineMs: clock.ms + DEADLINE_MS }, { settle: () => {} })
       }
     },
-    shed(windows: number) {
-      for (let n = 0; n < windows; n++) watch.countShed()
+    shed(windows: number, { waitMs = DEADLINE_MS + 1 } = {}) {
+      for (let n = 0; n < windows; n++) watch.countShed(waitMs)
     },
-    /** Lets time pass, a look at a time. @param lateMs how much later than it should each comes */
-    pass(forMs: number, { lateMs = 0 } = {}) {
+    /** Lets time pass, a look at a time. @param lateMs how much later than it should each comes @param withLive windows come all the time */
+    pass(forMs: number, { lateMs = 0, withLive = true } = {}) {
       for (let ms = 0; ms < forMs; ms += LOOK_MS) {
         clock.ms += LOOK_MS + lateMs
+        if (withLive) watch.sawLive(clock.ms)
         vi.advanceTimersByTime(LOOK_MS)
       }
     },

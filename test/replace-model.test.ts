@@ -543,7 +543,8 @@ class Load {
 
   #submit(): void {
     for (let n = 0; n < 4; n++) {
-      const stream = this.#engine.admit(monotonicMs() + PATIENT_MS)
+      const arrivedMs = monotonicMs()
+      const stream = this.#engine.admit({ arrivedMs, deadlineMs: arrivedMs + PATIENT_MS })
       if (!(stream instanceof Stream)) return
       const index = this.#answers.length % WINDOWS
       const answer = ask(this.#engine, stream, goldenWindow(GOLDEN, index), index)

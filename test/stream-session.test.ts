@@ -1,13 +1,14 @@
 import { afterEach, beforeEach, expect, test, vi } from 'vitest'
 import { loadConfig } from '../src/config.ts'
 import { LEVEL } from '../src/core/degradation.ts'
+import { CHANNELS } from '../src/core/window.ts'
 import { Stream } from '../src/engine/stream.ts'
 import { markOf, type Sender, Session, type SessionContext } from '../src/http/session.ts'
 import { loadModel } from '../src/model.ts'
 import { ServedModels } from '../src/served-models.ts'
 import { ORIGIN } from './origin.ts'
 import { randomOf } from './random.ts'
-import { MOTIF_COUNT, windowOf } from './windows.ts'
+import { GOLDEN, MOTIF_COUNT, windowOf } from './windows.ts'
 import { fromFrame, IN_BINARY, IN_JSON, type Said, type Speech } from './ws-client.ts'
 
 const STUB = new ServedModels(await loadModel(loadConfig({ INFER_MODE: 'stub' })), null)
@@ -107,6 +108,24 @@ test('Session closes with 1008 when more than 256 KiB is not read', async () => 
   sender.bufferedBytes = 256 * 1024 + 1
   await hear(session, '{')
   expect(closes).toEqual([{ code: 1008, reason: 'answers are not read' }])
+})
+
+test('Session that is thinned leaves out what overlaps a window that went on, not one that was refused', async () => {
+  const { streams } = sessionOn(1)
+  const refused = { code: 'overloaded', detail: 'full', retryAfterMs: 1 } as const
+  const places = [refused, streams[0]!, streams[0]!]
+  const { session, said } = sessionOn(1, { level: LEVEL.degraded, admit: () => places.shift()! })
+  await hear(session, IN_BINARY.hello({ mode: 'samples', hop: 50, thin: true }))
+  await hear(session, IN_BINARY.samples(0, GOLDEN.windows.subarray(0, 250 * CHANNELS)))
+  for (let n = 0; n < 2; n++) finish(streams[0]!, 0.5)
+  await turn()
+  const answers = said.filter(({ type }) => type === 'result' || type === 'error')
+  expect(answers.map(({ seq, code = 'ok' }) => [seq, code])).toEqual([
+    [0, 'overloaded'],
+    [1, 'ok'],
+    [2, 'thinned'],
+    [3, 'ok'],
+  ])
 })
 
 test('Session bounds the gaps that wait behind a window', async () => {
@@ -213,8 +232,8 @@ test('Session never throws, whatever it hears, and answers what it was asked aft
 
 const ARRIVED_MS = 2 ** 40
 
-/** A session in front of streams without workers, each of which gets the next window in turn. */
-function sessionOn(streamCount: number) {
+/** A session in front of streams without workers, each of which gets the next window in turn. @param engine what is other than that */
+function sessionOn(streamCount: number, engine: Partial<SessionContext['engine']> = {}) {
   const observer = {
     inferenceEnded: () => {},
     cancelled: () => {},
@@ -244,6 +263,7 @@ function sessionOn(streamCount: number) {
       level: LEVEL.normal,
       admit: () => streams[admitted++ % streamCount]!,
       submit: (stream, times, waiter) => stream.publish(times, waiter),
+      ...engine,
     },
     backend: 'stub',
     models: STUB,

@@ -5,6 +5,7 @@ import { describe, expect, onTestFinished, test, vi } from 'vitest'
 import { SLOT, WINDOW } from '../bench/micro/answered.ts'
 import { monotonicMs } from '../src/clock.ts'
 import { perBackend } from '../src/core/backend.ts'
+import { LEVEL } from '../src/core/degradation.ts'
 import { topOf } from '../src/core/golden.ts'
 import type { Slot } from '../src/core/slot.ts'
 import type { OnnxModel } from '../src/core/stream-task.ts'
@@ -155,6 +156,25 @@ test('windows that the stub has answered are not looked at', () => {
   const slot = { input, output, publishedMs, queueWaitMs, inferenceMs, backend: 'onnx' } as Slot
   recorder.windowAnswered(WINDOW, slot, 0, 0)
   expect(ring.oldest(MOTIF_COUNT)).toMatchObject({ forLine: false, forLook: true })
+})
+
+test('under load one answer in ten gets a line, and every one is looked at for a label', () => {
+  const ring = new RecordRing()
+  const counters = new TelemetryCounters()
+  const recorder = new Recorder(ring, counters, 1)
+  recorder.watch({ level: LEVEL.elevated })
+  const { input, output, publishedMs, queueWaitMs, inferenceMs } = SLOT
+  const slot = { input, output, publishedMs, queueWaitMs, inferenceMs, backend: 'onnx' } as Slot
+  const told = { lines: 0, looks: 0 }
+  for (let n = 0; n < 100; n++) {
+    recorder.windowAnswered(WINDOW, slot, 10 * n, 10 * n)
+    const { forLine, forLook } = ring.oldest(MOTIF_COUNT)!
+    told.lines += Number(forLine)
+    told.looks += Number(forLook)
+    ring.release()
+  }
+  expect(told).toEqual({ lines: 10, looks: 100 })
+  expect(counters.dropped('sampled')).toBe(90)
 })
 
 test('a float model that does not answer disagrees with nothing', async () => {

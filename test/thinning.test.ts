@@ -81,6 +81,10 @@ function passed(
 ): number[] {
   const thinning = new Thinning(options)
   return Array.from({ length: count }, (_, place) => (options.first + place) >>> 0).filter(
-    (sequence, place) => thinning.passes(sequence, isThinned(place)),
+    (sequence, place) => {
+      if (isThinned(place) && thinning.overlaps(sequence)) return false
+      thinning.went(sequence)
+      return true
+    },
   )
 }

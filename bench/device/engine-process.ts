@@ -82,8 +82,8 @@ const latenciesMs: number[] = []
 /** @param ended called when the window has its outcome; never for one that is refused */
 function send(ended: () => void): boolean {
   const submittedMs = monotonicMs()
-  const deadlineMs = submittedMs + DEADLINE_MS
-  const admitted = engine.admit(deadlineMs)
+  const times = { arrivedMs: submittedMs, deadlineMs: submittedMs + DEADLINE_MS }
+  const admitted = engine.admit(times)
   if ('code' in admitted) {
     if (measuring) refused++
     return false
@@ -96,7 +96,7 @@ function send(ended: () => void): boolean {
     if (measuring && outcome === 'ok') latenciesMs.push(monotonicMs() - submittedMs)
     ended()
   }
-  engine.submit(admitted, { arrivedMs: submittedMs, deadlineMs }, { settle })
+  engine.submit(admitted, times, { settle })
   return true
 }
 

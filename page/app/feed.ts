@@ -61,7 +61,7 @@ export class Feed {
     try {
       const live: Live = JSON.parse(answer)
       this.#listener.told(live)
-      return live.pause_ms
+      return live.pause_ms ?? RETRY_MS // one that was started before levels came does not say
     } catch (cause) {
       throw new Error('its answer makes no sense', { cause })
     }

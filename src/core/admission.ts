@@ -38,20 +38,27 @@ export function refusal(load: StreamLoad, budgetMs: number): Refusal | null {
   return load.ahead > 0 && lateMs > 0 ? { reason: 'wait_too_long', retryAfterMs: lateMs } : null
 }
 
-/** Bulk is let in as long as a live window behind it would be answered within this, ms: a quarter of EdgeInfer's patience. */
+/** Bulk is let in as long as a live window behind it would be answered within this, ms, and within ... */
 const BULK_AHEAD_MS = 10
+/** ... this of the deadline. */
+const BULK_AHEAD_SHARE = 1 / 4
 /** What bulk may fill of a ring beside live traffic, and what without: the rest is there for the first live windows. */
 const BULK_SHARE = { beside: 1 / 4, alone: 1 / 2 } as const
 
 /**
  * How many bulk windows may go into this ring now: a share of the slots, and only as far ahead as a live window that
  * comes next can afford to wait behind. Where everything is slow, that is one at a time.
+ * @param deadlineMs of live windows
  * @param expectsLive there has been live traffic of late
  */
-export function roomForBulk(load: StreamLoad, expectsLive: boolean): number {
+export function roomForBulk(
+  load: StreamLoad,
+  { deadlineMs, expectsLive }: { deadlineMs: number; expectsLive: boolean },
+): number {
   const { inFlight, ahead, capacity, serviceMs, overheadMs, stalledMs } = load
   const slots = capacity * (expectsLive ? BULK_SHARE.beside : BULK_SHARE.alone)
-  const inTime = Math.floor((BULK_AHEAD_MS - overheadMs - stalledMs) / serviceMs)
+  const aheadMs = Math.min(BULK_AHEAD_MS, BULK_AHEAD_SHARE * deadlineMs)
+  const inTime = Math.floor((aheadMs - overheadMs - stalledMs) / serviceMs)
   const most = Math.max(1, Math.min(slots, inTime + inFlight - ahead))
   if (!expectsLive && inFlight > most / 2) return 0
   return Math.max(0, most - inFlight)

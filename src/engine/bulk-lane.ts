@@ -1,6 +1,7 @@
 import { monotonicMs } from '../clock.ts'
 import { roomForBulk, type StreamLoad } from '../core/admission.ts'
-import { LEVEL, type Level } from '../core/degradation.ts'
+import { LEVEL } from '../core/degradation.ts'
+import type { LoadWatch } from './load-watch.ts'
 import type { Stream } from './stream.ts'
 
 /** Somebody with many windows and time: a bulk upload, a batch of low priority. */
@@ -12,12 +13,13 @@ export interface BulkSource {
   submitNext(stream: Stream, nowMs: number): boolean
 }
 
+/** What the lane goes by. */
+type Load = Pick<LoadWatch, 'level' | 'deadlineMs' | 'expectsLive'>
+
 /** Looked again so often while nothing is in flight that could make room, ms. */
 const RETRY_MS = 2
 /** So long at a time windows are let in, ms: live requests come in between. */
 const TURN_MS = 2
-/** For so long after a live window more of them are expected, ms. */
-const LIVE_MS = 1000
 /** After so long without any room, bulk gets ... */
 const STARVED_MS = 100
 /** ... so many windows in between live traffic. */
@@ -31,19 +33,15 @@ const STARVED_WINDOWS = 4
  */
 export class BulkLane {
   readonly #streams: readonly Stream[]
-  readonly #load: { readonly level: Level }
+  readonly #load: Load
   readonly #sources: BulkSource[] = []
-  /** What each ring had published when the lane looked away: what has been published since is live. */
-  #published: number[]
-  #liveMs = Number.NEGATIVE_INFINITY
   #retry: NodeJS.Timeout | undefined
   #lastRoomMs = 0
   #pumping = false
 
-  constructor(streams: readonly Stream[], load: { readonly level: Level }) {
+  constructor(streams: readonly Stream[], load: Load) {
     this.#streams = streams
     this.#load = load
-    this.#published = streams.map(({ ring }) => ring.published)
   }
 
   /** The source has windows to submit: it is called as there is room for them, maybe at once. */
@@ -70,9 +68,9 @@ export class BulkLane {
     this.#pumping = true
     try {
       const nowMs = monotonicMs()
-      this.#lookForLive(nowMs)
-      const expectsLive = nowMs - this.#liveMs < LIVE_MS
-      if (this.#load.level < LEVEL.degraded) this.#fill(nowMs, load => roomForBulk(load, expectsLive))
+      const { level, deadlineMs } = this.#load
+      const expectsLive = this.#load.expectsLive(nowMs)
+      if (level < LEVEL.degraded) this.#fill(nowMs, load => roomForBulk(load, { deadlineMs, expectsLive }))
     } finally {
       this.#pumping = false
     }
@@ -83,7 +81,6 @@ export class BulkLane {
     this.#retry = undefined
     const nowMs = monotonicMs()
     if (nowMs - this.#lastRoomMs > STARVED_MS) {
-      this.#lookForLive(nowMs)
       this.#fill(nowMs, ({ capacity, inFlight }) => Math.min(STARVED_WINDOWS, capacity - inFlight))
     }
     this.pump()
@@ -108,18 +105,6 @@ export class BulkLane {
     }
     // Not at the end of the turn: the workers would idle while the other sockets are read.
     for (const { stream } of rooms) stream.ring.wakeWorker()
-    this.#lookAway()
-  }
-
-  /** A live window that came while no bulk was waiting is taken for one of this moment. */
-  #lookForLive(nowMs: number): void {
-    const before = this.#published
-    this.#lookAway()
-    if (this.#published.some((published, index) => published !== before[index])) this.#liveMs = nowMs
-  }
-
-  #lookAway(): void {
-    this.#published = this.#streams.map(({ ring }) => ring.published)
   }
 }
 

@@ -186,8 +186,8 @@ export class Engine {
    * copied. To go on, fill `ring.nextSlot` of the stream and submit() in the same turn of the event
    * loop; a stream that is not submitted to holds nothing.
    */
-  admit(deadlineMs: number, nowMs = monotonicMs()): Stream | Refused {
-    return this.refuseAll() ?? this.#choose(deadlineMs, nowMs)
+  admit(times: WindowTimes, nowMs = monotonicMs()): Stream | Refused {
+    return this.refuseAll() ?? this.#choose(times, nowMs)
   }
 
   /** What every window is refused with at the moment, whatever it is; null while clients are let in. */
@@ -277,7 +277,8 @@ export class Engine {
   }
 
   /** The stream that would answer soonest among those that admit the window. */
-  #choose(deadlineMs: number, nowMs: number): Stream | Refused {
+  #choose({ arrivedMs, deadlineMs }: WindowTimes, nowMs: number): Stream | Refused {
+    this.loadWatch.sawLive(nowMs)
     const budgetMs = deadlineMs - nowMs
     let best: Stream | null = null
     let bestWaitMs = Number.POSITIVE_INFINITY
@@ -305,8 +306,9 @@ export class Engine {
           : `No worker has a model at the moment${fault === null ? '' : `: ${fault.cause}`}`
       return this.#refuse('model_unavailable', 'no_worker', detail, REOPEN_MS)
     }
-    this.loadWatch.countShed()
     const { reason, retryAfterMs } = refused
+    const answerMs = reason === 'ring_full' ? Number.POSITIVE_INFINITY : deadlineMs + retryAfterMs
+    this.loadWatch.countShed(answerMs - arrivedMs)
     const detail =
       reason === 'ring_full'
         ? `All ${this.#slots} slots are taken`

@@ -9,12 +9,15 @@ const LOOK_INTERVAL_MS = 50
 const RING_SMOOTHING_MS = 100
 /** One pause of the main thread is none of the load's doing. */
 const LAG_SMOOTHING_MS = 1000
-/** A second's worth. */
-const SHED_LOOKS = 1000 / LOOK_INTERVAL_MS
+const SHED_MS = 1000
+/** For so long after a live window more of them are expected. */
+const LIVE_MS = 1000
 /** Fewer windows than so many within a second are taken for so many: one of them that was shed is no overload. */
 const FEWEST_ASKED = 20
 
+/** What one look found that had been asked for since the last. */
 interface Asked {
+  readonly lookedMs: number
   shed: number
   admitted: number
 }
@@ -43,11 +46,14 @@ export class LoadWatch {
   #fill = 0
   #wait = 0
   #lagMs = 0
+  #deadlineMs = Number.POSITIVE_INFINITY
+  /** When a live window last came. */
+  #liveMs = Number.NEGATIVE_INFINITY
   /** Since the last look. */
   #shed = 0
   /** What each ring had published at the last look. */
   #published: readonly number[]
-  /** Of the last looks, the oldest first. */
+  /** Of the last second, the oldest first. */
   readonly #asked: Asked[] = []
 
   constructor(streams: readonly Stream[]) {
@@ -60,13 +66,32 @@ export class LoadWatch {
     return this.#degradation.level
   }
 
-  /** A live window was shed. */
-  countShed(): void {
-    this.#shed++
+  /** What DEADLINE_MS says; until it is watched there is none. */
+  get deadlineMs(): number {
+    return this.#deadlineMs
+  }
+
+  /** A live window came, whatever becomes of it. */
+  sawLive(nowMs: number): void {
+    this.#liveMs = nowMs
+  }
+
+  /** Whether anybody is there who would have to wait behind bulk. */
+  expectsLive(nowMs: number): boolean {
+    return nowMs - this.#liveMs < LIVE_MS
+  }
+
+  /**
+   * A live window was shed. No client makes load by being in a hurry: one that would have met DEADLINE_MS is not counted.
+   * @param waitMs from its arrival to the answer that it would have got
+   */
+  countShed(waitMs: number): void {
+    if (waitMs > this.#deadlineMs) this.#shed++
   }
 
   /** From here on until stop(). */
   watch(facts: LoadFacts): void {
+    this.#deadlineMs = facts.deadlineMs
     this.#lookedMs = monotonicMs()
     this.#timer = setInterval(() => this.#look(facts, monotonicMs()), LOOK_INTERVAL_MS).unref()
   }
@@ -82,10 +107,10 @@ export class LoadWatch {
     if (to !== from) facts.observer.levelChanged({ from, to, pressure })
   }
 
-  #measure({ deadlineMs, connections }: LoadFacts, nowMs: number): Pressure {
+  #measure({ connections }: LoadFacts, nowMs: number): Pressure {
     const tookMs = nowMs - this.#lookedMs
     this.#lookedMs = nowMs
-    const { fill, wait } = this.#ringsNow(deadlineMs, nowMs)
+    const { fill, wait } = this.#ringsNow(nowMs)
     const ringWeight = weightOf(tookMs, RING_SMOOTHING_MS)
     this.#fill += ringWeight * (fill - this.#fill)
     this.#wait += ringWeight * (wait - this.#wait)
@@ -94,30 +119,34 @@ export class LoadWatch {
     return {
       fill: this.#fill,
       wait: this.#wait,
-      shed: this.#shedShare(),
+      shed: this.#shedShare(nowMs),
       lagMs: this.#lagMs,
       connections: connections(),
     }
   }
 
-  /** Of the ring that a window would go into. Where no worker has a model, load is not what is wrong. */
-  #ringsNow(deadlineMs: number, nowMs: number): Pick<Pressure, 'fill' | 'wait'> {
+  /**
+   * Of the ring that a window would go into. Where no worker has a model, load is not what is wrong; and bulk alone,
+   * which fills what it is given, keeps nobody waiting.
+   */
+  #ringsNow(nowMs: number): Pick<Pressure, 'fill' | 'wait'> {
+    if (!this.expectsLive(nowMs)) return { fill: 0, wait: 0 }
     const loads = this.#streams.filter(({ ring }) => ring.serving !== null).map(stream => stream.load(nowMs))
     if (loads.length === 0) return { fill: 0, wait: 0 }
     return {
       fill: Math.min(...loads.map(({ inFlight, capacity }) => inFlight / capacity)),
       // One with nothing ahead takes a window whatever its record says.
-      wait: Math.min(...loads.map(load => (load.ahead === 0 ? 0 : predictedWaitMs(load) / deadlineMs))),
+      wait: Math.min(...loads.map(load => (load.ahead === 0 ? 0 : predictedWaitMs(load) / this.#deadlineMs))),
     }
   }
 
-  #shedShare(): number {
+  #shedShare(nowMs: number): number {
     const before = this.#published
     this.#published = this.#streams.map(({ ring }) => ring.published)
     const admitted = this.#published.reduce((sum, now, index) => sum + distance(before[index]!, now), 0)
-    this.#asked.push({ shed: this.#shed, admitted })
+    this.#asked.push({ lookedMs: nowMs, shed: this.#shed, admitted })
     this.#shed = 0
-    if (this.#asked.length > SHED_LOOKS) this.#asked.shift()
+    while (nowMs - this.#asked[0]!.lookedMs >= SHED_MS) this.#asked.shift()
     let shed = 0
     let asked = 0
     for (const look of this.#asked) {

@@ -214,6 +214,7 @@ export class BulkUpload implements BulkSource {
   #lookAfter(): void {
     const { engine, maxDeadlineMs } = this.#context
     const nowMs = monotonicMs()
+    if (this.#complete || this.#reader.hasNext()) this.#keepOpen()
     if (this.#reader.hasNext()) {
       if (nowMs - this.#submittedMs < maxDeadlineMs) return
       const status = engine.available ? 'overloaded' : 'model_unavailable'
@@ -227,6 +228,16 @@ export class BulkUpload implements BulkSource {
     }
     this.#paceMs = nowMs
     this.#paceBytes = this.#received
+  }
+
+  /**
+   * The sender waits for us, and uWebSockets would close its connection as one that brings nothing, also when its body is
+   * all there: resume() starts that timeout, and starts it anew.
+   */
+  #keepOpen(): void {
+    this.#owner.pause()
+    this.#owner.resume()
+    if (this.#paused) this.#owner.pause()
   }
 
   /** From here on windows fail without being tried; those in flight end as they do. */

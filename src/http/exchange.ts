@@ -4,6 +4,7 @@ import type { BackendKind } from '../core/backend.ts'
 import type { Slot } from '../core/slot.ts'
 import type { Engine, Refused } from '../engine/engine.ts'
 import type { BeginTrace, Origin, Trace, Witness } from '../engine/observer.ts'
+import type { WindowTimes } from '../engine/stream.ts'
 import type { Model } from '../model.ts'
 import type { Source, Told } from '../served-models.ts'
 import type { Access } from './access.ts'
@@ -125,6 +126,11 @@ export abstract class Exchange implements BodyReader, Origin {
 
   get over(): boolean {
     return this.#over
+  }
+
+  /** Of its windows. */
+  protected get times(): WindowTimes {
+    return { arrivedMs: this.arrivedMs, deadlineMs: this.deadlineMs }
   }
 
   /** From the first byte of the request to now. */

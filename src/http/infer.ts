@@ -119,7 +119,7 @@ export class InferenceExchange extends Exchange implements Waiter {
     if (engine.level < LEVEL.degraded || closesConnection(request)) return null
     const nowMs = monotonicMs()
     if (nowMs > this.deadlineMs) return null
-    const place = engine.admit(this.deadlineMs, nowMs)
+    const place = engine.admit(this.times, nowMs)
     return place instanceof Stream ? null : place
   }
 
@@ -205,11 +205,11 @@ export class InferenceExchange extends Exchange implements Waiter {
   protected override onWhole(body: Uint8Array, nowMs: number): void {
     const { engine } = this.context
     if (this.#holdsSeveral(body)) return this.#startUpload()(body, true)
-    const place = engine.admit(this.deadlineMs, nowMs)
+    const { times } = this
+    const place = engine.admit(times, nowMs)
     if (!(place instanceof Stream)) return this.refuse(place)
     const fault = this.#fill(body, place.ring.nextSlot!)
     if (fault !== null) return this.fail({ code: 'invalid_window', detail: fault })
-    const times = { arrivedMs: this.arrivedMs, deadlineMs: this.deadlineMs }
     this.#inFlight = engine.submit(place, times, this)
   }
 

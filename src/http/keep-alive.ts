@@ -8,7 +8,7 @@ const TOUCH_INTERVAL_MS = 4000
 const LONGEST_ANSWER_BYTES = 256 * 1024
 /** Older ones go back to uWebSockets' own timeout: peers that vanished, or want to fill the house, must not pile up. */
 const MAX_KEPT = 512
-/** Where nobody is to be let in, so many are within a second all the same: a probe that tries again gets through. */
+/** Where nobody is to be let in, so many are within a second all the same: a probe of another host that tries again may get through. */
 const RESERVE = 8
 const RESERVE_MS = 1000
 
@@ -37,7 +37,7 @@ export class KeptConnections {
 
   /**
    * @param maxOpen more are closed as they come
-   * @param isClosed whether nobody is to be let in at the moment, but for a few
+   * @param isClosed whether nobody of another host is to be let in at the moment, but for a few
    * @param turnedAway called for each that is closed as it comes
    */
   constructor(options: {
@@ -89,7 +89,7 @@ export class KeptConnections {
 
   #opened(socket: HttpResponse): void {
     this.#open++
-    const reason = this.#reasonToClose()
+    const reason = this.#reasonToClose(socket)
     if (reason !== null) {
       this.#turnedAway(reason)
       socket.close() // which calls #closed()
@@ -103,9 +103,9 @@ export class KeptConnections {
   }
 
   /** Null: it may stay. It is counted among the open ones already. */
-  #reasonToClose(): TurnedAway | null {
+  #reasonToClose(socket: HttpResponse): TurnedAway | null {
     if (this.#open > this.#maxOpen) return 'limit'
-    return this.#isClosed() && !this.#takeReserve(monotonicMs()) ? 'level' : null
+    return this.#isClosed() && !isOfThisHost(socket) && !this.#takeReserve(monotonicMs()) ? 'level' : null
   }
 
   #takeReserve(nowMs: number): boolean {
@@ -136,6 +136,18 @@ export class KeptConnections {
       socket.resume()
     }
   }
+}
+
+/** Where health checks of compose and systemd come from: 127.0.0.1, also as IPv6 writes it, ::1, and a Unix-domain socket. */
+const LOOPBACK: ReadonlySet<string> = new Set([
+  '7f000001',
+  '00000000000000000000ffff7f000001',
+  '00000000000000000000000000000001',
+  '',
+])
+
+function isOfThisHost(socket: HttpResponse): boolean {
+  return LOOPBACK.has(addressOf(socket).toString('hex'))
 }
 
 /** 4 or 16 bytes; none of a Unix-domain socket. */

@@ -101,6 +101,8 @@ export class Session {
   #variant: Variant | null = null
   /** In samples mode alone. */
   #cutter: SampleCutter | null = null
+  /** Of a client that agreed to it. */
+  #thinning: Thinning | null = null
   /** In windows mode: of the last window. */
   #lastSequence = 0
   /** When the frame that is being read arrived. */
@@ -198,13 +200,14 @@ export class Session {
     const { mode, hop, first, thin } = hello
     this.#lastSequence = (first - 1) | 0
     if (mode === 'samples') {
-      const thinning = thin ? new Thinning({ hop, first }) : null
+      if (thin) this.#thinning = new Thinning({ hop, first })
       this.#cutter = new SampleCutter(
         { hop, first },
         {
           window: (sequence, bytes) => {
-            const passes = thinning?.passes(sequence, this.#context.engine.level >= LEVEL.degraded) ?? true
-            const fill = passes ? (slot: Slot) => codec.readWindow(bytes, slot) : null
+            const isThinned =
+              this.#context.engine.level >= LEVEL.degraded && this.#thinning?.overlaps(sequence)
+            const fill = isThinned ? null : (slot: Slot) => codec.readWindow(bytes, slot)
             this.#submit({ sequence, deadlineMs: 0, fill })
           },
           gap: gap => this.#tellGap(gap),
@@ -283,11 +286,12 @@ export class Session {
       this.#context.metrics.refused('rate_limited', 'rate_limited')
       return this.#refuse(answer, 'rate_limited', rateLimitedDetail(waitMs), waitMs)
     }
-    const place = engine.admit(answer.deadlineMs)
+    const place = engine.admit(answer)
     if (!(place instanceof Stream)) return this.#refuse(answer, place.code, place.detail, place.retryAfterMs)
     const fault = window.fill(place.ring.nextSlot!)
     if (fault !== null) return this.#refuse(answer, 'invalid_window', fault)
     answer.inFlight = engine.submit(place, answer, answer)
+    this.#thinning?.went(window.sequence)
   }
 
   #tellGap(gap: Gap): void {

@@ -2,7 +2,8 @@ import { TIMESTEPS } from '../core/window.ts'
 
 /**
  * Picks, of windows that overlap, those that go on when a stream is thinned: each that begins where the last one that
- * went on has ended, or later. Every sample is still seen once. Indices wrap, as in SampleCutter.
+ * went on has ended, or later. While none is refused, every sample is still seen once; behind one that is, the next is
+ * tried. Indices wrap, as in SampleCutter.
  */
 export class Thinning {
   readonly #hop: number
@@ -15,11 +16,17 @@ export class Thinning {
     this.#end = Math.imul(first, hop) >>> 0
   }
 
-  /** Whether the window goes on. @param isThinned at this moment */
-  passes(sequence: number, isThinned: boolean): boolean {
-    const start = Math.imul(sequence, this.#hop) >>> 0
-    if (isThinned && ((start - this.#end) | 0) < 0) return false
-    this.#end = (start + TIMESTEPS) >>> 0
-    return true
+  /** Whether the window has samples of the last one that went on. */
+  overlaps(sequence: number): boolean {
+    return ((this.#startOf(sequence) - this.#end) | 0) < 0
+  }
+
+  /** The window was admitted. */
+  went(sequence: number): void {
+    this.#end = (this.#startOf(sequence) + TIMESTEPS) >>> 0
+  }
+
+  #startOf(sequence: number): number {
+    return Math.imul(sequence, this.#hop) >>> 0
   }
 }

@@ -625,6 +625,80 @@ export const CONTROLS: readonly Control[] = [
     },
   },
   {
+    name: 'upload-waits',
+    file: 'src/http/bulk.ts',
+    find: 'if (this.#complete || this.#reader.hasNext()) this.#keepOpen()',
+    replace: '',
+    test: {
+      file: 'test/keep-alive.test.ts',
+      title:
+        'clients that idle 9.5 to 11 s between posts never fail, nor does a pool that is held, nor an upload that waits for room',
+    },
+  },
+  {
+    name: 'shed-by-haste',
+    file: 'src/engine/load-watch.ts',
+    find: 'if (waitMs > this.#deadlineMs) this.#shed++',
+    replace: 'this.#shed++',
+    test: {
+      file: 'test/load-watch.test.ts',
+      title: 'windows that are shed for a deadline shorter than the own are no load',
+    },
+  },
+  {
+    name: 'shed-by-age',
+    file: 'src/engine/load-watch.ts',
+    find: 'while (nowMs - this.#asked[0]!.lookedMs >= SHED_MS)',
+    replace: 'if (this.#asked.length > 20)',
+    test: {
+      file: 'test/load-watch.test.ts',
+      title:
+        'what was shed more than a second ago is forgotten, however seldom the main thread comes to look',
+    },
+  },
+  {
+    name: 'bulk-alone',
+    file: 'src/engine/load-watch.ts',
+    find: 'if (!this.expectsLive(nowMs)) return { fill: 0, wait: 0 }',
+    replace: '',
+    test: {
+      file: 'test/load-watch.test.ts',
+      title:
+        'a ring that bulk alone keeps full and slow is no load, from a second after the last live window on',
+    },
+  },
+  {
+    name: 'bulk-ahead',
+    file: 'src/core/admission.ts',
+    find: 'Math.min(BULK_AHEAD_MS, BULK_AHEAD_SHARE * deadlineMs)',
+    replace: 'BULK_AHEAD_MS',
+    test: {
+      file: 'test/admission.test.ts',
+      title: 'ends at a quarter of a deadline that is shorter than 40 ms',
+    },
+  },
+  {
+    name: 'thinned-behind-refused',
+    file: 'src/http/session.ts',
+    find: 'const place = engine.admit(answer)',
+    replace: 'this.#thinning?.went(window.sequence)\n    const place = engine.admit(answer)',
+    test: {
+      file: 'test/stream-session.test.ts',
+      title:
+        'Session that is thinned leaves out what overlaps a window that went on, not one that was refused',
+    },
+  },
+  {
+    name: 'probes-of-this-host',
+    file: 'src/http/keep-alive.ts',
+    find: '!isOfThisHost(socket) && ',
+    replace: '',
+    test: {
+      file: 'test/overload-levels.test.ts',
+      title: 'in REJECT nobody new is let in but a few, those who are connected are served, and it passes',
+    },
+  },
+  {
     name: 'telemetry-folder',
     file: 'workers/telemetry/archive.ts',
     find: ' && !set.gone) {',

@@ -34,11 +34,11 @@ export async function open({ depth, onResult }: HopTask): Promise<Hop> {
   const send = (back: () => void) => {
     onBack = back
     const arrivedMs = turn.arrivedMs()
-    const deadlineMs = arrivedMs + DEADLINE_MS
-    const stream = engine.admit(deadlineMs)
+    const times = { arrivedMs, deadlineMs: arrivedMs + DEADLINE_MS }
+    const stream = engine.admit(times)
     if (!(stream instanceof Stream)) throw new Error(stream.detail)
     stream.ring.nextSlot!.input.set(WINDOW)
-    engine.submit(stream, { arrivedMs, deadlineMs }, waiter)
+    engine.submit(stream, times, waiter)
   }
   return { run: ms => closedLoop(depth, ms, send), close: () => engine.close() }
 }

@@ -47,23 +47,19 @@ let answered = 0
 const depth = (config.workers * config.ringSlots) / 2 // what is settled is sent anew before its slot is released
 const send = (back: () => void) => {
   const arrivedMs = monotonicMs()
-  const deadlineMs = arrivedMs + DEADLINE_MS
-  const stream = engine.admit(deadlineMs)
+  const times = { arrivedMs, deadlineMs: arrivedMs + DEADLINE_MS }
+  const stream = engine.admit(times)
   if (!(stream instanceof Stream)) throw new Error(stream.detail)
   const index = sent++ % WINDOWS.length
   stream.ring.nextSlot!.input.set(WINDOWS[index]!)
-  engine.submit(
-    stream,
-    { arrivedMs, deadlineMs },
-    {
-      settle(outcome, { output }) {
-        if (outcome !== 'ok') throw new Error(`the engine answered ${outcome}`)
-        results.add(index, output)
-        answered++
-        back()
-      },
+  engine.submit(stream, times, {
+    settle(outcome, { output }) {
+      if (outcome !== 'ok') throw new Error(`the engine answered ${outcome}`)
+      results.add(index, output)
+      answered++
+      back()
     },
-  )
+  })
 }
 await closedLoop(depth, warmUpMs, send)
 answered = 0

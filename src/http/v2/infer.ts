@@ -176,7 +176,7 @@ export class V2Exchange extends Exchange implements BulkSource {
 
   #submitAll({ count }: DecodedRequest): void {
     while (this.#submitted < count) {
-      const place = this.context.engine.admit(this.deadlineMs)
+      const place = this.context.engine.admit(this.times)
       if (!(place instanceof Stream)) return this.fail(refusedFailure(place))
       if (!this.#submitTo(place)) return
     }
@@ -189,7 +189,7 @@ export class V2Exchange extends Exchange implements BulkSource {
     if (refused !== null) return this.fail(refusedFailure(refused))
     if (!engine.available) {
       // Nothing would ever have room.
-      const refused = engine.admit(this.deadlineMs)
+      const refused = engine.admit(this.times)
       if (!(refused instanceof Stream)) return this.fail(refusedFailure(refused))
     }
     this.#request = request
@@ -207,8 +207,7 @@ export class V2Exchange extends Exchange implements BulkSource {
       this.fail(badWindow(fault, index, count).failure)
       return false
     }
-    const times = { arrivedMs: this.arrivedMs, deadlineMs: this.deadlineMs }
-    this.#inFlight[index] = this.context.engine.submit(stream, times, {
+    this.#inFlight[index] = this.context.engine.submit(stream, this.times, {
       origin: windowOf(this, index),
       settle: (outcome, slot) => this.#settle(index, outcome, slot),
     })
