@@ -99,6 +99,7 @@ const ARROWS: readonly [place: string, mayImport: readonly string[]][] = [
     'bench/soak/',
     [
       'bench/',
+      'src/artifacts/',
       'src/project.ts',
       'src/http/frame.ts',
       'native/build.ts',

@@ -110,8 +110,8 @@ describe.skipIf(COMPILER === null)(
     beforeAll(buildNative, 120_000)
 
     test.each([
-      ['kept', 120],
-      ['fresh', 80],
+      ['kept', 60],
+      ['fresh', 40],
     ])('leak no file descriptor, thread or memory, the device %s for %d of them', async (mode, count) => {
       const { stdout, stderr } = await runProgram(
         process.execPath,

@@ -210,7 +210,7 @@ describe.skipIf(COMPILER === null)('the shim, on the software HailoRT', { timeou
   })
 
   test.each([
-    ['round_robin', 250_000],
+    ['round_robin', 100_000],
     ['none', 100_000],
   ])(
     'four workers share the device, scheduler %s: each of %d answers belongs to its window',

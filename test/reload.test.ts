@@ -18,7 +18,7 @@ import type { Logger } from '../src/log.ts'
 import { loadModel, type Model } from '../src/model.ts'
 import { PROJECT_FOLDER } from '../src/project.ts'
 import { LinkWatch } from '../src/reload/link-watch.ts'
-import { LoadError } from '../src/reload/model-loader.ts'
+import { LoadError, ModelLoader } from '../src/reload/model-loader.ts'
 import type { ReloadResult, ReloadTrigger } from '../src/reload/outcome.ts'
 import { Reloader, type ReloaderOptions } from '../src/reload/reloader.ts'
 import { Reloading, type ReloadingFacts } from '../src/reloading.ts'
@@ -272,13 +272,15 @@ test('a SIGHUP that comes before anybody listens is kept for who does, from the 
 })
 
 test('who waits for a model that is slow to open is told at once that the server drains', async () => {
-  const { onnxPath, turn } = await versionsForTest()
-  const config = loadConfig({ ONNX_PATH: onnxPath })
-  const models = new ServedModels(await loadModel(config), null)
+  const config = loadConfig({})
+  const model = await loadModel(config)
+  const another = { model: { ...model, sha256: 'another' }, fallback: null, reference: null }
+  const load = vi.spyOn(ModelLoader.prototype, 'load').mockResolvedValue(another)
+  onTestFinished(() => load.mockRestore())
   const replaceModel = vi.fn(() => new Promise<void>(() => {}))
   const reloading = new Reloading({
     config,
-    models,
+    models: new ServedModels(model, null),
     link: new LinkWatch(null),
     engine: { draining: false, replaceModel },
     metrics: { reloads: { reloaded() {} } },
@@ -286,10 +288,8 @@ test('who waits for a model that is slow to open is told at once that the server
     readiness: { phase: 'ready' },
     log: { info() {}, warn() {} },
   } as unknown as ReloadingFacts)
-  onTestFinished(() => reloading.close())
-  turn('second')
   const asked = reloading.reload('request')
-  await vi.waitUntil(() => replaceModel.mock.calls.length === 1, { timeout: 30_000 })
+  await vi.waitUntil(() => replaceModel.mock.calls.length === 1)
   reloading.drain()
   expect(await asked).toEqual({ result: 'refused', reason: 'The server is shutting down' })
 })

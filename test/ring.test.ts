@@ -359,13 +359,13 @@ test.each([1, 2, 3])(
 )
 
 // A lost wake shows in about one of 10,000 windows, a torn window more seldom: hence so many.
-test('a worker thread and the front door lose, tear, swap or answer twice none of 300,000 windows', {
+test('a worker thread and the front door lose, tear, swap or answer twice none of 150,000 windows', {
   timeout: 60_000,
 }, async () => {
   const seed = Date.now() & 0xffffff
   console.log(`ring stress: seed ${seed}`)
   const random = wholeRandomOf(seed)
-  const windows = 300_000
+  const windows = 150_000
   const capacity = 64
   const ring = ringOf(capacity, 2 ** 31 - 1000)
   const markOf = (sequence: number) => Math.imul(sequence ^ seed, 0x9e3779b1) >>> 8 // exact in float32

@@ -223,8 +223,8 @@ export const CONTROLS: readonly Control[] = [
   {
     name: 'thinning',
     file: 'src/http/thinning.ts',
-    find: 'if (isThinned && ((start - this.#end) | 0) < 0) return false',
-    replace: '',
+    find: 'return ((this.#startOf(sequence) - this.#end) | 0) < 0',
+    replace: 'return false',
     test: {
       file: 'test/thinning.test.ts',
       title: 'Thinning lets windows pass that do not overlap, from the first on',
@@ -310,8 +310,8 @@ export const CONTROLS: readonly Control[] = [
   {
     name: 'link-seen-twice',
     file: 'src/reload/link-watch.ts',
-    find: 'this.#seen === before && ',
-    replace: '',
+    find: 'this.#seen !== null && this.#seen === before',
+    replace: 'this.#seen !== null',
     test: {
       file: 'test/reload.test.ts',
       title: 'LinkWatch follows a link that two looks have found turned, and none that is turned on',
@@ -583,18 +583,18 @@ export const CONTROLS: readonly Control[] = [
   },
   {
     name: 'load-at-a-drain',
-    file: 'src/shutdown.ts',
-    find: 'reloads.drain()',
+    file: 'src/reloading.ts',
+    find: "for (const answer of this.#waiting) answer({ result: 'refused', reason: DRAINING })",
     replace: '',
     test: {
       file: 'test/reload.test.ts',
-      title: 'who asks for a model that is read slowly is told at once that the server drains',
+      title: 'who waits for a model that is slow to open is told at once that the server drains',
     },
   },
   {
     name: 'look-that-hangs',
     file: 'src/reload/link-watch.ts',
-    find: 'if ((await inTime(this.#looking)) === LATE || this.#closed) return null',
+    find: '(await inTime(this.#looking)) === LATE || ',
     replace: '',
     test: {
       file: 'test/reload.test.ts',
