@@ -1,7 +1,8 @@
 import { type ChildProcess, spawn } from 'node:child_process'
 import { once } from 'node:events'
 import { existsSync, readFileSync, rmSync } from 'node:fs'
-import { type AddressInfo, connect, createServer } from 'node:net'
+import { get } from 'node:http'
+import { type AddressInfo, createServer } from 'node:net'
 import { tmpdir } from 'node:os'
 import { join } from 'node:path'
 import { setTimeout as sleep } from 'node:timers/promises'
@@ -96,15 +97,15 @@ export async function freePort(): Promise<number> {
   return port
 }
 
+/** A server that looks whether the port is free listens for a moment too, but answers nothing. */
 async function untilListening(port: number): Promise<void> {
   while (true) {
-    const socket = connect({ port, host: '127.0.0.1' })
-    const connected = await once(socket, 'connect').then(
-      () => true,
-      () => false,
+    const asked = get({ port, host: '127.0.0.1', path: '/healthz', agent: false })
+    const answered = await once(asked, 'response').then(
+      ([response]) => response.resume(),
+      () => null,
     )
-    socket.destroy()
-    if (connected) return
+    if (answered !== null) return
     await sleep(20)
   }
 }
