@@ -10,6 +10,7 @@ import {
 import { realpath } from 'node:fs/promises'
 import { tmpdir } from 'node:os'
 import { dirname, join } from 'node:path'
+import { setTimeout as sleep } from 'node:timers/promises'
 import { beforeAll, describe, expect, onTestFinished, test, vi } from 'vitest'
 import { loadConfig } from '../src/config.ts'
 import { LATENT_DIMS } from '../src/core/window.ts'
@@ -291,7 +292,8 @@ test('who waits for a model that is slow to open is told at once that the server
   const asked = reloading.reload('request')
   await vi.waitUntil(() => replaceModel.mock.calls.length === 1)
   reloading.drain()
-  expect(await asked).toEqual({ result: 'refused', reason: 'The server is shutting down' })
+  const answer = await Promise.race([asked, sleep(10_000, 'none', { ref: false })])
+  expect(answer).toEqual({ result: 'refused', reason: 'The server is shutting down' })
 })
 
 test('a disk that hangs has one look of LinkWatch, which keeps nobody waiting', async () => {
