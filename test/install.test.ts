@@ -9,12 +9,24 @@ interface LockedPackage {
   readonly resolved?: string
   readonly integrity?: string
   readonly link?: boolean
+  readonly dependencies?: Record<string, string>
   readonly optionalDependencies?: Record<string, string>
 }
 const LOCKED: Record<string, LockedPackage> = JSON.parse(readFileSync('package-lock.json', 'utf8')).packages
 const OPTIONAL = Object.entries(LOCKED).flatMap(([by, { optionalDependencies }]) =>
   Object.keys(optionalDependencies ?? {}).map(name => ({ by, name })),
 )
+
+// Debian's npm 9 cannot read an override of what is not in the registry, and hyper-express asks for it by a git address.
+test('the lock file alone says that hyper-express gets uWebSockets.js from here, so that every npm can read it', () => {
+  expect(LOCKED['node_modules/hyper-express']?.dependencies).not.toHaveProperty('uWebSockets.js')
+  expect(LOCKED['node_modules/uWebSockets.js']).toMatchObject({
+    resolved: 'vendor/uWebSockets.js',
+    link: true,
+  })
+  expect(JSON.parse(readFileSync('package.json', 'utf8'))).not.toHaveProperty('overrides')
+  expect(readFileSync('package-lock.json', 'utf8')).not.toMatch(/git\+|github:/)
+})
 
 // npm leaves out of the lock file what the machine that writes it cannot see.
 test('the lock file holds every optional dependency that it names', () => {
