@@ -337,7 +337,7 @@ describe('uploads beside others', () => {
     socket.write(headOf('POST /infer', { ...BINARY, 'Content-Length': body.length }))
     for (let at = 0; at < body.length; at += 65_536) {
       socket.write(body.subarray(at, at + 65_536))
-      await sleep(1)
+      await sleep(3)
     }
     await until(async () => (await metric(port, 'hailo_queue_depth')) > 2)
     expect(await windowsRun(port)).toBeLessThan(slow.length / 2)

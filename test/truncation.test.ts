@@ -13,6 +13,7 @@ import {
   postWindow,
   rowsOf,
 } from './http-client.ts'
+import { metric, until } from './load.ts'
 import { startServer, type TestServer } from './server.ts'
 import { windowOf } from './windows.ts'
 
@@ -236,3 +237,20 @@ async function sumOf(prefix: string): Promise<number> {
   const values = lines.filter(line => line.startsWith(prefix)).map(line => Number(line.split(' ').at(-1)))
   return values.reduce((sum, value) => sum + value, 0)
 }
+
+// uWebSockets closes such a connection at once behind the answer, and the sender is reset: it may never read it.
+test.each([
+  ['that its head is refused for', { 'Content-Type': 'text/plain' }, 'unsupported_media_type'],
+  ['that is longer than it may be', { 'Content-Type': JSON_TYPE }, 'body_too_large'],
+])('who asks for the connection to be closed can send a body %s, and read why', async (_, headers, error) => {
+  const body = Buffer.alloc(8 * MAX_BODY_BYTES, ' ')
+  const refused = () => metric(server.port, 'hailo_inference_errors_total', error)
+  const before = await refused()
+  const connection = await Connection.open(server)
+  connection.send(headOf('POST /encode', { ...headers, 'Content-Length': body.length, Connection: 'close' }))
+  connection.send(body.subarray(0, 2 * MAX_BODY_BYTES))
+  await until(async () => (await refused()) === before + 1)
+  await connection.sendInSegments(body.subarray(2 * MAX_BODY_BYTES), MAX_BODY_BYTES)
+  expect((await connection.answer()).json.error).toBe(error)
+  expect(await connection.rest()).toBe('')
+})

@@ -27,13 +27,17 @@ export class Body {
   #received = 0
   #taker: Taker | null = null
   #done = false
+  #isComplete = false
+  #onComplete: (() => void) | null = null
 
   /** @param limitBytes below 0, every part is too large: nothing is collected */
   constructor(response: HttpResponse, limitBytes: number, reader: BodyReader, gate: AnswerGate) {
     response.onData((chunk, isLast) => {
       gate.isReading = true
+      this.#isComplete = isLast
       try {
         this.#read(new Uint8Array(chunk), isLast, limitBytes, reader)
+        if (isLast) this.#onComplete?.()
       } finally {
         gate.isReading = false
       }
@@ -49,6 +53,16 @@ export class Body {
     this.#taker = taker
     if (this.#received > 0) taker(this.collected, false)
     this.#collected = NOTHING
+  }
+
+  /** All of it has come, also what was thrown away. */
+  get isComplete(): boolean {
+    return this.#isComplete
+  }
+
+  /** @param then called once, when that is so: it is not yet */
+  onComplete(then: () => void): void {
+    this.#onComplete = then
   }
 
   /** Nobody wants the rest. */

@@ -2,6 +2,7 @@ import type { HttpRequest, HttpResponse } from 'uWebSockets.js'
 import { monotonicMs } from '../clock.ts'
 import type { BackendKind } from '../core/backend.ts'
 import type { Slot } from '../core/slot.ts'
+import { WINDOW_BYTES } from '../core/window.ts'
 import type { Engine, Refused } from '../engine/engine.ts'
 import type { BeginTrace, Origin, Trace, Witness } from '../engine/observer.ts'
 import type { WindowTimes } from '../engine/stream.ts'
@@ -63,6 +64,9 @@ export interface InferenceContext {
   readonly gate: AnswerGate
 }
 
+/** So long an answer waits for the rest of the body, where the client wants its connection closed. */
+const READ_ON_MS = 2000
+
 /** One request for inference, from its head to its answer: what all routes that infer have in common. */
 export abstract class Exchange implements BodyReader, Origin {
   protected readonly response: HttpResponse
@@ -74,6 +78,8 @@ export abstract class Exchange implements BodyReader, Origin {
   readonly stream = 0
   readonly sequence: number = 0
   readonly trace: Trace | null
+  /** Of the body; 0 when it is chunked. */
+  protected readonly declaredBytes: number
   protected readonly contentType: string
   protected readonly accept: string
   /** The client's own; empty when it sent none, or none that can be echoed. */
@@ -92,6 +98,8 @@ export abstract class Exchange implements BodyReader, Origin {
   #body: Body | null = null
   /** Runs while a body that comes in parts is not complete. */
   #slowBody: NodeJS.Timeout | undefined
+  /** The client asked for its connection to be closed behind the answer. Not known of a single window, which mostly comes whole. */
+  #closes = false
   /** Answered, or the client is gone. */
   #over = false
   /** The client is gone: the response must not be touched any more. */
@@ -106,6 +114,7 @@ export abstract class Exchange implements BodyReader, Origin {
     // The request can be read only now: uWebSockets takes it back when the handler returns.
     this.contentType = request.getHeader('content-type')
     this.accept = request.getHeader('accept')
+    this.declaredBytes = Number(request.getHeader('content-length'))
     this.requestId = requestIdOf(request.getHeader('x-request-id'))
     this.trace = context.beginTrace?.(request.getHeader('traceparent')) ?? null
     const correlationId = request.getHeader('x-correlation-id')
@@ -191,8 +200,15 @@ export abstract class Exchange implements BodyReader, Origin {
     this.#allowance?.giveBack(unused)
   }
 
+  /** Refuses what checkHead() found, in the request's own handler. */
+  protected failHead(failure: Failure, request: HttpRequest): void {
+    this.#closes = closesConnection(request)
+    this.fail(failure)
+  }
+
   /** Collects the body, up to `limitBytes`; one that is not complete by the deadline is answered then. */
-  protected collectBody(limitBytes: number): void {
+  protected collectBody(limitBytes: number, request: HttpRequest): void {
+    this.#closes = this.declaredBytes !== WINDOW_BYTES && closesConnection(request)
     this.#body = new Body(this.response, limitBytes, this, this.context.gate)
   }
 
@@ -205,6 +221,7 @@ export abstract class Exchange implements BodyReader, Origin {
   }
 
   onPart(): void {
+    if (this.#over) return
     const leftMs = Math.max(0, Math.ceil(this.deadlineMs - monotonicMs()))
     this.#slowBody ??= setTimeout(() => {
       if (this.onLate(this.#body!)) return
@@ -251,7 +268,7 @@ export abstract class Exchange implements BodyReader, Origin {
    * those who are admitted: its parts were made before. Says the same as fail().
    */
   protected refuse(refused: Refused): void {
-    const { gate, witness, overloadedHead, withoutResult } = this.context
+    const { witness, overloadedHead, withoutResult } = this.context
     if (this.#over) return
     if (refused.code !== 'overloaded' || this.#isUnusual || wantsProblem(this.accept)) {
       return this.fail(refusedFailure(refused))
@@ -260,9 +277,7 @@ export abstract class Exchange implements BodyReader, Origin {
     this.#end(REPLY.overloaded.http)
     const head = `${this.#headFrom(overloadedHead.of(withoutResult()), this.spentMs, 0)}\r\nRetry-After: ${retryAfter(refused.retryAfterMs)}`
     const body = overloadedBody(refused.detail, this.requestId)
-    gate.pass(body.length, () => {
-      if (!this.#gone) sendPrepared(this.response, head, body)
-    })
+    this.#pass(body.length, () => sendPrepared(this.response, head, body))
   }
 
   /** How this route tells what went wrong. */
@@ -277,16 +292,35 @@ export abstract class Exchange implements BodyReader, Origin {
   /** @param slot where the last result was, which tells what gave it and how long that took; null without one result */
   answer({ status, headers, body, close = false }: Answer, slot: Slot | null = null): void {
     if (!this.#end(status)) return
-    const { engine, gate } = this.context
+    const { engine } = this.context
     const answer = {
       status,
       headers: { ...this.#commonHeaders(slot), ...headers },
       body,
       close: close || engine.draining,
     }
-    gate.pass(lengthOf(body), () => {
-      if (!this.#gone) send(this.response, answer, () => this.#gone)
-    })
+    this.#pass(lengthOf(body), () => send(this.response, answer, () => this.#gone))
+  }
+
+  /**
+   * Sends as soon as that can be done. Behind the answer to a client that asked for it uWebSockets closes the connection
+   * at once, and one that still sends is reset: it may never read why. So what it sends is read first, and thrown away.
+   * @param bytes of the answer's body
+   */
+  #pass(bytes: number, send: () => void): void {
+    const { gate } = this.context
+    const pass = () => {
+      clearTimeout(this.#slowBody)
+      gate.pass(bytes, () => {
+        if (!this.#gone) send()
+      })
+    }
+    if (!this.#closes) return pass()
+    // Without one this is the handler of the head, where a body can still be asked for.
+    this.#body ??= new Body(this.response, -1, this, gate)
+    if (this.#body.isComplete) return pass()
+    this.#slowBody = setTimeout(pass, READ_ON_MS)
+    this.#body.onComplete(pass)
   }
 
   /** A window's result: what most answers are, so its head is put together from what was made before. */
@@ -344,6 +378,11 @@ export type ResultType = (typeof RESULT_TYPES)[number]
 /** Whether browsers ask before a page of another origin sends this: then nobody else needs to look where it comes from. */
 function isPreflighted(contentType: string): boolean {
   return contentType.startsWith('application/octet-stream') || contentType.startsWith('application/json')
+}
+
+/** As uWebSockets reads it. */
+export function closesConnection(request: HttpRequest): boolean {
+  return request.getHeader('connection').length === 'close'.length
 }
 
 export function provenanceOf({ sha256 }: Model, backend: BackendKind): Provenance {

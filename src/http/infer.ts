@@ -11,7 +11,7 @@ import { prefersOctetStream } from './accept.ts'
 import type { Body } from './body.ts'
 import { BinaryResults, BulkUpload, JsonResults, tooManyWindows, type UploadOwner } from './bulk.ts'
 import { codec, findWindow } from './codec.ts'
-import { Exchange, type InferenceContext, lostFailure } from './exchange.ts'
+import { closesConnection, Exchange, type InferenceContext, lostFailure } from './exchange.ts'
 import { encodeResult, type Failure } from './reply.ts'
 import { BinaryWindowReader, JsonWindowReader } from './window-readers.ts'
 
@@ -48,7 +48,6 @@ export const INFER: Omit<Operation, 'endpoint'> = {
 /** Answers one inference request: body → slot → worker → slot → reply. */
 export class InferenceExchange extends Exchange implements Waiter {
   readonly #operation: Operation
-  readonly #declaredBytes: number
   /** Else the body is JSON. */
   readonly #isOctetStream: boolean
   #inFlight: InFlight | null = null
@@ -57,13 +56,12 @@ export class InferenceExchange extends Exchange implements Waiter {
   constructor(response: HttpResponse, request: HttpRequest, operation: Operation, context: InferenceContext) {
     super(response, request, operation.endpoint, context)
     this.#operation = operation
-    this.#declaredBytes = Number(request.getHeader('content-length')) // 0 when the body is chunked
     this.#isOctetStream = operation.binary && isOfType(this.contentType, 'application/octet-stream')
     const failure = this.checkHead(request)
     const refused = failure === null ? this.#refusedEarly(request) : null
-    if (failure !== null) this.fail(failure)
+    if (failure !== null) this.failHead(failure, request)
     else if (refused !== null) this.refuse(refused)
-    else this.#receive()
+    else this.#receive(request)
   }
 
   get origin(): Origin {
@@ -98,7 +96,7 @@ export class InferenceExchange extends Exchange implements Waiter {
   }
 
   #checkDeclaredBytes(): Failure | null {
-    const bytes = this.#declaredBytes
+    const bytes = this.declaredBytes
     if (!this.#operation.binary) return bytes > MAX_BODY_BYTES ? bodyTooLarge(bytes, MAX_BODY_BYTES) : null
     if (bytes > this.#limitBytes) return tooManyWindows(this.context.maxWindowsPerRequest)
     if (!this.#isOctetStream || bytes % WINDOW_BYTES === 0) return null
@@ -114,7 +112,7 @@ export class InferenceExchange extends Exchange implements Waiter {
    * soon will be; and a body of JSON may hold several, which would wait for room.
    */
   #refusedEarly(request: HttpRequest): Refused | null {
-    if (!this.#isOctetStream || this.#declaredBytes !== WINDOW_BYTES) return null
+    if (!this.#isOctetStream || this.declaredBytes !== WINDOW_BYTES) return null
     const { engine } = this.context
     if (engine.level < LEVEL.degraded || closesConnection(request)) return null
     const nowMs = monotonicMs()
@@ -123,9 +121,9 @@ export class InferenceExchange extends Exchange implements Waiter {
     return place instanceof Stream ? null : place
   }
 
-  #receive(): void {
+  #receive(request: HttpRequest): void {
     const limitBytes = this.#isOctetStream ? WINDOW_BYTES : MAX_BODY_BYTES
-    this.collectBody(this.#declaredBytes > limitBytes ? -1 : limitBytes)
+    this.collectBody(this.declaredBytes > limitBytes ? -1 : limitBytes, request)
   }
 
   protected override onLonger(receivedBytes: number, body: Body): void {
@@ -149,7 +147,7 @@ export class InferenceExchange extends Exchange implements Waiter {
       this.refuse(refused)
       return () => {}
     }
-    const bytes = this.#declaredBytes || CHUNKED_BYTES
+    const bytes = this.declaredBytes || CHUNKED_BYTES
     const together = [...uploads].reduce((sum, upload) => sum + upload.bytes, bytes)
     if (uploads.size >= MAX_UPLOADS || (uploads.size > 0 && together > MAX_UPLOAD_BYTES)) {
       this.fail({
@@ -193,12 +191,12 @@ export class InferenceExchange extends Exchange implements Waiter {
 
   /** 0 when the head does not tell. */
   get #declaredWindows(): number {
-    return this.#isOctetStream ? Math.ceil(this.#declaredBytes / WINDOW_BYTES) || 0 : 0
+    return this.#isOctetStream ? Math.ceil(this.declaredBytes / WINDOW_BYTES) || 0 : 0
   }
 
   #mayBeSeveral(soFar: Buffer): boolean {
     if (!this.#operation.binary) return false
-    if (this.#isOctetStream) return this.#declaredBytes === 0
+    if (this.#isOctetStream) return this.declaredBytes === 0
     return soFar.includes('"windows"')
   }
 
@@ -238,11 +236,6 @@ export class InferenceExchange extends Exchange implements Waiter {
     }
     return this.#isOctetStream ? codec.readWindow(body, slot) : codec.readBody(body, windowKeys, slot)
   }
-}
-
-/** As uWebSockets reads it: it would close the connection at once, and reset a client that still sends its body. */
-function closesConnection(request: HttpRequest): boolean {
-  return request.getHeader('connection').length === 'close'.length
 }
 
 function isJson(contentType: string): boolean {

@@ -77,18 +77,18 @@ export class V2Exchange extends Exchange implements BulkSource {
     this.#contentEncoding = request.getHeader('content-encoding')
     const failure = this.checkHead(request)
     if (failure !== null) {
-      this.fail(failure)
+      this.failHead(failure, request)
       return
     }
     // How long the client waits may stand in the body: until that is read, it gets all the time there is.
     if (!this.namesDeadline) this.deadlineMs = this.arrivedMs + context.maxDeadlineMs
-    this.collectBody(MAX_BODY_BYTES)
+    this.collectBody(MAX_BODY_BYTES, request)
   }
 
   protected override checkHead(request: HttpRequest): Failure | null {
     const failure = super.checkHead(request)
     if (failure !== null) return failure
-    const declaredBytes = Number(request.getHeader('content-length'))
+    const { declaredBytes } = this
     if (declaredBytes > MAX_BODY_BYTES) return bodyTooLarge(declaredBytes)
     if (encodingOf(this.#contentEncoding) !== null) return null
     return {
