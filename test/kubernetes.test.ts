@@ -56,6 +56,15 @@ test('every file that a kustomization names exists, and every manifest is named 
   expect(manifests.filter(file => !named.includes(file) && !kustomizations.includes(file))).toEqual([])
 })
 
+test('what the README applies is there, and its images have the version of this package', () => {
+  const readme = readFileSync(`${FOLDER}/README.md`, 'utf8')
+  const applied = [...readme.matchAll(/apply -k (\S+)/g)].map(([, folder]) => folder!)
+  expect(applied.length).toBeGreaterThan(3)
+  expect(applied.filter(folder => !applicable().includes(folder))).toEqual([])
+  const tags = [...readme.matchAll(/\bhailo-inference:(\d+\.[\w.-]*\w)/g)].map(([, tag]) => tag!)
+  expect(new Set(tags)).toEqual(new Set([VERSION, `${VERSION}-device`]))
+})
+
 test('images have the version of this package, and those of others a digest', () => {
   const tags = filesOf()
     .filter(file => file.endsWith('/kustomization.yaml'))
@@ -63,7 +72,9 @@ test('images have the version of this package, and those of others a digest', ()
   expect(new Set(tags.map(({ name, newTag }) => `${name}:${newTag}`))).toEqual(
     new Set([`hailo-inference:${VERSION}`, `hailo-inference:${VERSION}-device`]),
   )
-  const images = filesOf().flatMap(file => [...readFileSync(file, 'utf8').matchAll(/^[ -]*image: (\S+)/gm)])
+  const images = filesOf()
+    .filter(file => file.endsWith('.yaml'))
+    .flatMap(file => [...readFileSync(file, 'utf8').matchAll(/^[ -]*image: (\S+)/gm)])
   const foreign = images.map(([, image]) => image!).filter(image => image !== 'hailo-inference')
   expect(foreign.length).toBeGreaterThan(0)
   expect(foreign.filter(image => !/:[\w.]+@sha256:[0-9a-f]{64}$/.test(image))).toEqual([])
@@ -125,7 +136,7 @@ describe('a server with the environment of the overlay stub', () => {
     server = await startServer(env)
     metrics = await (await fetch(`${server.url}/metrics`)).text()
   })
-  afterAll(() => server?.stop())
+  afterAll(() => server?.stop('SIGKILL'))
 
   test.each([
     ['pods', CONTAINER],
@@ -181,7 +192,7 @@ describe('a server with the environment of the ServingRuntime, and /mnt as KServ
       expect(answer.status).toBe(200)
       expect(answer.headers.get('x-inference-backend')).toBe('onnx')
     } finally {
-      await server.stop()
+      await server.stop('SIGKILL')
     }
   })
 })
