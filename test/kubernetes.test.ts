@@ -177,11 +177,12 @@ describe('a server with the environment of the ServingRuntime, and /mnt as KServ
   // From an object store or a volume it is a folder, from an image of a model ("modelcar") a link.
   test.concurrent.each(['folder', 'link'])('serves the model that lies in /mnt/models, a %s', async kind => {
     const { MODEL_DIR, SIDECAR_PORT, STATE_DIR, ...env } = RUNTIME_ENV
-    const mount = join(folder, kind, MODEL_DIR!)
-    mkdirSync(mount, { recursive: true })
-    if (kind === 'folder') cpSync(SHIPPED_MODEL_FOLDER, join(mount, 'models'), { recursive: true })
-    else symlinkSync(SHIPPED_MODEL_FOLDER, join(mount, 'models'))
-    const server = await startServer({ ...env, MODEL_DIR: mount })
+    const root = join(folder, kind)
+    mkdirSync(join(root, 'mnt'), { recursive: true })
+    const models = join(root, 'mnt/models')
+    if (kind === 'folder') cpSync(SHIPPED_MODEL_FOLDER, models, { recursive: true })
+    else symlinkSync(SHIPPED_MODEL_FOLDER, models)
+    const server = await startServer({ ...env, MODEL_DIR: join(root, MODEL_DIR!) })
     try {
       const answer = await fetch(`${server.url}/v2/models/tcn_encoder/infer`, {
         method: 'POST',
