@@ -90,7 +90,8 @@ export class CompileRun {
   }
 }
 
-/** The first windows of the recording that ships, raw. */
-export function recorded(count: number): Buffer {
-  return readFileSync(join(RECORDING_FOLDER, 'replay.f32')).subarray(0, count * WINDOW_BYTES)
+/** Windows of the recording that ships, raw. */
+export function recorded(count: number, first = 0): Buffer {
+  const recording = readFileSync(join(RECORDING_FOLDER, 'replay.f32'))
+  return recording.subarray(first * WINDOW_BYTES, (first + count) * WINDOW_BYTES)
 }

@@ -135,9 +135,9 @@ describe.skipIf(NO_PYTHON !== null)(`compile.py${NO_PYTHON ? ` (skipped: ${NO_PY
     }
     const [anew, before] = ['...', 'as before']
     expect(await steps({})).toEqual({ parse: anew, optimise: anew, compile: anew })
-    const others = run.file('others.npy', npy(recorded(65), 65))
+    const others = run.file('others.npy', npy(recorded(64, 64), 64))
     expect(await steps({ '--calibration': others })).toEqual({ parse: before, optimise: anew, compile: anew })
-    const sameAsNpy = run.file('same.f32', recorded(65))
+    const sameAsNpy = run.file('same.f32', recorded(64, 64))
     expect(await steps({ '--calibration': sameAsNpy })).toEqual({
       parse: before,
       optimise: before,

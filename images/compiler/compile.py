@@ -86,10 +86,15 @@ def parse_options() -> argparse.Namespace:
     parser.add_argument(
         '--calibration', type=Path, required=True, help='windows [n,100,9] in raw sensor units, .npy or .f32'
     )
-    parser.add_argument('--config', type=Path, default=Path(__file__).with_name('export_config.yaml'))
+    parser.add_argument(
+        '--config',
+        type=Path,
+        default=Path(__file__).with_name('export_config.yaml'),
+        help='locked values and the part of the graph; by default those of the model that ships',
+    )
     parser.add_argument('--out', type=Path, required=True, help='the folder of versions, MODEL_DIR of the engine')
     parser.add_argument('--version', required=True, help='the name of the new version')
-    parser.add_argument('--arch', choices=['hailo8', 'hailo8l'], default='hailo8')
+    parser.add_argument('--arch', choices=['hailo8', 'hailo8l'], default='hailo8', help='the chip, by default a Hailo-8')
     parser.add_argument('--cache', type=Path, required=True, help='where steps are kept; entrypoint.sh gives it')
     return parser.parse_args()
 
