@@ -12,11 +12,17 @@ export const COMPILER_FOLDER = join(PROJECT_FOLDER, 'images', 'compiler')
 /** Stands in for the Hailo Dataflow Compiler: what a wheel of it would unpack to. */
 export const STAND_IN = join(PROJECT_FOLDER, 'test', 'fixtures', 'dfc')
 
-/** Why compile.py cannot run here, or null. */
-export const NO_PYTHON =
-  spawnSync('python3', ['-c', 'import numpy, yaml']).status === 0
-    ? null
-    : 'needs python3-numpy and python3-yaml'
+/** The interpreter itself, behind what may stand before it. Null: compile.py cannot run here. */
+export const PYTHON = whatRunsIt()
+function whatRunsIt(): string | null {
+  const script = 'import numpy, sys, yaml; print(sys.executable)'
+  const { status, stdout } = spawnSync('python3', ['-c', script], { encoding: 'utf8' })
+  return status === 0 ? stdout.trim() : null
+}
+
+/** Compiled once for all runs, and not beside the sources. */
+const BYTECODE = mkdtempSync(join(tmpdir(), 'bytecode-'))
+process.once('exit', () => rmSync(BYTECODE, { recursive: true, force: true }))
 
 const WINDOWS = 64
 
@@ -59,11 +65,12 @@ export class CompileRun {
       ...options,
     }
     const { PATH = '' } = process.env
-    return spawn('python3', [join(COMPILER_FOLDER, 'compile.py'), ...Object.entries(all).flat()], {
+    return spawn(PYTHON!, [join(COMPILER_FOLDER, 'compile.py'), ...Object.entries(all).flat()], {
       env: {
         PATH,
         PYTHONPATH: STAND_IN,
-        PYTHONDONTWRITEBYTECODE: '1',
+        PYTHONPYCACHEPREFIX: BYTECODE,
+        OPENBLAS_NUM_THREADS: '1',
         FAKE_DFC_MODEL: SHIPPED_MODEL_FOLDER,
         FAKE_DFC_CALLS: this.#calls,
         ...env,

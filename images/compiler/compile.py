@@ -52,7 +52,7 @@ def make_version(options: argparse.Namespace) -> None:
     report = in_words(parities)
     print(report, file=sys.stderr)
     if not all(parity.holds for parity in parities):
-        raise Refusal('golden parity does not hold, nothing is published. Calibrate with more windows, or see model_script')
+        raise Refusal('golden parity does not hold, nothing is published. Calibrate with more windows, or of more kinds')
     hef = steps.compile(optimised)
 
     compiled = {

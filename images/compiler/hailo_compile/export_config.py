@@ -57,10 +57,8 @@ def read_export_config(path: Path, manifest: dict) -> ExportConfig:
         raise Refusal(f'{path}: ' + '; '.join(differences))
     network = {key: _at(content, f'network.{key}') for key in ('name', 'start_node', 'input_shape', 'end_nodes')}
     lists = ('input_shape', 'end_nodes')
-    wrong = [f'network.{key}' for key, value in network.items() if isinstance(value, list) != (key in lists)]
-    missing = [f'network.{key}' for key, value in network.items() if value == MISSING]
-    if wrong or missing:
-        raise Refusal(f'{path}: {", ".join({*wrong, *missing})}: expected a name, a start_node, and lists input_shape and end_nodes')
+    if any(value == MISSING or isinstance(value, list) != (key in lists) for key, value in network.items()):
+        raise Refusal(f'{path}: network is {network}, expected two names, and lists {" and ".join(lists)}')
     return ExportConfig(
         path,
         Network(
