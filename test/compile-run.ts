@@ -20,9 +20,8 @@ function whatRunsIt(): string | null {
   return status === 0 ? stdout.trim() : null
 }
 
-/** Compiled once for all runs, and not beside the sources. */
-const BYTECODE = mkdtempSync(join(tmpdir(), 'bytecode-'))
-process.once('exit', () => rmSync(BYTECODE, { recursive: true, force: true }))
+/** Kept between runs, and not beside the sources: what Python compiles of them. */
+const BYTECODE = join(tmpdir(), `hailo-inference-bytecode-${process.getuid?.()}`)
 
 const WINDOWS = 64
 
