@@ -158,8 +158,9 @@ export function loadConfig(env: Record<string, string | undefined>): Config {
   const implied = USE_REAL_MODEL === undefined ? undefined : USE_REAL_MODEL ? 'hailo' : 'stub'
   // onnx runs a real model too: USE_REAL_MODEL=true does not contradict it.
   if (INFER_MODE && USE_REAL_MODEL === (INFER_MODE === 'stub')) {
+    const { USE_REAL_MODEL: value } = values
     problems.push(
-      `USE_REAL_MODEL: ${values['USE_REAL_MODEL']} means ${implied}, but INFER_MODE is ${INFER_MODE}. Unset USE_REAL_MODEL`,
+      `USE_REAL_MODEL: ${value} means ${implied}, but INFER_MODE is ${INFER_MODE}. Unset USE_REAL_MODEL`,
     )
   }
   const mode = INFER_MODE ?? implied ?? (HEF_PATH === undefined ? 'onnx' : 'hailo')

@@ -143,6 +143,7 @@ const ARROWS: readonly [place: string, mayImport: readonly string[]][] = [
   ['page/app/', ['client/index.ts', 'src/live/answer.ts', 'src/core/window.ts']],
   // Runs in browsers too: of the server it knows the bytes on the wire, and nothing else.
   ['client/', ['src/http/frame.ts', 'src/http/stream-words.ts', 'src/core/window.ts', 'src/core/backend.ts']],
+  ['packaging/compose-variables.ts', ['type src/config/example.ts']],
   ['packaging/env-docs.ts', ['packaging/', 'src/config/', 'src/project.ts']],
 ]
 

@@ -20,19 +20,21 @@ export interface KeyFacts {
   /** In one line. */
   readonly what: string
   readonly more?: string
-  /** Of a path at which there is nothing. */
-  readonly absent?: Absence
+  /** What `loadConfig` takes, and turns out wrong all the same. */
+  readonly later?: LaterMistake
 }
 
-/** What comes of a path at which there is nothing. */
-export interface Absence {
+/** A value that is of the right kind, and wrong where the engine runs. */
+export interface LaterMistake {
+  /** What is wrong with it. */
+  readonly mistake: string
   readonly noticed: string
   /** Null: the start goes on. */
   readonly exit: number | null
-  /** What is printed, with the path as … */
+  /** What is printed, with the value as … */
   readonly words: string
-  /** Such a path, and what else has to be set so that it is looked at. */
-  readonly path: string
+  readonly value: string
+  /** What else has to be set so that it is looked at. */
   readonly beside?: Readonly<Record<string, string>>
 }
 
@@ -54,6 +56,8 @@ type Facts = Readonly<Record<string, KeyFacts>>
 const SOFT_HEF = 'artifacts/tcn_encoder/1.0.0/tcn_encoder.soft.hef'
 const NOWHERE = '/no/such'
 const AS_MODEL_IS_READ = 'as the model is read, before anything listens'
+const AS_THE_PORT_OPENS = 'as the port opens'
+const ANOTHER_SHA256 = 'a'.repeat(64)
 
 const LISTENING = {
   SIDECAR_HOST: {
@@ -61,23 +65,32 @@ const LISTENING = {
     default: '127.0.0.1',
     synonyms: ['FASTAPI_HOST'],
     what: 'address to listen on; `0.0.0.0` is all of them',
+    later: {
+      mistake: 'this machine does not have it',
+      noticed: AS_THE_PORT_OPENS,
+      exit: 1,
+      words: 'Cannot listen on … port',
+      value: '192.0.2.1',
+    },
   },
   SIDECAR_PORT: {
     kind: kinds.integer(0, 65_535),
     default: '9000',
     synonyms: ['FASTAPI_PORT', 'PORT'],
     what: 'port to listen on; 0 takes any free one',
+    more: 'One that is taken stops the start with 1',
   },
   SIDECAR_SOCKET: {
     kind: kinds.socketPath,
     unset: 'none',
     what: 'a Unix-domain socket with the same routes beside the port',
     more: 'Its owner and group may connect. One that a dead server left is replaced, one that somebody listens on stops the start',
-    absent: {
-      noticed: 'its folder, as the port opens',
+    later: {
+      mistake: 'its folder is not there',
+      noticed: AS_THE_PORT_OPENS,
       exit: 1,
       words: 'Cannot listen on …: the socket cannot be made, its folder must exist and be writable',
-      path: `${NOWHERE}/dog.sock`,
+      value: `${NOWHERE}/dog.sock`,
     },
   },
   TLS_CERT: {
@@ -86,11 +99,12 @@ const LISTENING = {
     required: { when: 'with `TLS_KEY`', missedBy: { TLS_KEY: '/etc/ssl/dog.key' } },
     what: 'PEM file of the certificate, with those between it and the root behind it: HTTPS and WSS on the port',
     more: 'Certificate and key are read again within seconds when the files change, and on SIGHUP; open connections stay, and a bad pair changes nothing. `SIDECAR_SOCKET` stays without',
-    absent: {
+    later: {
+      mistake: 'nothing is there, or at `TLS_KEY`',
       noticed: 'before anything listens',
       exit: 78,
       words: 'TLS_CERT, TLS_KEY: ENOENT: no such file or directory',
-      path: NOWHERE,
+      value: NOWHERE,
       beside: { TLS_KEY: NOWHERE },
     },
   },
@@ -99,13 +113,6 @@ const LISTENING = {
     unset: 'plain HTTP',
     required: { when: 'with `TLS_CERT`', missedBy: { TLS_CERT: '/etc/ssl/dog.pem' } },
     what: 'PEM file of the key of that certificate, without a passphrase',
-    absent: {
-      noticed: 'before anything listens',
-      exit: 78,
-      words: 'TLS_CERT, TLS_KEY: ENOENT: no such file or directory',
-      path: NOWHERE,
-      beside: { TLS_CERT: NOWHERE },
-    },
   },
 } as const satisfies Facts
 
@@ -113,7 +120,7 @@ const BACKEND = {
   INFER_MODE: {
     kind: kinds.oneOf(BACKENDS, 'gpu'),
     unset: '`onnx`; `hailo` when `HEF_PATH` is set',
-    what: 'the compiled model on a Hailo-8 or Hailo-8L, the model on the CPU, or numbers made up from the bytes of each window',
+    what: 'what answers: `hailo` the compiled model on a Hailo-8 or Hailo-8L, `onnx` the model on the CPU, `stub` numbers made up from the bytes of each window',
     more: 'Never chosen by which device happens to be there',
   },
   USE_REAL_MODEL: {
@@ -138,11 +145,12 @@ const MODEL = {
     heeded: 'versions',
     what: 'the versions of a model, a folder each, and a link `current` to the one that is served',
     more: 'See [artifacts.md](artifacts.md). It says what `HEF_PATH` and `ONNX_PATH` do not, and alone does not change the mode',
-    absent: {
+    later: {
+      mistake: 'nothing is there',
       noticed: AS_MODEL_IS_READ,
       exit: 78,
       words: '… cannot be read (ENOENT), expected a folder of versions. Set MODEL_DIR to one',
-      path: NOWHERE,
+      value: NOWHERE,
     },
   },
   HEF_PATH: {
@@ -155,11 +163,12 @@ const MODEL = {
     heeded: 'device',
     what: 'the compiled model',
     more: 'Its sha256 must be the one in the manifest',
-    absent: {
+    later: {
+      mistake: 'nothing is there',
       noticed: AS_MODEL_IS_READ,
       exit: 78,
       words: '…: no such file, expected a HEF, as the Hailo Dataflow Compiler makes it.',
-      path: NOWHERE,
+      value: NOWHERE,
     },
   },
   ONNX_PATH: {
@@ -167,11 +176,12 @@ const MODEL = {
     unset: 'that of `MODEL_DIR`',
     what: 'the model where ONNX is the mode or the fallback',
     more: 'Its sha256 must be the one in the manifest',
-    absent: {
+    later: {
+      mistake: 'nothing is there',
       noticed: AS_MODEL_IS_READ,
       exit: 78,
       words: '…: no such file, expected an ONNX model.',
-      path: NOWHERE,
+      value: NOWHERE,
     },
   },
   MODEL_MANIFEST: {
@@ -179,24 +189,38 @@ const MODEL = {
     unset: '`model.json` beside the model',
     what: 'shapes, units, z-score, labels and checksums of the model that the mode runs',
     more: 'That of the fallback always lies beside it',
-    absent: {
+    later: {
+      mistake: 'nothing is there',
       noticed: AS_MODEL_IS_READ,
       exit: 78,
       words: '…: no such file, expected the manifest of a model',
-      path: NOWHERE,
+      value: NOWHERE,
     },
   },
   EXPECTED_SHA256: {
     kind: kinds.sha256,
     unset: 'what the manifest says',
     what: 'the only model that may be served, at the start and later',
-    more: 'Another one stops the start with 78',
+    later: {
+      mistake: 'the model has another',
+      noticed: AS_MODEL_IS_READ,
+      exit: 78,
+      words: 'expected EXPECTED_SHA256 …. Install the model that was meant, or correct EXPECTED_SHA256',
+      value: ANOTHER_SHA256,
+    },
   },
   NUM_MOTIFS: {
     kind: kinds.integer(1, MAX_MOTIFS),
     default: '12',
     what: 'motif scores per window; must be what the model has',
-    more: 'Another number than the model has stops the start with 78. EdgeInfer takes 12 only',
+    more: 'EdgeInfer takes 12 only',
+    later: {
+      mistake: 'the model has another',
+      noticed: AS_MODEL_IS_READ,
+      exit: 78,
+      words: 'the model has 12 motifs, expected … as NUM_MOTIFS says.',
+      value: '11',
+    },
   },
   MODEL_VERSION: {
     kind: kinds.headerValue,
@@ -229,18 +253,27 @@ const DEVICE = {
     unset: 'any',
     heeded: 'device',
     what: 'the device to run on, as HailoRT names it: a PCI address',
-    more: 'One that is not there is waited for, and windows are refused or go to the `FALLBACK` meanwhile',
+    later: {
+      mistake: 'there is no such device',
+      noticed:
+        'as the workers open the device; it is waited for, and windows are refused or go to the `FALLBACK`',
+      exit: null,
+      words: 'No Hailo device …',
+      value: '0000:99:00.0',
+      beside: { HEF_PATH: SOFT_HEF },
+    },
   },
   HAILORT_LIB: {
     kind: kinds.path,
     unset: "the system's",
     heeded: 'device',
     what: 'the libhailort to load, by path or by name',
-    absent: {
+    later: {
+      mistake: 'nothing is there',
       noticed: 'as the workers open the device',
       exit: 1,
       words: 'library_missing: Cannot open libhailort: …',
-      path: NOWHERE,
+      value: NOWHERE,
       beside: { HEF_PATH: SOFT_HEF },
     },
   },
@@ -305,7 +338,7 @@ const ACCESS = {
     kind: kinds.list,
     unset: 'no key is asked for',
     secret: true,
-    what: 'keys that clients must send as `X-API-Key` or `Authorization: Bearer`, separated by commas',
+    what: 'keys that clients must send as `X-API-Key` or `Authorization: Bearer`',
     more: "`/healthz`, `/readyz`, `/metrics` (but see `METRICS_KEY`), `/v2/health/…`, `/docs`, `/openapi.json`, and for browsers `/` with `/page/…` stay open. Letters, digits and ``!#$%&'*+-.^_`|~`` work everywhere; a browser cannot open `/stream` with others, nor send what is not ASCII",
   },
   METRICS_KEY: {
@@ -324,7 +357,7 @@ const ACCESS = {
   RATE_LIMIT_PER_ADDRESS: {
     kind: kinds.rate,
     unset: 'as much as they like',
-    what: 'the same for each address, an IPv6 one by its /64 network',
+    what: 'windows per second from each address, an IPv6 one by its /64 network',
     more: 'The 4096 addresses seen last are remembered. All clients of `SIDECAR_SOCKET` are one',
   },
   TRUST_PROXY: {
@@ -337,7 +370,7 @@ const ACCESS = {
   CORS_ORIGINS: {
     kind: kinds.list,
     unset: 'none',
-    what: 'origins of web pages that may read the answers, separated by commas, or `*`',
+    what: 'origins of web pages that may read the answers, or `*`',
   },
 } as const satisfies Facts
 
@@ -346,13 +379,14 @@ const TELEMETRY = {
     kind: kinds.path,
     unset: 'nothing is kept',
     what: 'a folder for a line per answer and for windows worth labelling',
-    more: 'See [telemetry.md](telemetry.md)',
-    absent: {
-      noticed: 'as the start goes on: it is made, and only one that cannot be made or written stops it',
+    more: 'Made when it is not there. See [telemetry.md](telemetry.md)',
+    later: {
+      mistake: 'it cannot be made or written',
+      noticed: 'before anything listens',
       exit: 78,
       words:
         'TELEMETRY_DIR: … cannot be written (ENOTDIR), expected a folder that this user may write, or one that can be made',
-      path: '/dev/null/no',
+      value: '/dev/null/no',
     },
   },
   TELEMETRY_SAMPLE: {
@@ -380,16 +414,16 @@ const TRACES = {
   },
   OTEL_EXPORTER_OTLP_TRACES_ENDPOINT: {
     kind: kinds.url,
-    unset: 'the one above',
+    unset: 'made from the one above',
     secret: true,
-    what: 'the same, with the whole path; wins',
+    what: 'the same receiver with the whole path of its URL; wins',
   },
   OTEL_EXPORTER_OTLP_HEADERS: {
     kind: kinds.headers,
     unset: 'none',
     heeded: 'traces',
     secret: true,
-    what: 'sent with each export, as name=value, …',
+    what: 'headers that are sent with each export',
   },
   OTEL_SERVICE_NAME: {
     kind: kinds.text,
@@ -426,12 +460,13 @@ const OPERATION = {
     kind: kinds.path,
     unset: "`hailo-inference-<uid>` in the system's folder for temporary files",
     what: 'where a process on a fixed port notes when it started and how it ended, in a file of at most 4 KB',
-    more: 'For `hailo_last_exit_info` and `hailo_starts_recent` of the next one. In a container it must outlive that',
-    absent: {
-      noticed: 'as the port opens: it is made, and one that cannot be made is a warning in the log',
+    more: 'For `hailo_last_exit_info` and `hailo_starts_recent` of the next one. Made when it is not there; in a container it must outlive that',
+    later: {
+      mistake: 'it cannot be made or written',
+      noticed: 'as the port opens, by a warning',
       exit: null,
       words: "ENOTDIR: not a directory, mkdir '…'",
-      path: '/dev/null/no',
+      value: '/dev/null/no',
     },
   },
   CONFIG_PATH: {
@@ -439,11 +474,12 @@ const OPERATION = {
     unset: 'none',
     what: 'a YAML file with these keys; what the environment sets wins',
     more: 'A key in it that is none of these stops the start with 78',
-    absent: {
+    later: {
+      mistake: 'nothing is there',
       noticed: 'first of all',
       exit: 78,
       words: 'CONFIG_PATH: … cannot be read: ENOENT',
-      path: NOWHERE,
+      value: NOWHERE,
     },
   },
   SESSIONS_DIR: {
