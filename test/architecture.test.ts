@@ -48,7 +48,9 @@ const ARROWS: readonly [place: string, mayImport: readonly string[]][] = [
     'src/artifacts/verify.ts',
     ['src/artifacts/', 'src/config.ts', 'src/core/', 'src/model.ts', 'workers/backends/onnx.ts'],
   ],
-  ['src/config.ts', ['src/core/', 'src/project.ts']],
+  ['src/config.ts', ['src/config/', 'src/core/', 'src/project.ts']],
+  ['src/config/', ['src/core/']],
+  ['src/config/document.ts', ['src/config/', 'src/config.ts']],
   ['src/certificate.ts', ['type src/config.ts']],
   ['src/project.ts', []],
   ['src/clock.ts', []],
@@ -78,7 +80,15 @@ const ARROWS: readonly [place: string, mayImport: readonly string[]][] = [
   // It tries what a start does, the device included, each in a process of its own.
   [
     'src/doctor/',
-    ['src/config.ts', 'src/certificate.ts', 'src/model.ts', 'src/hef/', 'src/project.ts', 'native/'],
+    [
+      'src/config.ts',
+      'src/config/workers.ts',
+      'src/certificate.ts',
+      'src/model.ts',
+      'src/hef/',
+      'src/project.ts',
+      'native/',
+    ],
   ],
   ['workers/', ['workers/backends/', 'src/core/', 'src/clock.ts']],
   ['workers/backends/', ['src/core/', 'src/clock.ts']],
@@ -133,6 +143,8 @@ const ARROWS: readonly [place: string, mayImport: readonly string[]][] = [
   ['page/app/', ['client/index.ts', 'src/live/answer.ts', 'src/core/window.ts']],
   // Runs in browsers too: of the server it knows the bytes on the wire, and nothing else.
   ['client/', ['src/http/frame.ts', 'src/http/stream-words.ts', 'src/core/window.ts', 'src/core/backend.ts']],
+  ['packaging/compose-variables.ts', ['type src/config/example.ts']],
+  ['packaging/env-docs.ts', ['packaging/', 'src/config/', 'src/project.ts']],
 ]
 
 /** Where each package may be imported. */
@@ -162,11 +174,11 @@ const PACKAGES: Record<string, string | string[]> = {
   rolldown: 'page/build.ts',
   'typed-binary': 'src/http/frame.ts',
   uplot: 'page/app/',
-  yaml: 'src/config.ts',
+  yaml: 'src/config/gather.ts',
   zod: 'src/',
 }
 
-const FILES = ['src', 'workers', 'native', 'bench', 'client', 'page'].flatMap(folder =>
+const FILES = ['src', 'workers', 'native', 'bench', 'client', 'packaging', 'page'].flatMap(folder =>
   readdirSync(folder, { recursive: true, encoding: 'utf8' })
     .filter(name => name.endsWith('.ts'))
     .map(name => join(folder, name)),

@@ -2,7 +2,8 @@ import { mkdtempSync, readFileSync, rmSync, writeFileSync } from 'node:fs'
 import { tmpdir } from 'node:os'
 import { join, resolve } from 'node:path'
 import { expect, onTestFinished, test } from 'vitest'
-import { CONFIG_KEYS, ConfigError, defaultWorkers, loadConfig } from '../src/config.ts'
+import { defaultWorkers } from '../src/config/workers.ts'
+import { CONFIG_KEYS, ConfigError, loadConfig } from '../src/config.ts'
 import { SHIPPED_MODELS_FOLDER } from '../src/project.ts'
 
 const HAILO = {

@@ -1,7 +1,7 @@
 import { isIPv6 } from 'node:net'
 import { dirname, join } from 'node:path'
 import { certificateOf } from '../certificate.ts'
-import { defaultWorkers } from '../config.ts'
+import { defaultWorkers } from '../config/workers.ts'
 import { type Check, fail, ofConfig, ok, warn } from './check.ts'
 import type { System } from './system.ts'
 
