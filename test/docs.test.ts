@@ -77,7 +77,10 @@ test('every top-level folder says what it is for', () => {
 test('every npm command that a page names is there', () => {
   const { scripts } = JSON.parse(readFileSync('package.json', 'utf8')) as { scripts: object }
   const named = MARKDOWN.flatMap(file =>
-    [...readFileSync(file, 'utf8').matchAll(/\bnpm run ([a-z][\w-]*(?::\w+)*)/g)].map(([, name]) => ({ file, name })),
+    [...readFileSync(file, 'utf8').matchAll(/\bnpm run ([a-z][\w-]*(?::\w+)*)/g)].map(([, name]) => ({
+      file,
+      name,
+    })),
   )
   expect(named.length).toBeGreaterThan(50)
   expect(named.filter(({ name }) => !Object.hasOwn(scripts, name!))).toEqual([])
