@@ -9,13 +9,11 @@ import { startServer, type TestServer } from './server.ts'
 let model: TestServer
 let stub: TestServer
 beforeAll(async () => {
-  model = await startServer({ WORKERS: '1', LOG_LEVEL: 'fatal' })
-  stub = await startServer({ WORKERS: '1', LOG_LEVEL: 'fatal', INFER_MODE: 'stub' })
+  const settings = { WORKERS: '1', LOG_LEVEL: 'fatal' }
+  const servers = [startServer(settings), startServer({ ...settings, INFER_MODE: 'stub' })] as const
+  ;[model, stub] = await Promise.all(servers)
 })
-afterAll(async () => {
-  await model.stop()
-  await stub.stop()
-})
+afterAll(() => Promise.all([model.stop(), stub.stop()]))
 
 test('compare finds one model alike on two sides, and another one not', async () => {
   const [same, other] = await Promise.all([
