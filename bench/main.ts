@@ -12,7 +12,7 @@ import {
   IDLE_LOAD_AVERAGE,
   readEnvironment,
 } from './report/environment.ts'
-import { CHARTS_FOLDER, page } from './report/page.ts'
+import { CHARTS_FOLDER, page, sectionsOf } from './report/page.ts'
 import { keepResult, readResults } from './report/results.ts'
 import { printed } from './report/terminal.ts'
 import { MENU, type SuiteName } from './suites/menu.ts'
@@ -87,7 +87,7 @@ async function measure(suite: SuiteName, options: Options, environment: Environm
 
 function writeReport(): void {
   const results = readResults(RESULTS)
-  const notes = existsSync(NOTES) ? readFileSync(NOTES, 'utf8') : ''
+  const notes = existsSync(NOTES) ? sectionsOf(readFileSync(NOTES, 'utf8')) : ''
   writeFileSync(join(DOCS, 'performance.md'), page(results, Object.keys(MENU), notes))
   for (const [suite, { section }] of Object.entries(results.suites))
     writeDrawings(join(DOCS, CHARTS_FOLDER), drawingsOf(suite, section))

@@ -166,7 +166,8 @@ test('the page shows what was missed and where it was measured, and every chart 
   const chart = { name: 'latency', title: 'Latency', x: 'rate', y: 'ms', isLogarithmic: true, lines }
   const result = { ...resultOf('Doors'), section: { ...sectionOf(rows), charts: [chart] } }
   const text = page({ version: 1, suites: { doors: result } }, ['model', 'doors'], '## By hand\n')
-  expect(text.endsWith('\n\n## By hand\n')).toBe(true)
+  expect(text).toContain('\nupdated: 2026-11-21\n')
+  expect(text).toMatch(/\n\n## By hand\n\n## Change log\n\n- 2026-11-21: Measured `doors`\.\n$/)
   expect(text).toContain('1 of 2 are met')
   expect(text).toContain('| missed | A & B |  | 3 ms [1 run] | ≤ 2 ms |')
   expect(text).toContain('> - A & B: a doubt')

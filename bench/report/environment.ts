@@ -32,11 +32,16 @@ export function readEnvironment(): Environment {
   }
 }
 
+/** `2026-11-21` */
+export function dayOf({ date }: Environment): string {
+  return date.slice(0, 10)
+}
+
 /** `2026-11-21 · AMD EPYC ×2 · Linux 6.18.44 · Node v20.20.2 · 1a2b3c4 · load average 0.05` */
 export function environmentLine(environment: Environment): string {
-  const { date, processor, cores, kernel, node, commit, loadAverage } = environment
+  const { processor, cores, kernel, node, commit, loadAverage } = environment
   return [
-    date.slice(0, 10),
+    dayOf(environment),
     `${processor} ×${cores}`,
     `Linux ${kernel}`,
     `Node ${node}`,

@@ -1,5 +1,5 @@
 import { drawingsOf } from './charts.ts'
-import { environmentLine, IDLE_LOAD_AVERAGE } from './environment.ts'
+import { dayOf, environmentLine, IDLE_LOAD_AVERAGE } from './environment.ts'
 import type { Result, Results } from './results.ts'
 import { isMet, type Section } from './section.ts'
 import { figuresTable, goalsTable, remarks, rowsTable, type Table } from './words.ts'
@@ -10,14 +10,24 @@ export const CHARTS_FOLDER = 'performance'
 /**
  * docs/performance.md, as Markdown.
  * @param names of the suites, in the order of the page
- * @param notes written by hand, for its end
+ * @param notes sections written by hand, for its end
  */
 export function page(results: Results, names: readonly string[], notes = ''): string {
   const parts = names.flatMap(name => {
     const result = results.suites[name]
     return result === undefined ? [] : { name, ...result }
   })
-  return `# Performance
+  const days = [...new Set(parts.map(({ environment }) => dayOf(environment)))].sort().reverse()
+  return `---
+status: generated
+project: hailo-inference
+component: bench
+updated: ${days[0] ?? 'never'}
+---
+
+[hailo-inference](../README.md) · [Documentation](README.md) · **Performance**
+
+# Performance
 
 Written by \`npm run bench -- report\` from [results.json](${CHARTS_FOLDER}/results.json); do not edit. \`npm run bench\`
 lists what can be measured and how long it takes; \`npm run bench -- all --json docs/performance/results.json\` measures
@@ -39,7 +49,21 @@ either contender, or sent what was due at a rate late itself, the row says so.
 ## Goals
 
 ${goalsPart(parts.map(({ section }) => section))}
-${parts.map(part).join('\n')}${notes === '' ? '' : `\n${notes}`}`
+${parts.map(part).join('\n')}
+${notes === '' ? '' : `${notes}\n`}## Change log
+
+${days.map(day => `- ${day}: Measured ${suitesOf(day, parts)}.\n`).join('')}`
+}
+
+/** What a page of the documentation has between its title and its change log: its sections. */
+export function sectionsOf(page: string): string {
+  const [sections] = /^## .*?(?=^## Change log$)/ms.exec(page)!
+  return `${sections.trimEnd()}\n`
+}
+
+function suitesOf(day: string, parts: readonly Part[]): string {
+  const measured = parts.filter(({ environment }) => dayOf(environment) === day)
+  return measured.map(({ name }) => `\`${name}\``).join(', ')
 }
 
 function goalsPart(sections: readonly Section[]): string {
@@ -48,7 +72,12 @@ function goalsPart(sections: readonly Section[]): string {
   return `${met.length} of ${rows.length} are met.\n\n${markdown({ head, rows })}`
 }
 
-function part({ name, environment, command, isQuick, section }: Result & { name: string }): string {
+interface Part extends Result {
+  /** Of the suite. */
+  readonly name: string
+}
+
+function part({ name, environment, command, isQuick, section }: Part): string {
   const warnings = [
     ...(isQuick ? ['Taken with --quick: for a look, no figures.'] : []),
     ...(environment.loadAverage > IDLE_LOAD_AVERAGE ? ['The machine was not idle.'] : []),
