@@ -1,6 +1,6 @@
 #!/usr/bin/env bash
 set -euo pipefail
-cd "$(dirname "${BASH_SOURCE[0]}")/.."
+project=$(cd "$(dirname "${BASH_SOURCE[0]}")/.." && pwd)
 
 usage() {
   cat << 'END'
@@ -19,7 +19,7 @@ Each check is a line, ok or FAIL. Exits with 0, with 1 when a check failed, with
 END
 }
 
-url=http://127.0.0.1:9000 expect='' model=artifacts/tcn_encoder/1.0.0 wait_s=0 prometheus='' edgeinfer=''
+url=http://127.0.0.1:9000 expect='' model=$project/artifacts/tcn_encoder/1.0.0 wait_s=0 prometheus='' edgeinfer=''
 while [ $# -gt 0 ]; do
   case $1 in
     -h | --help) usage && exit ;;
@@ -92,10 +92,10 @@ check() {
 # within a cosine, and the best motif the same unless the expected two best are nearer than a tie.
 agrees() {
   wrong_numbers=$(awk -v smallest="$3" -v tie="$4" '
-    NR == FNR { got[NR] = $1; count = NR; next }
+    !expects { got[FNR] = $1; count = FNR; next }
     { expected[FNR] = $1 }
     END {
-      if (count != 76) { print count " numbers, expected 64 and 12"; exit }
+      if (count != 76) { print count + 0 " numbers, expected 64 and 12"; exit }
       for (i = 1; i <= 76; i++) if (got[i] !~ /^-?[0-9.]+([eE][-+]?[0-9]+)?$/) { print got[i] " is no number"; exit }
       for (i = 1; i <= 64; i++) { both += got[i] * expected[i]; a += got[i] ^ 2; b += expected[i] ^ 2 }
       cosine = a > 0 ? both / sqrt(a * b) : 0
@@ -111,7 +111,7 @@ agrees() {
       }
       if (sum < 0.999 || sum > 1.001) { printf "motif scores add up to %.3f\n", sum; exit }
       if (best != top && expected[top] - expected[second] >= tie) print "best motif " best - 65 ", expected " top - 65
-    }' "$1" "$2")
+    }' "$1" expects=1 "$2")
   [ -z "$wrong_numbers" ] || wrong "$wrong_numbers"
 }
 # The limits of the engine's own golden check, by what answered.
@@ -282,7 +282,7 @@ has_rules() {
   rules=$(curl -sS -m 10 "$prometheus/api/v1/rules" 2> /dev/null || true)
   while read -r name; do
     [[ $rules == *"\"name\":\"$name\""* ]] || wrong "has no rule $name"
-  done < <(sed -n 's/^ *- \(alert\|record\): //p' compose/prometheus/rules/*.yml | sort -u)
+  done < <(sed -n 's/^ *- \(alert\|record\): //p' "$project"/compose/prometheus/rules/*.yml | sort -u)
   [[ $rules != *'"health":"err"'* ]] || wrong 'cannot evaluate a rule'
 }
 # One of its two services tells what it sees; the other only that it lives.
