@@ -29,10 +29,14 @@ export interface Mount {
 
 /** Text of a compose file with its variables filled in, which are those of the environment or their defaults. */
 export function interpolate(text: string, env: Readonly<Record<string, string>> = {}): string {
-  return text.replace(/\$\{(\w+)(?:(:?)-([^}]*))?\}/g, (_, name, colon, fallback = '') => {
-    const value = env[name]
-    return value === undefined || (colon !== '' && value === '') ? fallback : value
-  })
+  return text.replace(
+    /\$\{(\w+)(?:(:?)([-+])((?:[^{}]|\{[^{}]*\})*))?\}/g,
+    (_, name, colon, operator, operand = '') => {
+      const value = env[name] ?? ''
+      const isSet = name in env && (colon === '' || value !== '')
+      return isSet === (operator === '+') ? interpolate(operand, env) : operator === '+' ? '' : value
+    },
+  )
 }
 
 /** What of a file is started with one of the profiles. */

@@ -108,7 +108,7 @@ test.skipIf(skipped)(
       env -i PATH="$PATH" INFER_MODE=onnx SIDECAR_HOST=0.0.0.0 STATE_DIR="$state" "$node" "$project/dist/src/main.js" > "$state/engine.log" 2>&1 &
       chroot "$folder" prometheus "$@" > "$state/prometheus.log" 2>&1 &
       "$project/compose/smoke.sh" --wait 90 --prometheus http://127.0.0.1:9090 || tail -n 20 "$state"/*.log
-      curl -sS http://127.0.0.1:9090/user/runbook.md
+      curl -sS http://127.0.0.1:9090/user/runbook.md | grep -m 1 '^## HailoTargetDown'
       `,
         [
           root.folder,
@@ -123,7 +123,7 @@ test.skipIf(skipped)(
       expect(printed).not.toContain('FAIL')
       expect(printed).toContain('ok    Prometheus scrapes it: 1 targets')
       expect(printed).toContain('ok    Prometheus has the rules')
-      expect(printed).toContain('HailoTargetDown')
+      expect(printed).toContain('\n## HailoTargetDown\n')
     } finally {
       rmSync(state, { recursive: true })
     }
