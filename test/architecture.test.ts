@@ -128,6 +128,7 @@ const ARROWS: readonly [place: string, mayImport: readonly string[]][] = [
       'native/',
     ],
   ],
+  ['packaging/', ['native/build.ts', 'src/project.ts']],
   ['page/', ['src/project.ts']],
   // In browsers: of the server it knows what it tells, and the client.
   ['page/app/', ['client/index.ts', 'src/live/answer.ts', 'src/core/window.ts']],
@@ -166,7 +167,7 @@ const PACKAGES: Record<string, string | string[]> = {
   zod: 'src/',
 }
 
-const FILES = ['src', 'workers', 'native', 'bench', 'client', 'page'].flatMap(folder =>
+const FILES = ['src', 'workers', 'native', 'bench', 'client', 'packaging', 'page'].flatMap(folder =>
   readdirSync(folder, { recursive: true, encoding: 'utf8' })
     .filter(name => name.endsWith('.ts'))
     .map(name => join(folder, name)),
