@@ -27,6 +27,11 @@ const { version } = JSON.parse(readFileSync(join(PROJECT_FOLDER, 'package.json')
 /** Of an engine that takes several. */
 const KEYS = 'first,second'
 
+interface Build {
+  readonly context: string
+  readonly dockerfile: string
+}
+
 interface Reply {
   status: number
   headers: Record<string, string>
@@ -317,6 +322,13 @@ test('every image has a version', () => {
   const images = Object.values(all).map(({ image }) => image)
   expect(images.length).toBe(7)
   expect(images.filter(image => !/:v?\d+\.\d+\.\d+(-device)?$/.test(image))).toEqual([])
+})
+
+test('what is built here has its Dockerfile', () => {
+  for (const [profile, name] of ENGINES.slice(1)) {
+    const { context, dockerfile } = (servicesOf(FILE, [profile])[name] as unknown as { build: Build }).build
+    expect(existsSync(join(FOLDER, context, dockerfile))).toBe(true)
+  }
 })
 
 test('variables choose image, address and models', () => {
