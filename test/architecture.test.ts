@@ -138,6 +138,7 @@ const ARROWS: readonly [place: string, mayImport: readonly string[]][] = [
       'native/',
     ],
   ],
+  ['packaging/', ['native/build.ts', 'src/project.ts']],
   ['page/', ['src/project.ts']],
   // In browsers: of the server it knows what it tells, and the client.
   ['page/app/', ['client/index.ts', 'src/live/answer.ts', 'src/core/window.ts']],
