@@ -1,11 +1,21 @@
 /** Puts what a machine of this platform needs to run the engine, but for Node.js, into one folder. */
 import { execFileSync } from 'node:child_process'
-import { chmodSync, copyFileSync, existsSync, mkdirSync, readdirSync, readFileSync, statSync } from 'node:fs'
+import {
+  chmodSync,
+  copyFileSync,
+  existsSync,
+  mkdirSync,
+  readdirSync,
+  readFileSync,
+  statSync,
+  symlinkSync,
+  writeFileSync,
+} from 'node:fs'
 import { basename, dirname, join, relative } from 'node:path'
 import { pathToFileURL } from 'node:url'
 import { parseArgs } from 'node:util'
 import { BuildError, build, CODEC, EXIT, SHIM } from '../native/build.ts'
-import { PROJECT_FOLDER } from '../src/project.ts'
+import { PROJECT_FOLDER, SHIPPED_MODEL_FOLDER } from '../src/project.ts'
 
 const USAGE = 'node dist/packaging/stage.js FOLDER [--without-onnx]'
 
@@ -23,6 +33,8 @@ export async function stage(folder: string, { onnx }: { onnx: boolean }): Promis
   for (const files of [ownFiles(), packageFiles(onnx), await nativeFiles()]) {
     for (const [source, path] of files) copy(source, join(folder, path))
   }
+  forgetHefs(join(folder, relative(PROJECT_FOLDER, SHIPPED_MODEL_FOLDER), 'model.json'))
+  linkCommands(folder)
 }
 
 /** What `npm pack` takes. */
@@ -35,7 +47,7 @@ function* ownFiles(): Files {
     }),
   )
   for (const { path } of packed.files) {
-    if (!path.startsWith('node_modules/')) yield [join(PROJECT_FOLDER, path), path]
+    if (!path.startsWith('node_modules/') && !isOfNoUse(path)) yield [join(PROJECT_FOLDER, path), path]
   }
 }
 
@@ -60,6 +72,23 @@ async function nativeFiles(): Promise<Files> {
   return targets.map(({ output }) => [output, relative(PROJECT_FOLDER, output)])
 }
 
+/** A version is broken that lacks a file which its manifest lists. */
+function forgetHefs(manifestPath: string): void {
+  const manifest = JSON.parse(readFileSync(manifestPath, 'utf8'))
+  const files = Object.entries(manifest.files).filter(([name]) => !name.endsWith('.hef'))
+  writeFileSync(manifestPath, JSON.stringify({ ...manifest, files: Object.fromEntries(files) }, null, 1))
+}
+
+/** A folder for the PATH: `bin`, with the commands that package.json names. */
+function linkCommands(folder: string): void {
+  const { bin } = JSON.parse(readFileSync(join(folder, 'package.json'), 'utf8'))
+  mkdirSync(join(folder, 'bin'), { mode: 0o755 })
+  for (const [command, program] of Object.entries<string>(bin)) {
+    chmodSync(join(folder, program), 0o755)
+    symlinkSync(join('..', program), join(folder, 'bin', command))
+  }
+}
+
 /** Paths from `folder`, without the packages in it, which the lock file names on their own. */
 function filesIn(folder: string): string[] {
   return readdirSync(folder, { withFileTypes: true }).flatMap(entry => {
@@ -69,9 +98,12 @@ function filesIn(folder: string): string[] {
   })
 }
 
-/** Types and source maps, and binaries for other platforms and for Node.js before 20, as `uws_linux_x64_108.node`. */
-function isOfNoUse(path: string, archs: readonly string[]): boolean {
-  if (/\.(map|d\.[cm]?ts)$/.test(path)) return true
+/**
+ * What takes a compiler, the model of the software device among it; source maps; binaries for other platforms, and for
+ * other releases of Node.js, as `uws_linux_x64_108.node`.
+ */
+function isOfNoUse(path: string, archs: readonly string[] = [process.arch]): boolean {
+  if (/\.(map|[cm]?ts|cc|hef)$/.test(path)) return true
   const [, platform, arch, abi] =
     /[/_](darwin|linux|win32)[/_]([a-z0-9]+)(?:\/|_(\d+)\.node$)/.exec(path) ?? []
   if (platform === undefined) return false

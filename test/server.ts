@@ -28,6 +28,8 @@ export interface TestServer {
 export interface StartOptions {
   /** The worker that fails on order, see faults/ */
   readonly faults?: boolean
+  /** Another copy of the project than this one. */
+  readonly project?: string
   /** Of the command line. */
   readonly args?: readonly string[]
   /** False: resolves when the server listens, ready or not. */
@@ -40,10 +42,10 @@ export interface StartOptions {
  */
 export async function startServer(
   env: Record<string, string> = {},
-  { faults = false, args = [], ready = true }: StartOptions = {},
+  { faults = false, project = PROJECT_FOLDER, args = [], ready = true }: StartOptions = {},
 ): Promise<TestServer> {
   const wantedPort = ready ? 0 : await freePort()
-  const main = join(PROJECT_FOLDER, 'dist', faults ? 'test/faults/main.js' : 'src/main.js')
+  const main = join(project, 'dist', faults ? 'test/faults/main.js' : 'src/main.js')
   const { PATH = '' } = process.env
   const child = spawn(process.execPath, [main, ...args], {
     env: { PATH, SIDECAR_PORT: String(wantedPort), STATE_DIR, DEADLINE_MS, ...env },

@@ -343,8 +343,9 @@ Napi::Value OpenDevice(const Napi::CallbackInfo& info) {
 
 /// openLibrary(path: string): {path, version}
 Napi::Value OpenLibrary(const Napi::CallbackInfo& info) {
+  const std::string path = info[0].ToString();
   try {
-    const shim::Library& library = shim::Library::Open(info[0].ToString());
+    const shim::Library& library = shim::Library::Open(path);
     Napi::Object object = Napi::Object::New(info.Env());
     object.Set("path", library.path);
     object.Set("version", library.VersionText());

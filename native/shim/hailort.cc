@@ -6,6 +6,7 @@
 #include <cmath>
 #include <cstdlib>
 #include <cstring>
+#include <fstream>
 #include <memory>
 #include <mutex>
 
@@ -96,6 +97,14 @@ const char* NameOf(int32_t architecture) {
     default:
       return "unknown";
   }
+}
+
+/// Empty where the driver is not loaded or does not tell.
+std::string DriverVersion() {
+  std::ifstream file("/sys/module/hailo_pci/version");
+  std::string version;
+  file >> version;
+  return version;
 }
 
 }  // namespace
@@ -190,9 +199,10 @@ void Library::Check(Status status, const char* action) const {
   std::string message = std::string("Cannot ") + action + ": " + Describe(status);
   const Cause cause = CauseOf(status);
   if (cause == Cause::kVersionMismatch) {
-    message += ". The driver, the firmware and libhailort " + VersionText() +
-               " must be of one version: `dmesg | grep hailo` tells the driver's; install matching packages and "
-               "reboot";
+    const std::string driver = DriverVersion();
+    message += ". The driver" + (driver.empty() ? "" : " " + driver) + ", the firmware and libhailort " + VersionText() +
+               " must be of one version: " + (driver.empty() ? "`dmesg | grep hailo` tells the driver's; " : "") +
+               "install matching packages and reboot, or give a container the library of its host";
   }
   throw Failure(cause, message);
 }

@@ -20,6 +20,8 @@ export interface RunOptions {
   readonly env?: Readonly<Record<string, string>>
   /** None but an own loopback interface: ports of it are nobody else's. By default the network of this machine. */
   readonly offline?: boolean
+  /** Nothing in it can be written to but /run. */
+  readonly readOnly?: boolean
   /** `name` or `uid:gid`. By default root. */
   readonly user?: string
 }
@@ -61,6 +63,11 @@ export class DebianRoot {
     return root
   }
 
+  /** What something else has made, as an image; it ends with that. */
+  static in(folder: string): DebianRoot {
+    return new DebianRoot(folder)
+  }
+
   /** Without what they recommend. */
   async install(packages: readonly string[]): Promise<void> {
     const env = { DEBIAN_FRONTEND: 'noninteractive' }
@@ -91,7 +98,7 @@ export class DebianRoot {
 
   /** A process that is killed, with all that it started, when its handle is. */
   start(command: readonly string[], options: RunOptions = {}): ChildProcess {
-    const { cwd = '/root', env = {}, offline = false, user } = options
+    const { cwd = '/root', env = {}, offline = false, readOnly = false, user } = options
     const enter = user === undefined ? [] : ['--userspec', user]
     const isolated = offline ? ['--net'] : []
     return spawn(
@@ -106,6 +113,7 @@ export class DebianRoot {
         this.folder,
         cwd,
         `${offline}`,
+        `${readOnly}`,
         ...enter,
         '--',
         ...command,
@@ -140,15 +148,16 @@ export class DebianRoot {
   }
 }
 
-/** The folder, where to work in it, whether it is offline; then options of chroot, and the command behind `--`. */
+/** The folder, where to work in it, whether it is offline, and read-only; then options of chroot, and the command behind `--`. */
 const ENTER = `
-folder=$1 cwd=$2 offline=$3
-shift 3
+folder=$1 cwd=$2 offline=$3 read_only=$4
+shift 4
 mount --make-rprivate /
 mount --bind "$folder" "$folder"
 mount -t proc proc "$folder/proc"
 mount --rbind /dev "$folder/dev"
 mount -t tmpfs tmpfs "$folder/run"
+[ "$read_only" = false ] || mount -o remount,bind,ro "$folder"
 [ "$offline" = false ] || chroot "$folder" ip link set lo up
 options=()
 while [ "$1" != -- ]; do options+=("$1"); shift; done
@@ -168,6 +177,7 @@ async function base(suite: Suite): Promise<string> {
     '--variant=apt',
     '--format=directory',
     `--include=${packages.join(',')}`,
+    '--dpkgopt=force-unsafe-io', // nothing in it has to outlive a power cut
     // A machine that meets the network through a proxy has its certificate there.
     ...(existsSync(OWN_CERTIFICATES)
       ? [
