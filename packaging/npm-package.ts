@@ -2,7 +2,7 @@
 import { execFileSync } from 'node:child_process'
 import { existsSync, mkdirSync, mkdtempSync, readFileSync, rmSync, writeFileSync } from 'node:fs'
 import { tmpdir } from 'node:os'
-import { join } from 'node:path'
+import { join, resolve } from 'node:path'
 import { PROJECT_FOLDER } from '../src/project.ts'
 import { copy, packageFiles } from './stage.ts'
 
@@ -37,7 +37,7 @@ export function packForNpm(folder: string): string {
     for (const [source, path] of packageFiles(true, ARCHS)) copy(source, join(staged, path))
     editManifests(staged)
     mkdirSync(folder, { recursive: true })
-    return pack(staged, folder)
+    return pack(staged, resolve(folder))
   } finally {
     rmSync(work, { recursive: true })
   }
