@@ -51,14 +51,17 @@ function* ownFiles(): Files {
   }
 }
 
-/** A link to a folder of the project becomes a copy. */
-function* packageFiles(onnx: boolean): Files {
+/**
+ * A link to a folder of the project becomes a copy.
+ * @param archs of the processors whose binaries are wanted
+ */
+export function* packageFiles(onnx: boolean, archs: readonly string[] = [process.arch]): Files {
   const { packages } = JSON.parse(readFileSync(join(PROJECT_FOLDER, 'package-lock.json'), 'utf8'))
   for (const [path, { dev = false }] of Object.entries<{ dev?: boolean }>(packages)) {
     if (!path.startsWith('node_modules/') || dev || !existsSync(join(PROJECT_FOLDER, path))) continue
     if (!onnx && basename(path).startsWith('onnxruntime-')) continue
     for (const file of filesIn(join(PROJECT_FOLDER, path))) {
-      if (!isOfNoUse(file)) yield [join(PROJECT_FOLDER, path, file), join(path, file)]
+      if (!isOfNoUse(file, archs)) yield [join(PROJECT_FOLDER, path, file), join(path, file)]
     }
   }
 }
@@ -99,13 +102,13 @@ function filesIn(folder: string): string[] {
  * What takes a compiler, the model of the software device among it; source maps; binaries for other platforms, and for
  * other releases of Node.js, as `uws_linux_x64_108.node`.
  */
-function isOfNoUse(path: string): boolean {
+function isOfNoUse(path: string, archs: readonly string[] = [process.arch]): boolean {
   if (/\.(map|[cm]?ts|cc|hef)$/.test(path)) return true
   const [, platform, arch, abi] =
     /[/_](darwin|linux|win32)[/_]([a-z0-9]+)(?:\/|_(\d+)\.node$)/.exec(path) ?? []
   if (platform === undefined) return false
   return (
-    platform !== process.platform || arch !== process.arch || (abi !== undefined && !NODE_ABIS.includes(abi))
+    platform !== process.platform || !archs.includes(arch!) || (abi !== undefined && !NODE_ABIS.includes(abi))
   )
 }
 
@@ -113,7 +116,7 @@ function isOfNoUse(path: string): boolean {
 const NODE_ABIS = ['115', '127']
 
 /** For everybody to read, whatever the umask was when it was checked out. */
-function copy(source: string, target: string): void {
+export function copy(source: string, target: string): void {
   mkdirSync(dirname(target), { recursive: true, mode: 0o755 })
   copyFileSync(source, target)
   chmodSync(target, statSync(source).mode & 0o100 ? 0o755 : 0o644)

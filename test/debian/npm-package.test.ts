@@ -1,0 +1,151 @@
+import { execFileSync } from 'node:child_process'
+import { createHash } from 'node:crypto'
+import {
+  cpSync,
+  existsSync,
+  mkdirSync,
+  mkdtempSync,
+  readFileSync,
+  rmSync,
+  symlinkSync,
+  writeFileSync,
+} from 'node:fs'
+import { tmpdir } from 'node:os'
+import { dirname, join } from 'node:path'
+import { afterAll, beforeAll, describe, expect, test } from 'vitest'
+import { DebianRoot, noDebianRoots } from './root.ts'
+
+const NEXT = '9.8.7'
+const TARBALL = `hailo-inference-${NEXT}.tgz`
+const WINDOW = 'artifacts/tcn_encoder/1.0.0/golden_windows.f32'
+/** Of ELF, e_machine: EM_X86_64 and EM_AARCH64. */
+const MACHINES = { x64: 62, arm64: 183 }
+
+describe.skipIf(noDebianRoots() !== null)('a release', () => {
+  let project: string
+  let root: DebianRoot
+
+  beforeAll(async () => {
+    const made = DebianRoot.create('trixie', ['nodejs', 'npm', 'curl'])
+    project = mkdtempSync(join(tmpdir(), 'hailo-inference-release-'))
+    copyProject(project)
+    inProject('git', 'init', '--quiet')
+    inProject('git', 'config', 'user.name', 'somebody')
+    inProject('git', 'config', 'user.email', 'somebody@example.org')
+    writeFileSync(join(project, '.git/info/exclude'), 'node_modules\n') // it is a link here
+    inProject('git', 'add', '.')
+    inProject('git', 'commit', '--quiet', '--message', 'All')
+    inProject('npm', 'run', 'release', '--', NEXT, '--commit')
+    root = await made
+    cpSync(join(project, 'release', TARBALL), root.path(`root/${TARBALL}`))
+  })
+
+  afterAll(() => {
+    root?.close()
+    if (project !== undefined) rmSync(project, { recursive: true })
+  })
+
+  const inProject = (command: string, ...args: string[]) =>
+    execFileSync(command, args, { cwd: project, encoding: 'utf8', stdio: ['ignore', 'pipe', 'pipe'] })
+
+  test('is committed and tagged, with package, SBOM and checksums beside it', () => {
+    expect(inProject('git', 'status', '--porcelain')).toBe('')
+    expect(inProject('git', 'describe', '--exact-match')).toBe(`v${NEXT}\n`)
+    expect(inProject('bash', '-c', 'cd release && sha256sum --check SHA256SUMS')).toContain(
+      `${TARBALL}: OK\n`,
+    )
+    const sbom = JSON.parse(
+      readFileSync(join(project, `release/hailo-inference-${NEXT}.sbom.cdx.json`), 'utf8'),
+    )
+    expect(sbom).toMatchObject({ bomFormat: 'CycloneDX', metadata: { component: { version: NEXT } } })
+    const names = sbom.components.map(({ name }: { name: string }) => name)
+    expect(names).toContain('onnxruntime-node')
+    expect(names).not.toContain('vitest')
+  })
+
+  test('comes out the same, byte by byte, when it is packed again', () => {
+    const before = sha256(join(project, 'release', TARBALL))
+    inProject('node', '-e', "import('./dist/packaging/npm-package.js').then(it => it.packForNpm('again'))")
+    expect(sha256(join(project, 'again', TARBALL))).toBe(before)
+  })
+
+  // npm 9 is Debian 13's own, the others come with Node.js 22 and 24.
+  test.each(['npm', 'npx --yes npm@10', 'npx --yes npm@11'])(
+    'installs in an empty project with %s, for x64 and arm64, and brings all that it needs',
+    async npm => {
+      await root.shell(`
+        rm -rf app && mkdir app && cd app
+        echo '{"name": "app", "version": "1.0.0"}' > package.json
+        ${npm} install --no-audit --no-fund ../${TARBALL}`)
+      expect(JSON.parse(await root.shell('npm ls --json', { cwd: '/root/app' }))).not.toHaveProperty(
+        'problems',
+      )
+      const installed = 'root/app/node_modules/hailo-inference'
+      for (const [arch, machine] of Object.entries(MACHINES)) {
+        const binaries = [
+          `uws-pack/dist/bin/uws_linux_${arch}_115.node`,
+          `uws-pack/dist/bin/uws_linux_${arch}_127.node`,
+          `onnxruntime-node/bin/napi-v6/linux/${arch}/onnxruntime_binding.node`,
+          `onnxruntime-node/bin/napi-v6/linux/${arch}/libonnxruntime.so.1`,
+        ]
+        for (const binary of binaries) {
+          const path = root.path(join(installed, 'node_modules', binary))
+          expect(readFileSync(path).readUInt16LE(18), binary).toBe(machine)
+        }
+      }
+      // No C++ compiler is there, and the install went on without.
+      expect(existsSync(root.path(join(installed, 'native/build/codec.node')))).toBe(false)
+    },
+  )
+
+  test('answers where it was installed, with nothing else on the network', async () => {
+    const answer = await root.shell(
+      `
+      npx --no-install hailo-inference > log 2>&1 &
+      for _ in {1..600}; do curl -fs localhost:9000/readyz > ready && break; sleep 0.1; done
+      head -c 3600 node_modules/hailo-inference/${WINDOW} > window
+      curl -fsS localhost:9000/infer --data-binary @window -H 'Content-Type: application/octet-stream'
+      curl -fsS localhost:9000/ -H 'Accept: text/html' | grep -c page.js
+      npx --no-install hailo-inference-hef node_modules/hailo-inference/artifacts/tcn_encoder/1.0.0/tcn_encoder.soft.hef | head -1
+      npx --no-install hailo-inference-artifacts list
+      PORT=9001 npx --no-install hailo-inference-doctor | tail -1`,
+      { cwd: '/root/app', offline: true },
+    )
+    const [result = '', page, hef, ...rest] = answer.split('\n')
+    expect(JSON.parse(result)).toMatchObject({ latent: expect.any(Array), motif_scores: expect.any(Array) })
+    expect(page).toBe('1')
+    expect(hef).toContain('tcn_encoder.soft.hef')
+    expect(rest.join('\n')).toMatch(/1\.0\.0 +current[\s\S]*0 failed/)
+  })
+
+  test('has types for who uses the client', async () => {
+    const types = root.path('root/app/node_modules/hailo-inference/dist/client/index.d.ts')
+    const tsc = [
+      'node_modules/.bin/tsc',
+      '--noEmit',
+      '--module',
+      'nodenext',
+      '--target',
+      'es2022',
+      '--strict',
+    ]
+    execFileSync(tsc[0]!, [...tsc.slice(1), '--types', 'node', types], { encoding: 'utf8' })
+  })
+})
+
+/** What a clone would have, with what is installed here. */
+function copyProject(to: string): void {
+  const listed = execFileSync('git', ['ls-files', '-z', '--cached', '--others', '--exclude-standard'], {
+    encoding: 'utf8',
+  })
+  for (const path of listed.split('\0')) {
+    if (path === '' || !existsSync(path)) continue
+    mkdirSync(dirname(join(to, path)), { recursive: true })
+    cpSync(path, join(to, path))
+  }
+  symlinkSync(join(process.cwd(), 'node_modules'), join(to, 'node_modules'))
+}
+
+function sha256(path: string): string {
+  return createHash('sha256').update(readFileSync(path)).digest('hex')
+}
