@@ -41,7 +41,7 @@ has_emulation() {
     { ! runs_systemd || [ -e "/proc/sys/fs/binfmt_misc/qemu-$FOREIGN" ]; }
 }
 has_daemon() { ! runs_systemd || { systemctl is-active docker && systemctl is-enabled docker; }; }
-has_builder() { ! runs_systemd || docker buildx inspect "$BUILDER"; }
+has_builder() { docker buildx inspect "$BUILDER" || { ! runs_systemd && ! docker version; }; }
 
 has() { "has_$1" > /dev/null 2>&1; }
 
