@@ -4,11 +4,13 @@ set -euo pipefail
 
 usage() {
   cat << 'HELP'
-Usage: sudo images/setup-server.sh [--check]
+Usage: [sudo] images/setup-server.sh [--check]
 
 Puts what building the images takes on a server with Debian 13, Ubuntu 24.04 or newer: Docker Engine with Buildx and
-Compose, QEMU for the other architecture, and a builder for both, named hailo-inference, for whoever calls sudo. All of it
-is from the distribution's own packages. What is there already stays as it is, also from Docker's own packages.
+Compose, QEMU for the other architecture, and a builder for both, named hailo-inference. All of it is from the
+distribution's own packages. What is there already stays as it is, also from Docker's own packages.
+
+The builder is its maker's: root's with sudo. Members of the group docker, who are as good as root, make theirs without.
 
   --check   say what is there and what is missing, and change nothing
   --help    this text
@@ -20,16 +22,11 @@ HELP
 BUILDER=hailo-inference
 PLATFORMS=linux/amd64,linux/arm64
 PARTS=(engine client buildx compose emulation daemon builder)
-OWNER=${SUDO_USER:-$(id -un)}
 
 case $(uname -m) in
   aarch64) FOREIGN=x86_64 ;;
   *) FOREIGN=aarch64 ;;
 esac
-
-as_owner() {
-  if [ "$OWNER" = "$(id -un)" ]; then "$@"; else runuser -u "$OWNER" -- "$@"; fi
-}
 
 runs_systemd() { [ -d /run/systemd/system ]; }
 
@@ -44,7 +41,7 @@ has_emulation() {
     { ! runs_systemd || [ -e "/proc/sys/fs/binfmt_misc/qemu-$FOREIGN" ]; }
 }
 has_daemon() { ! runs_systemd || { systemctl is-active docker && systemctl is-enabled docker; }; }
-has_builder() { ! runs_systemd || as_owner docker buildx inspect "$BUILDER"; }
+has_builder() { docker buildx inspect "$BUILDER" || { ! runs_systemd && ! docker version; }; }
 
 has() { "has_$1" > /dev/null 2>&1; }
 
@@ -104,7 +101,7 @@ report() {
 set_up() {
   local missing
   mapfile -t missing < <(missing_parts)
-  if [ ${#missing[@]} -gt 0 ]; then
+  if [ ${#missing[@]} -gt 0 ] && [ "${missing[*]}" != builder ]; then
     if [ "$(id -u)" != 0 ]; then
       echo 'Run it as root: sudo images/setup-server.sh' >&2
       exit 1
@@ -112,10 +109,10 @@ set_up() {
     install_packages "${missing[@]}"
     if ! has daemon; then systemctl enable --now docker; fi
     if ! has emulation; then systemctl restart systemd-binfmt; fi
-    if ! has builder; then
-      echo "making the builder $BUILDER for $OWNER"
-      as_owner docker buildx create --name "$BUILDER" --driver docker-container --platform "$PLATFORMS" > /dev/null
-    fi
+  fi
+  if ! has builder; then
+    echo "making the builder $BUILDER"
+    docker buildx create --name "$BUILDER" --driver docker-container --platform "$PLATFORMS" > /dev/null
   fi
   report
 }

@@ -61,8 +61,8 @@ describe.skipIf(COMPILER === null)('what is staged', () => {
   })
 
   test('it is as large as documentation says', () => {
-    expect(megabytesOf(whole)).toBeLessThan(110)
-    expect(megabytesOf(device)).toBeLessThan(60)
+    expect(megabytesOf(whole)).toBeLessThan(100)
+    expect(megabytesOf(device)).toBeLessThan(55)
   })
 })
 

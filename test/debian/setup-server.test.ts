@@ -9,7 +9,7 @@ describe.skipIf(noDebianRoots() !== null)('images/setup-server.sh, on a fresh De
   let server: DebianRoot
 
   beforeAll(async () => {
-    server = await DebianRoot.create('trixie')
+    server = await DebianRoot.create('trixie', ['mount'])
     cpSync('images', server.path('/root/images'), { recursive: true })
   })
   afterAll(() => server.close())
@@ -72,6 +72,24 @@ describe.skipIf(noDebianRoots() !== null)('images/setup-server.sh, on a fresh De
       tags: ['ghcr.io/me/hailo-inference:9.9.9'],
       args: { VERSION: '9.9.9', REVISION: 'abc' },
     })
+  })
+
+  test('where a daemon runs it makes a builder for both platforms, once', async () => {
+    const printed = await server.shell(
+      `mount -t sysfs sysfs /sys && mount -t cgroup2 cgroup2 /sys/fs/cgroup
+      dockerd --iptables=false --ip6tables=false --bridge=none --storage-driver=vfs > /tmp/dockerd.log 2>&1 & daemon=$!
+      until docker version > /dev/null 2>&1; do kill -0 $daemon || { cat /tmp/dockerd.log; exit 1; }; sleep 0.1; done
+      images/setup-server.sh --check | grep builder || true
+      images/setup-server.sh | grep builder
+      images/setup-server.sh | grep builder
+      docker buildx inspect hailo-inference | grep Platforms
+      kill $daemon && wait $daemon`,
+      { offline: true },
+    )
+    expect(printed.replace(/ +/g, ' ')).toBe(
+      'missing builder\nmaking the builder hailo-inference\nok builder\nok builder\n' +
+        'Platforms: linux/amd64*, linux/arm64*\n',
+    )
   })
 
   test('it says what it wants when it is called wrongly', async () => {
