@@ -59,7 +59,7 @@ function editManifests(folder: string): void {
   const versions: Record<string, string> = {}
   for (const [path, { optional }] of Object.entries<{ optional?: boolean }>(packages)) {
     const packageFolder = join(folder, path)
-    if (path === '' || !existsSync(packageFolder)) continue
+    if (!path.startsWith('node_modules/') || !existsSync(packageFolder)) continue
     // Of one platform, that of this machine: what needs them looks whether they are there.
     if (optional) rmSync(packageFolder, { recursive: true })
     else versions[path] = manifestIn(packageFolder).version
