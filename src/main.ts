@@ -1,3 +1,4 @@
+#!/usr/bin/env node
 import './hangup.ts'
 import { fileURLToPath } from 'node:url'
 import { parseArgs } from 'node:util'

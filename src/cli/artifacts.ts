@@ -1,3 +1,4 @@
+#!/usr/bin/env node
 /** Lists the versions of a model, verifies them, and says which one is served. */
 import { resolve } from 'node:path'
 import { parseArgs } from 'node:util'

@@ -1,3 +1,4 @@
+#!/usr/bin/env node
 /** Tells whether this machine and this configuration can serve, and what to do where not. */
 import { parseArgs } from 'node:util'
 import type { Result } from '../doctor/examine.ts'

@@ -1,3 +1,4 @@
+#!/usr/bin/env node
 /** Says what is in a HEF, or why it cannot be used. */
 import { createHash } from 'node:crypto'
 import { readFileSync } from 'node:fs'
