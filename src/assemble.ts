@@ -26,9 +26,11 @@ import { VERSION } from './project.ts'
 import { LinkWatch } from './reload/link-watch.ts'
 import { Reloading, taskOf } from './reloading.ts'
 import { ServedModels } from './served-models.ts'
+import { ServiceReport } from './service-report.ts'
 import { shutDownOf } from './shutdown.ts'
 import { waitForNoThread } from './supervisor/end.ts'
 import { LifeRecord, recordPath } from './supervisor/life-record.ts'
+import type { Systemd } from './supervisor/systemd.ts'
 import { tellListening } from './supervisor/under-supervisor.ts'
 import { Witnesses } from './witnesses.ts'
 
@@ -43,6 +45,8 @@ interface Beginning {
   readonly threads: Threads
   /** Monotonic ms of the start. */
   readonly startedMs: number
+  /** Null: nobody is told how it goes. */
+  readonly systemd: Systemd | null
 }
 
 /**
@@ -50,7 +54,7 @@ interface Beginning {
  * has shown that it answers rightly.
  * @throws ConfigError, ModelError, StartError
  */
-export async function assemble({ config, threads, startedMs }: Beginning): Promise<void> {
+export async function assemble({ config, threads, startedMs, systemd }: Beginning): Promise<void> {
   const cannotListen = (cause: unknown) => {
     throw new StartError(`Cannot listen on ${config.host} port ${config.port}: ${reasonOf(cause)}`)
   }
@@ -141,9 +145,11 @@ export async function assemble({ config, threads, startedMs }: Beginning): Promi
     })
   }
   if (certificate !== null) watchCertificate(certificate, frontDoor, metrics, log)
-  onHangup(() => void reloads.reload('signal'))
+  const report = systemd && new ServiceReport(systemd, { config, engine, models, readiness })
+  const reload = () => reloads.reload('signal')
+  onHangup(() => void (report === null ? reload() : report.reloading(reload)))
   witness.start()
-  const shutDown = shutDownOf({ engine, frontDoor, reloads, witness, log })
+  const shutDown = shutDownOf({ engine, frontDoor, reloads, witness, systemd, log })
   for (const signal of ['SIGTERM', 'SIGINT']) process.on(signal, () => shutDown('drained', { signal }))
   threadStuck = leavingMs => shutDown('thread_stuck', { leavingMs })
 
@@ -172,6 +178,7 @@ export async function assemble({ config, threads, startedMs }: Beginning): Promi
   readiness.phase = 'ready'
   reloads.watch()
   metrics.warmedUp((monotonicMs() - startedMs) / 1000)
+  report?.look()
   process.stdout.write(banner(config, model, deviceName(config.mode, engine.backends), port))
 }
 

@@ -4,6 +4,7 @@ import type { Logger } from './log.ts'
 import type { Reloading } from './reloading.ts'
 import { waitForNoThread } from './supervisor/end.ts'
 import { EXITS, type ExitCause } from './supervisor/exits.ts'
+import type { Systemd } from './supervisor/systemd.ts'
 import type { Witnesses } from './witnesses.ts'
 
 /** A shutdown that takes longer is cut short. It is made of the longest deadline (9 s), and of waits of a second or three. */
@@ -15,11 +16,12 @@ export interface Running {
   readonly frontDoor: FrontDoor
   readonly reloads: Reloading
   readonly witness: Witnesses
+  readonly systemd: Systemd | null
   readonly log: Logger
 }
 
 /** @returns answers all that was admitted, and ends the process; only the first call counts */
-export function shutDownOf({ engine, frontDoor, reloads, witness, log }: Running) {
+export function shutDownOf({ engine, frontDoor, reloads, witness, systemd, log }: Running) {
   let begun = false
   return async (cause: ExitCause, why: object): Promise<void> => {
     if (begun) return
@@ -30,6 +32,7 @@ export function shutDownOf({ engine, frontDoor, reloads, witness, log }: Running
       log.fatal({ ...why, code }, 'a thread cannot be ended, so the process ends: another must be started')
     }
     log.info(why, 'draining')
+    systemd?.stopping()
     setTimeout(() => {
       const cutShort = cause === 'drained' ? EXITS.drain_cut_short : code
       log.error({ code: cutShort }, 'not drained in time')

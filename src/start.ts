@@ -1,6 +1,7 @@
 import { monotonicMs } from './clock.ts'
 import { loadConfig } from './config.ts'
 import { startThreads } from './engine/threads.ts'
+import { Systemd } from './supervisor/systemd.ts'
 
 const WORKER_URL = new URL('../workers/serve.js', import.meta.url)
 
@@ -12,11 +13,12 @@ const WORKER_URL = new URL('../workers/serve.js', import.meta.url)
  */
 export async function start(env: NodeJS.ProcessEnv, workerUrl = WORKER_URL): Promise<void> {
   const startedMs = monotonicMs()
+  const systemd = Systemd.takeFrom(env)
   const config = loadConfig(env)
   const threads = startThreads(workerUrl, config.workers, config.mode)
   // Imported here, so that the threads start while this one loads all that there is.
   const { assemble } = await import('./assemble.ts')
-  await assemble({ config, threads, startedMs })
+  await assemble({ config, threads, startedMs, systemd })
 }
 
 /** Loads what a start would load first. Opens nothing. */

@@ -10,7 +10,14 @@ const ARROWS: readonly [place: string, mayImport: readonly string[]][] = [
   ['src/main.ts', ['src/hangup.ts', 'src/start.ts', 'src/supervisor/']],
   [
     'src/start.ts',
-    ['src/config.ts', 'src/engine/threads.ts', 'src/assemble.ts', 'src/http/server.ts', 'src/clock.ts'],
+    [
+      'src/config.ts',
+      'src/engine/threads.ts',
+      'src/assemble.ts',
+      'src/http/server.ts',
+      'src/clock.ts',
+      'src/supervisor/systemd.ts',
+    ],
   ],
   ['src/assemble.ts', ['src/']],
   ['src/failure-log.ts', ['src/engine/', 'src/clock.ts', 'type src/log.ts', 'type src/http/reply.ts']],
@@ -40,6 +47,7 @@ const ARROWS: readonly [place: string, mayImport: readonly string[]][] = [
   ['src/metrics/life.ts', ['src/metrics/', 'src/supervisor/life-record.ts']],
   ['src/metrics/reload.ts', ['src/metrics/', 'src/reload/outcome.ts', ...FACTS]],
   ['src/shutdown.ts', ['src/']],
+  ['src/service-report.ts', ['src/']],
   ['src/tally.ts', []],
   ['src/model.ts', ['src/artifacts/current.ts', 'src/core/', 'src/hef/', 'type src/config.ts']],
   ['src/artifacts/', ['src/core/', 'type src/config.ts']],
@@ -236,6 +244,7 @@ test('only what is started by a person reads process.env', () => {
   const readers = FILES.filter(file => /\bprocess\s*\.\s*env\b|\bimport\.meta\.env\b/.test(codeOf(file)))
   expect(readers.sort()).toEqual([
     'native/build.ts',
+    'packaging/deb.ts',
     'src/cli/al.ts',
     'src/cli/artifacts.ts',
     'src/cli/doctor.ts',

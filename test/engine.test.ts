@@ -32,6 +32,26 @@ test('admit() passes over a stream without a worker, and says so when none is le
   expect(engine.admit(timesOf(monotonicMs()))).toMatchObject({ code: 'model_unavailable' })
 })
 
+test('an engine is without hope when every worker has been silent for two minutes, but not for a device that is away', () => {
+  const { engine, busy, idle } = engineOfTwo()
+  const nowMs = monotonicMs()
+  for (const { counters } of [busy, idle]) counters.beat(nowMs - 119_000)
+  expect(engine.hopeless).toBe(false)
+  for (const { counters } of [busy, idle]) counters.beat(nowMs - 121_000)
+  expect(engine.hopeless).toBe(true)
+  const backends = {
+    answering: [],
+    fallback: null,
+    fault: { cause: 'device_lost', detail: '' },
+    device: null,
+  } as const
+  vi.spyOn(engine, 'backends', 'get').mockReturnValue(backends)
+  expect(engine.hopeless).toBe(false)
+  vi.restoreAllMocks()
+  idle.counters.beat(nowMs)
+  expect(engine.hopeless).toBe(false)
+})
+
 test('admit() counts every refusal with its reason', async () => {
   const { engine, refusals, busy, idle } = engineOfTwo()
   for (const stream of [busy, idle]) stream.ring.setServing(null)

@@ -25,7 +25,14 @@ test.each<[ExitCause, number]>([
     const quiet = { info() {}, error() {}, fatal() {} }
     const neverDrained = { drain: () => new Promise(() => {}) }
     const reloads = { drain: vi.fn() }
-    const running = { engine: neverDrained, frontDoor: { drain() {} }, reloads, witness: {}, log: quiet }
+    const running = {
+      engine: neverDrained,
+      frontDoor: { drain() {} },
+      reloads,
+      witness: {},
+      systemd: null,
+      log: quiet,
+    }
     void shutDownOf(running as unknown as Running)(cause, {})
     expect(reloads.drain).toHaveBeenCalledTimes(1) // nothing else will be served any more
     await vi.advanceTimersByTimeAsync(19_999)

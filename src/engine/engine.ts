@@ -12,6 +12,7 @@ import type { Observer, RefusalCode, RefusalReason, StreamObserver, Witness } fr
 import { type CommonTask, type ReplacedTask, WorkerPool } from './pool.ts'
 import { ReplaceError } from './replace-error.ts'
 import { type InFlight, Stream, type Waiter, type WindowTimes } from './stream.ts'
+import { OPEN_TIMEOUT_MS } from './stream-worker.ts'
 import type { Threads } from './threads.ts'
 
 /** Why a window was not admitted, and when to come back. */
@@ -58,6 +59,8 @@ export class NoResult extends Error {
 const WORK_PER_WAKE_MS = 0.5
 /** A worker that was just replaced needs about so long to open its backend. */
 const REOPEN_MS = 1000
+/** Long enough for every worker to be given up at its slowest, twice: what is silent by then will stay so. */
+const HOPELESS_AFTER_MS = 2 * OPEN_TIMEOUT_MS
 
 /** "Infer this window": admits windows into rings, and sees to it that each one ends, once and in time. */
 export class Engine {
@@ -174,6 +177,14 @@ export class Engine {
   /** What answers, and why it is not what was configured. */
   get backends(): BackendStatus {
     return this.#backends.status
+  }
+
+  /** No worker has shown a sign of life for so long that only another process can help. A device that is away is no such case. */
+  get hopeless(): boolean {
+    const { answering, fault } = this.backends
+    if (!this.#open || (answering.length === 0 && fault !== null)) return false
+    const nowMs = monotonicMs()
+    return this.streams.every(({ counters }) => nowMs - counters.heartbeatMs > HOPELESS_AFTER_MS)
   }
 
   /** What is given up under the load of the moment: docs/backpressure.md. */

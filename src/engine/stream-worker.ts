@@ -13,7 +13,7 @@ const STUCK_AFTER_MS = 2000
 /** ... but a slow model may take its time: as long as for so many windows, several batches. */
 const PATIENCE_WINDOWS = 64
 /** Opening may take as long as its own time-outs; this is for a worker that has none, or does not come to them. */
-const OPEN_TIMEOUT_MS = 60_000
+export const OPEN_TIMEOUT_MS = 60_000
 /** What a worker that is not wanted any more has not given back so long after, it will not. */
 const CLOSE_TIMEOUT_MS = 5000
 /** A worker that serves for less long than this is restarted with growing delay. */

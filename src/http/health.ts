@@ -54,7 +54,7 @@ export function readyz(service: Service): Answer {
 }
 
 /** In words; none when clients should be sent here. */
-export function reasonsNotReady({ engine, readiness }: Service): string[] {
+export function reasonsNotReady({ engine, readiness }: Pick<Service, 'engine' | 'readiness'>): string[] {
   const { answering, fault } = engine.backends
   const isWrong = answering.length === 0 && fault?.cause === 'wrong_answers'
   const reasons: string[] = []
