@@ -160,7 +160,7 @@ if (import.meta.url === pathToFileURL(process.argv[1] ?? '').href) {
   const { SOURCE_DATE_EPOCH } = process.env
   const made = SOURCE_DATE_EPOCH === undefined ? new Date() : new Date(Number(SOURCE_DATE_EPOCH) * 1000)
   try {
-    const path = await buildPackage(positionals[0] ?? join(PROJECT_FOLDER, 'dist', 'debian'), made)
+    const path = await buildPackage(positionals[0] ?? join(PROJECT_FOLDER, 'release'), made)
     process.stdout.write(`${path}\n`)
   } catch (error) {
     if (!(error instanceof BuildError)) throw error

@@ -31,9 +31,13 @@ describe.each(CLONES)('on a clean %s', (suite, section) => {
     await root.shell('mkdir -p /root/project && echo "{}" > /root/project/package.json')
     const [pack, install] = blocksOf('The npm package')
     await root.shell(pack!, { cwd: '/root/hailo-inference' })
-    await followBlocks(root, [install!, 'curl -fsS --retry 30 --retry-connrefused http://127.0.0.1:9000/readyz'], {
-      cwd: '/root/project',
-    })
+    await followBlocks(
+      root,
+      [install!, 'curl -fsS --retry 30 --retry-connrefused http://127.0.0.1:9000/readyz'],
+      {
+        cwd: '/root/project',
+      },
+    )
   })
 
   test.runIf(suite === 'trixie')('"The Debian package" does so on a machine with systemd', async () => {
@@ -71,7 +75,12 @@ async function followBlocks(root: DebianRoot, blocks: string[], { cwd }: { cwd: 
   const env = { REPOSITORY, DEBIAN_FRONTEND: 'noninteractive' }
   const before = [AS_ROOT, ...lines.slice(0, at), 'pwd > /root/cwd'].join('\n')
   await root.shell(before, { cwd, env })
-  const serve = [AS_ROOT, 'cd "$(cat /root/cwd)"', `${lines[at]} > /root/server.log 2>&1 &`, ...lines.slice(at + 1)]
+  const serve = [
+    AS_ROOT,
+    'cd "$(cat /root/cwd)"',
+    `${lines[at]} > /root/server.log 2>&1 &`,
+    ...lines.slice(at + 1),
+  ]
   return root.shell(serve.join('\n'), { env, offline: true })
 }
 
