@@ -1,3 +1,4 @@
+import './no-telemetry.ts'
 import { monotonicMs } from './clock.ts'
 import { loadConfig } from './config.ts'
 import { startThreads } from './engine/threads.ts'

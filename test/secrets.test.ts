@@ -125,3 +125,13 @@ test('whatever door a key is shown at, the server writes it nowhere: log, answer
     expect(places[place as keyof typeof found].includes(words), `${words} in ${place}`).toBe(true)
   }
 })
+
+// ONNX Runtime would tell its makers of it, and note an id of this machine in the home folder.
+test('the server leaves nothing in the home folder, and reports to nobody', async () => {
+  const home = mkdtempSync(join(tmpdir(), 'home-'))
+  onTestFinished(() => rmSync(home, { recursive: true }))
+  const server = await startServerForTest({ INFER_MODE: 'onnx', WORKERS: '1', HOME: home })
+  expect((await postWindow(server, windowOf(0))).status).toBe(200)
+  expect(await server.stop()).toBe(0)
+  expect(readdirSync(home)).toEqual([])
+})

@@ -1,3 +1,4 @@
+import '../../src/no-telemetry.ts'
 import { InferenceSession } from 'onnxruntime-node'
 import { loadConfig } from '../../src/config.ts'
 import type { OnnxModel } from '../../src/core/stream-task.ts'

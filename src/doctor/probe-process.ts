@@ -1,4 +1,5 @@
 /** Runs one probe and answers on descriptor 3: what it loads may print what it likes to the others. */
+import '../no-telemetry.ts'
 import { readFileSync, writeFileSync } from 'node:fs'
 import { type Answer, PROBES } from './probes.ts'
 
