@@ -1,10 +1,13 @@
 import { spawn, spawnSync } from 'node:child_process'
-import { mkdtempSync, rmSync } from 'node:fs'
+import { mkdtempSync, readFileSync, rmSync } from 'node:fs'
 import { tmpdir } from 'node:os'
 import { join } from 'node:path'
 import { expect, onTestFinished, test, vi } from 'vitest'
+import { CONFIG_KEYS } from '../src/config.ts'
 import { PROJECT_FOLDER } from '../src/project.ts'
 import { type ReportedService, ServiceReport } from '../src/service-report.ts'
+import { LONGEST_SHUTDOWN_MS } from '../src/shutdown.ts'
+import { EXITS } from '../src/supervisor/exits.ts'
 import { Systemd } from '../src/supervisor/systemd.ts'
 import { writeDevice } from './faults/device.ts'
 import { hefFolder } from './hef-file.ts'
@@ -144,6 +147,23 @@ test('what fails the golden check at the start is not ready, and says so', () =>
   expect(systemd.status.mock.calls).toEqual([['not ready: golden check failed']])
   expect(systemd.ready).not.toHaveBeenCalled()
 })
+
+test('the unit leaves a drain its time, and starts nothing again that must not be', () => {
+  const unit = packaging('systemd/hailo-inference.service')
+  const set = (key: string) => new RegExp(`^${key}=(.*)$`, 'm').exec(unit)![1]
+  expect(Number(set('TimeoutStopSec')) * 1000).toBeGreaterThan(LONGEST_SHUTDOWN_MS)
+  expect(set('RestartPreventExitStatus')).toBe(`${EXITS.drain_cut_short} ${EXITS.config}`)
+})
+
+test('what the configuration file of the package proposes are keys that there are', () => {
+  const proposed = [...packaging('debian/hailo-inference.env').matchAll(/^#(\w+)=/gm)].map(([, key]) => key)
+  expect(proposed.length).toBeGreaterThan(5)
+  expect(CONFIG_KEYS).toEqual(expect.arrayContaining(proposed))
+})
+
+function packaging(file: string): string {
+  return readFileSync(join(PROJECT_FOLDER, 'packaging', file), 'utf8')
+}
 
 /** What systemd gives to a service, and all that it has been told, the oldest first. */
 async function pretendedSystemd(watchdogMs?: number) {
