@@ -30,7 +30,7 @@ export default defineConfig({
           // Compilers, sanitizers, a browser, and much waiting: four for two cores.
           name: 'together',
           include: ['test/**/*.test.ts'],
-          exclude: [...ALONE, 'test/debian/**'],
+          exclude: [...ALONE, 'test/native-sanitizers.test.ts', 'test/debian/**'],
           maxWorkers: 4,
           sequence: { groupOrder: 0 },
         },

@@ -3,7 +3,6 @@ import { BaseSequencer, type TestSpecification } from 'vitest/node'
 
 /** Compilers and long waits: what begins last must not be what takes longest. The first of these takes longest. */
 const LONG = [
-  'native-sanitizers',
   'hailo',
   'native-shim',
   'reload',
