@@ -180,7 +180,8 @@ test('a pod asks for the device that the plugin offers, on nodes on which it run
     1,
   )
   expect(spec.template.spec.nodeSelector).toEqual(plugin.nodeSelector)
-  expect(spec.strategy).toEqual({ type: 'Recreate' })
+  // Nobody has a device to spare for a pod more, and those on other nodes serve on.
+  expect(spec.strategy).toEqual({ rollingUpdate: { maxSurge: 0, maxUnavailable: 1 } })
 })
 
 test('the InferenceService asks for the ServingRuntime, in a format and protocol that it has', () => {
