@@ -108,6 +108,8 @@ test('a pod may take its time for leaving the Service, and for the longest shutd
   const leavingMs = CONTAINER.lifecycle.preStop.sleep.seconds * 1000
   expect(leavingMs).toBeGreaterThan(0)
   expect(POD.terminationGracePeriodSeconds * 1000).toBeGreaterThan(leavingMs + LONGEST_SHUTDOWN_MS)
+  const [{ path, value }] = readYaml(`${FOLDER}/kserve-standard/serving-runtime.yaml`)
+  expect([path, value]).toEqual(['/spec/containers/0/lifecycle', CONTAINER.lifecycle])
 })
 
 test.skipIf(!HAS_PROMTOOL)('what the adapter asks is PromQL once its gaps are filled', () => {
