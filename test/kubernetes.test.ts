@@ -21,6 +21,8 @@ import {
   FOLDER,
   filesOf,
   kustomizationIn,
+  mountPathsOf,
+  prometheusRules,
   readYaml,
 } from './kubernetes-manifests.ts'
 import { selectorsOf } from './promql.ts'
@@ -102,6 +104,31 @@ test.each([
   for (const env of [environmentOf(`${FOLDER}/base`), RUNTIME_ENV]) {
     expect(volumeMounts).toContainEqual({ name: 'state', mountPath: loadConfig(env).stateFolder })
   }
+})
+
+test.each(overlays())('all that %s names by a path lies on a volume', (folder, env) => {
+  const mounts = mountPathsOf(folder)
+  const paths = Object.values(env).filter(value => value.startsWith('/'))
+  expect(paths.length).toBeGreaterThan(0)
+  expect(paths.filter(path => !mounts.some(mount => `${path}/`.startsWith(`${mount}/`)))).toEqual([])
+})
+
+test('pods get as much memory as containers of compose', () => {
+  const engine: { mem_limit: string } = readYaml('compose/compose.yaml')['x-engine']
+  for (const { resources } of [CONTAINER, RUNTIME_CONTAINER]) {
+    expect(resources.limits.memory.replace('Mi', 'm')).toBe(engine.mem_limit)
+  }
+})
+
+test('the README makes a PrometheusRule of each file of rules', () => {
+  expect(prometheusRules()).toEqual(
+    ['recording', 'alerts'].map(rules => ({
+      apiVersion: 'monitoring.coreos.com/v1',
+      kind: 'PrometheusRule',
+      metadata: { name: `hailo-inference-${rules}` },
+      spec: readYaml(`compose/prometheus/rules/${rules}.yml`),
+    })),
+  )
 })
 
 test('a pod may take its time for leaving the Service, and for the longest shutdown behind that', () => {

@@ -6,7 +6,7 @@ import { promisify } from 'node:util'
 import { afterAll, beforeAll, expect, test } from 'vitest'
 import { parseAllDocuments } from 'yaml'
 import { PROJECT_FOLDER } from '../../src/project.ts'
-import { applicable, FOLDER } from '../kubernetes-manifests.ts'
+import { applicable, FOLDER, prometheusRules } from '../kubernetes-manifests.ts'
 import { DebianRoot } from './root.ts'
 
 /**
@@ -45,13 +45,15 @@ beforeAll(async () => {
 afterAll(() => rmSync(schemas, { recursive: true, force: true }))
 
 test('every object that kubectl makes of the manifests is as the published schemas want it', async () => {
+  const objects: KubernetesObject[] = [...made.values(), prometheusRules()].flat()
   // The packages have types of versions that clusters serve no more.
-  const kinds = [...made.values()].flat().map(({ apiVersion, kind }) => `${apiVersion} ${kind}`)
+  const kinds = objects.map(({ apiVersion, kind }) => `${apiVersion} ${kind}`)
   expect([...new Set(kinds)].toSorted()).toEqual([
     'apps/v1 DaemonSet',
     'apps/v1 Deployment',
     'autoscaling/v2 HorizontalPodAutoscaler',
     'monitoring.coreos.com/v1 PodMonitor',
+    'monitoring.coreos.com/v1 PrometheusRule',
     'networking.k8s.io/v1 NetworkPolicy',
     'policy/v1 PodDisruptionBudget',
     'serving.kserve.io/v1alpha1 ServingRuntime',
@@ -60,7 +62,7 @@ test('every object that kubectl makes of the manifests is as the published schem
     'v1 Service',
     'v1 ServiceAccount',
   ])
-  expect(await refusalsOf([...made.values()].flat())).toEqual([])
+  expect(await refusalsOf(objects)).toEqual([])
 })
 
 const MISTAKES: readonly [
