@@ -1,6 +1,7 @@
+import { execFileSync } from 'node:child_process'
 import { readdirSync, readFileSync } from 'node:fs'
 import { dirname, join } from 'node:path'
-import { parse } from 'yaml'
+import { parse, parseAllDocuments } from 'yaml'
 
 export const FOLDER = 'kubernetes'
 
@@ -38,6 +39,29 @@ export function kustomizationIn(folder: string): Kustomization {
 // biome-ignore lint/suspicious/noExplicitAny: it is whatever the manifest has; a wrong path fails the test
 export function readYaml(file: string): any {
   return parse(readFileSync(file, 'utf8'))
+}
+
+/** What the README's loop over files of rules applies. */
+export function prometheusRules(): object[] {
+  const [loop] = /^for rules in .*?^done$/ms.exec(readFileSync(`${FOLDER}/README.md`, 'utf8'))!
+  const applied = execFileSync('sh', ['-ec', `kubectl() { echo ---; cat; }\n${loop}`], { encoding: 'utf8' })
+  return parseAllDocuments(applied).map(document => document.toJS())
+}
+
+/** Where the pods of a kustomization have their volumes. */
+export function mountPathsOf(folder: string): string[] {
+  const { resources = [], patches = [] } = kustomizationIn(folder)
+  const below = resources.filter(resource => resource.startsWith('..'))
+  const files = [...resources, ...patches.map(({ path }) => path)].filter(path => path.endsWith('.yaml'))
+  const containers = files.flatMap(
+    file => readYaml(join(folder, file)).spec?.template?.spec?.containers ?? [],
+  )
+  return [
+    ...below.flatMap(resource => mountPathsOf(join(folder, resource))),
+    ...containers.flatMap(({ volumeMounts = [] }) =>
+      volumeMounts.map(({ mountPath }: { mountPath: string }) => mountPath),
+    ),
+  ]
 }
 
 /** The environment that a kustomization gives its pods, those below it included. */

@@ -1,4 +1,5 @@
-import { spawnSync } from 'node:child_process'
+import { execFile, spawnSync } from 'node:child_process'
+import { once } from 'node:events'
 import {
   cpSync,
   existsSync,
@@ -9,10 +10,12 @@ import {
   symlinkSync,
   writeFileSync,
 } from 'node:fs'
+import { connect } from 'node:net'
 import { tmpdir } from 'node:os'
 import { dirname, join } from 'node:path'
-import { afterAll, beforeAll, describe, expect, test } from 'vitest'
+import { afterAll, beforeAll, describe, expect, onTestFinished, test } from 'vitest'
 import { CONFIG_KEYS, loadConfig } from '../src/config.ts'
+import { LEVEL } from '../src/core/degradation.ts'
 import { SHIPPED_MODEL_FOLDER, VERSION } from '../src/project.ts'
 import { LONGEST_SHUTDOWN_MS } from '../src/shutdown.ts'
 import {
@@ -21,8 +24,11 @@ import {
   FOLDER,
   filesOf,
   kustomizationIn,
+  mountPathsOf,
+  prometheusRules,
   readYaml,
 } from './kubernetes-manifests.ts'
+import { metric, startServerForTest, until } from './load.ts'
 import { selectorsOf } from './promql.ts'
 import { HAS_PROMTOOL } from './promtool.ts'
 import { startServer, type TestServer } from './server.ts'
@@ -35,6 +41,12 @@ const RUNTIME_ENV: Record<string, string> = Object.fromEntries(
 )
 const AUTOSCALING = `${FOLDER}/components/autoscaling`
 const ADAPTER_VALUES = `${AUTOSCALING}/prometheus-adapter.values.yaml`
+
+/** 0.9 of them lead to the level REJECT. */
+const MAX_CONNECTIONS = 400
+const CROWD = 365
+/** More than the few of other hosts that are let in each second, and fewer than there is room for. */
+const NEWCOMERS = 30
 
 test('every file that a kustomization names exists, and every manifest is named by one', () => {
   const kustomizations = filesOf().filter(file => file.endsWith('/kustomization.yaml'))
@@ -104,10 +116,37 @@ test.each([
   }
 })
 
+test.each(overlays())('all that %s names by a path lies on a volume', (folder, env) => {
+  const mounts = mountPathsOf(folder)
+  const paths = Object.values(env).filter(value => value.startsWith('/'))
+  expect(paths.length).toBeGreaterThan(0)
+  expect(paths.filter(path => !mounts.some(mount => `${path}/`.startsWith(`${mount}/`)))).toEqual([])
+})
+
+test('pods get as much memory as containers of compose', () => {
+  const engine: { mem_limit: string } = readYaml('compose/compose.yaml')['x-engine']
+  for (const { resources } of [CONTAINER, RUNTIME_CONTAINER]) {
+    expect(resources.limits.memory.replace('Mi', 'm')).toBe(engine.mem_limit)
+  }
+})
+
+test('the README makes a PrometheusRule of each file of rules', () => {
+  expect(prometheusRules()).toEqual(
+    ['recording', 'alerts'].map(rules => ({
+      apiVersion: 'monitoring.coreos.com/v1',
+      kind: 'PrometheusRule',
+      metadata: { name: `hailo-inference-${rules}` },
+      spec: readYaml(`compose/prometheus/rules/${rules}.yml`),
+    })),
+  )
+})
+
 test('a pod may take its time for leaving the Service, and for the longest shutdown behind that', () => {
   const leavingMs = CONTAINER.lifecycle.preStop.sleep.seconds * 1000
   expect(leavingMs).toBeGreaterThan(0)
   expect(POD.terminationGracePeriodSeconds * 1000).toBeGreaterThan(leavingMs + LONGEST_SHUTDOWN_MS)
+  const [{ path, value }] = readYaml(`${FOLDER}/kserve-standard/serving-runtime.yaml`)
+  expect([path, value]).toEqual(['/spec/containers/0/lifecycle', CONTAINER.lifecycle])
 })
 
 test.skipIf(!HAS_PROMTOOL)('what the adapter asks is PromQL once its gaps are filled', () => {
@@ -132,8 +171,12 @@ describe('a server with the environment of the overlay stub', () => {
   let server: TestServer
   let metrics: string
   beforeAll(async () => {
-    const { SIDECAR_PORT, STATE_DIR, ...env } = environmentOf(`${FOLDER}/overlays/stub`)
-    server = await startServer(env)
+    const { SIDECAR_HOST, SIDECAR_PORT, STATE_DIR, ...env } = environmentOf(`${FOLDER}/overlays/stub`)
+    server = await startServer({
+      ...env,
+      MAX_CONNECTIONS: String(MAX_CONNECTIONS),
+      ALLOW_MODEL_UNLOAD: 'true',
+    })
     metrics = await (await fetch(`${server.url}/metrics`)).text()
   })
   afterAll(() => server?.stop('SIGKILL'))
@@ -141,12 +184,8 @@ describe('a server with the environment of the overlay stub', () => {
   test.each([
     ['pods', CONTAINER],
     ['pods of KServe', RUNTIME_CONTAINER],
-  ])('answers the probes of %s', async (_, { startupProbe, readinessProbe, livenessProbe }) => {
-    const probes = [startupProbe, readinessProbe, livenessProbe].filter(probe => probe !== undefined)
-    expect(probes.length).toBeGreaterThan(1)
-    for (const { httpGet } of probes) {
-      expect((await fetch(`http://127.0.0.1:${server.port}${httpGet.path}`)).status, httpGet.path).toBe(200)
-    }
+  ])('answers the probes of %s', async (_, container) => {
+    expect(await failedProbes(container, server)).toEqual([])
   })
 
   test('is scraped where monitors look', async () => {
@@ -168,6 +207,35 @@ describe('a server with the environment of the overlay stub', () => {
     expect(asked.length).toBeGreaterThan(0)
     expect(offered).toEqual(asked)
   })
+
+  test('answers probes under a flood of connections too, when other hosts are not let in', async () => {
+    const idle = (count: number, localAddress: string) => {
+      for (let n = 0; n < count; n++) {
+        const socket = connect({ port: server.port, host: '127.0.0.1', localAddress }).on('error', () => {})
+        onTestFinished(() => void socket.destroy())
+      }
+    }
+    idle(CROWD, '127.0.0.1')
+    await until(async () => (await metric(server.port, 'hailo_backpressure_level')) === LEVEL.reject)
+    idle(NEWCOMERS, '127.0.0.2')
+    const refused = () => metric(server.port, 'hailo_connections_refused_total', 'reason="level"')
+    await until(async () => (await refused()) > 0)
+    expect(await failedProbes(CONTAINER, server)).toEqual([])
+    expect(await metric(server.port, 'hailo_backpressure_level')).toBe(LEVEL.reject)
+  })
+
+  test('is alive without its model, but not ready, and says so', async () => {
+    await fetch(`${server.url}/v2/repository/models/tcn_encoder/unload`, { method: 'POST' })
+    expect(await failedProbes(RUNTIME_CONTAINER, server)).toEqual([
+      expect.stringMatching(/^readinessProbe: .*"reasons":\[.*"unloaded"/),
+    ])
+  })
+})
+
+test('probes speak TLS where the engine does', async () => {
+  const tls = { TLS_CERT: 'test/fixtures/tls/old.pem', TLS_KEY: 'test/fixtures/tls/old.key' }
+  const server = await startServerForTest({ INFER_MODE: 'stub', WORKERS: '1', ...tls })
+  expect(await failedProbes(CONTAINER, server, tls)).toEqual([])
 })
 
 describe('a server with the environment of the ServingRuntime, and /mnt as KServe fills it', () => {
@@ -176,7 +244,7 @@ describe('a server with the environment of the ServingRuntime, and /mnt as KServ
 
   // From an object store or a volume it is a folder, from an image of a model ("modelcar") a link.
   test.concurrent.each(['folder', 'link'])('serves the model that lies in /mnt/models, a %s', async kind => {
-    const { MODEL_DIR, SIDECAR_PORT, STATE_DIR, ...env } = RUNTIME_ENV
+    const { MODEL_DIR, SIDECAR_HOST, SIDECAR_PORT, STATE_DIR, ...env } = RUNTIME_ENV
     const root = join(folder, kind)
     mkdirSync(join(root, 'mnt'), { recursive: true })
     const models = join(root, 'mnt/models')
@@ -202,4 +270,30 @@ function overlays(): [name: string, env: Record<string, string>][] {
   return applicable()
     .filter(folder => folder.includes('/overlays/'))
     .map(folder => [folder, environmentOf(folder)])
+}
+
+/** Runs the probes of a container as kubelet does, but on the server's port. @returns those that fail, and what they say */
+async function failedProbes(
+  // biome-ignore lint/suspicious/noExplicitAny: it is whatever the manifest has; a wrong path fails the test
+  container: any,
+  { port }: TestServer,
+  env: Record<string, string> = {},
+): Promise<string[]> {
+  const { PATH = '' } = process.env
+  const kinds = ['startupProbe', 'readinessProbe', 'livenessProbe'].filter(kind => kind in container)
+  expect(kinds.length).toBeGreaterThan(1)
+  const failed: string[] = []
+  for (const kind of kinds) {
+    const command: string[] = container[kind].exec.command
+    const [file, ...args] = command.map(word =>
+      word.replace(`:${container.ports[0].containerPort}/`, `:${port}/`),
+    )
+    expect([file, ...args]).not.toEqual(command)
+    const child = execFile(file!, args, { env: { PATH, ...env } })
+    let said = ''
+    child.stdout!.on('data', text => (said += text))
+    const [code] = await once(child, 'close')
+    if (code !== 0) failed.push(`${kind}: ${said}`)
+  }
+  return failed
 }
