@@ -20,8 +20,21 @@ function whatRunsIt(): string | null {
   return status === 0 ? stdout.trim() : null
 }
 
-/** Kept between runs, and not beside the sources: what Python compiles of them. */
-const BYTECODE = join(tmpdir(), `hailo-inference-bytecode-${process.getuid?.()}`)
+/** Runs compile.py once for each of the options that it is given, as most of a short run is what it imports. */
+const ONE_BY_ONE = `
+import contextlib, io, json, sys, traceback
+import compile
+ended = []
+for options in json.loads(sys.argv[1]):
+    sys.argv[1:] = options
+    with contextlib.redirect_stderr(io.StringIO()) as said:
+        try:
+            code = compile.main()
+        except Exception:
+            code = traceback.print_exc()
+    ended.append({'code': code, 'stderr': said.getvalue()})
+print(json.dumps(ended))
+`
 
 const WINDOWS = 64
 
@@ -55,6 +68,23 @@ export class CompileRun {
 
   /** @param options of compile.py, over those that make 1.1.0 of the model that ships */
   start(options: Record<string, string> = {}, env: Record<string, string> = {}): ChildProcess {
+    return this.#python([join(COMPILER_FOLDER, 'compile.py'), ...this.#arguments(options)], env)
+  }
+
+  async compile(options: Record<string, string> = {}, env: Record<string, string> = {}): Promise<Ended> {
+    return this.#end(this.start(options, env))
+  }
+
+  /** As many runs in one process, each after the other. `code` null: it has ended in a traceback. */
+  async compileEach(runs: Record<string, string>[]): Promise<Omit<Ended, 'stdout'>[]> {
+    const each = JSON.stringify(runs.map(options => this.#arguments(options)))
+    const env = { PYTHONPATH: `${COMPILER_FOLDER}:${STAND_IN}` }
+    const { stdout, stderr } = await this.#end(this.#python(['-c', ONE_BY_ONE, each], env))
+    if (stderr !== '') throw new Error(stderr)
+    return JSON.parse(stdout)
+  }
+
+  #arguments(options: Record<string, string>): string[] {
     const all = {
       '--cache': this.cache,
       '--onnx': join(SHIPPED_MODEL_FOLDER, 'model.onnx'),
@@ -63,12 +93,16 @@ export class CompileRun {
       '--version': '1.1.0',
       ...options,
     }
+    return Object.entries(all).flat()
+  }
+
+  #python(args: string[], env: Record<string, string>): ChildProcess {
     const { PATH = '' } = process.env
-    return spawn(PYTHON!, [join(COMPILER_FOLDER, 'compile.py'), ...Object.entries(all).flat()], {
+    return spawn(PYTHON!, args, {
       env: {
         PATH,
         PYTHONPATH: STAND_IN,
-        PYTHONPYCACHEPREFIX: BYTECODE,
+        PYTHONDONTWRITEBYTECODE: '1',
         OPENBLAS_NUM_THREADS: '1',
         FAKE_DFC_MODEL: SHIPPED_MODEL_FOLDER,
         FAKE_DFC_CALLS: this.#calls,
@@ -78,8 +112,7 @@ export class CompileRun {
     })
   }
 
-  async compile(options: Record<string, string> = {}, env: Record<string, string> = {}): Promise<Ended> {
-    const child = this.start(options, env)
+  async #end(child: ChildProcess): Promise<Ended> {
     const [stdout, stderr, [code]] = await Promise.all([
       text(child.stdout!),
       text(child.stderr!),
@@ -88,11 +121,11 @@ export class CompileRun {
     return { code, stdout, stderr }
   }
 
-  /** What was asked of the Dataflow Compiler since the last look: the names of the calls and what they were given. */
-  takeCalls(): [string, ...unknown[]][] {
-    const lines = readFileSync(this.#calls, 'utf8').trimEnd().split('\n')
-    writeFileSync(this.#calls, '')
-    return lines.filter(line => line !== '').map(line => JSON.parse(line))
+  /** What was asked of the Dataflow Compiler so far: the names of the calls and what they were given. */
+  calls(): [string, ...unknown[]][] {
+    // Behind the last line's end there may be half a line.
+    const lines = readFileSync(this.#calls, 'utf8').split('\n').slice(0, -1)
+    return lines.map(line => JSON.parse(line))
   }
 }
 

@@ -6,6 +6,7 @@ version that the engine serves. Steps that were done before with the same inputs
 import argparse
 import json
 import os
+import signal
 import sys
 from pathlib import Path
 
@@ -20,14 +21,19 @@ from hailo_compile.version import folder_for, publish
 EXIT_REFUSED = 1
 # EX_USAGE of sysexits.h
 EXIT_USAGE = 64
+# As a shell tells of SIGTERM
+EXIT_TERMINATED = 143
 
 
 def main() -> int:
     options = parse_options()
+    # As process 1 of a container it would not end by it, and else without taking away what it has begun.
+    signal.signal(signal.SIGTERM, lambda *_: sys.exit(EXIT_TERMINATED))
     try:
         make_version(options)
     except Refusal as refusal:
-        print(f'compile: {refusal}', file=sys.stderr)
+        # What others say in it may have several lines.
+        print('compile:', *str(refusal).splitlines(), file=sys.stderr)
         return EXIT_REFUSED
     return 0
 
@@ -62,7 +68,7 @@ def make_version(options: argparse.Namespace) -> None:
         'calibration': {'windows': len(windows), 'sha256': sha256_of(windows.tobytes())},
     }
     reports = {
-        'export_config.yaml': config.path.read_bytes(),
+        'export_config.yaml': config.content,
         'parity.json': json.dumps({parity.context: parity.told() for parity in parities}, indent=1).encode() + b'\n',
         'parity.md': report.encode(),
     }
@@ -80,7 +86,8 @@ def parse_options() -> argparse.Namespace:
     parser = Parser(
         prog='compile',
         description=__doc__,
-        epilog='Exit code: 0 published, its folder is printed; 1 refused, nothing is published; 64 wrong usage.',
+        epilog='Exit code: 0 published, its folder is printed; 1 refused, nothing is published; 64 wrong usage; '
+        '143 stopped.',
     )
     parser.add_argument('--onnx', type=Path, required=True, help='the model, with its model.json and files beside it')
     parser.add_argument(

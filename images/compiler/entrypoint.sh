@@ -4,7 +4,8 @@ set -euo pipefail
 
 # Where the user mounts them.
 wheels=${DFC_FOLDER:-/dfc}
-cache=${CACHE_FOLDER:-/cache}
+# Of this user alone, as nobody else may write to its files.
+cache=${CACHE_FOLDER:-/cache}/$(id -u)
 program=$(dirname "$(readlink -f "$0")")/compile.py
 
 for argument; do
@@ -21,9 +22,18 @@ if [ ${#found[@]} -ne 1 ]; then
 fi
 wheel=${found[0]}
 
+mkdir -p "$cache"
+# The Dataflow Compiler writes to it too.
+export HOME=$cache
+
 # Held until compile.py has ended: two runs would install and compile the same things twice.
 exec 9> "$cache/lock"
-flock 9
+if ! flock --nonblock 9; then
+  echo 'Waiting for another run with this cache to end ...' >&2
+  flock 9
+fi
+# Runs that were killed have left them.
+rm -rf "$cache"/making-*
 
 sum=$(sha256sum "$wheel")
 venv=$cache/venv-${sum:0:32}
@@ -33,6 +43,8 @@ if [ ! -e "$venv/complete" ]; then
   # PyYAML comes from the system; NumPy from there or, in the version that it wants, with the compiler.
   python3 -m venv --system-site-packages "$venv"
   "$venv/bin/pip" install --quiet --no-cache-dir --disable-pip-version-check --find-links "$wheels" "$wheel" >&2
+  # What is complete is so after a power loss too.
+  sync --file-system "$venv"
   touch "$venv/complete"
 fi
 

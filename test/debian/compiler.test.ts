@@ -40,16 +40,20 @@ test("the compiler image's steps, as commands: the user's wheel is installed onc
       .map(pair => pair.split('='))
     const env = { FAKE_DFC_MODEL: '/release', FAKE_DFC_CALLS: '/tmp/calls', ...Object.fromEntries(variables) }
     const entrypoint = JSON.parse(DOCKERFILE.match(/^ENTRYPOINT (.*)$/m)![1]!)
-    const compile = (version: string) => {
+    const imageUser = DOCKERFILE.match(/^USER (.*)$/m)![1]!
+    const compile = (version: string, user = imageUser) => {
       const options = ['--onnx', '/release/model.onnx', '--calibration', '/calibration/windows.f32']
       const command = [...entrypoint, ...options, '--out', '/models', '--version', version]
-      const user = DOCKERFILE.match(/^USER (.*)$/m)![1]!
       return root.run(command, { env, user, offline: true, cwd: INSTALLED })
     }
     expect(await compile('1.1.0')).toMatch(
       new RegExp(`Installing ${WHEEL}[\\s\\S]*parse: \\.\\.\\.[\\s\\S]*/models/1\\.1\\.0\\n`),
     )
     expect(await compile('1.2.0')).toMatch(/^parse: as before\n/)
+    // Another user has a compiler of its own in the cache, and may not write where the versions are.
+    await expect(compile('1.3.0', '1001:1001')).rejects.toThrow(
+      /Installing[\s\S]*compile: \/models cannot be written to by user 1001\n/,
+    )
     await root.shell('cd /models/1.2.0; sha256sum --quiet -c SHA256SUMS; ls tcn_encoder.hef parity.md')
   } finally {
     root.close()

@@ -6,6 +6,7 @@ import tempfile
 from pathlib import Path
 from typing import Callable
 
+from .durable import sync
 from .release import sha256_of
 
 
@@ -27,5 +28,8 @@ class Cache:
         with tempfile.TemporaryDirectory(dir=self._folder, prefix='making-') as workshop:
             made = Path(workshop) / path.name
             make(made)
+            # Before it has its name, as a file of that name is trusted.
+            sync(made)
             os.replace(made, path)
+            sync(self._folder)
         return path

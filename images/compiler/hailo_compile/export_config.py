@@ -5,7 +5,7 @@ from pathlib import Path
 import yaml
 
 from .refusal import Refusal
-from .release import MANIFEST
+from .release import MANIFEST, MISSING, is_list, is_text, value_at
 
 # The engine feeds the HEF by these. A HEF that was made for others answers wrongly, and fast.
 LOCKED = (
@@ -17,7 +17,6 @@ LOCKED = (
     'normalization.mean',
     'normalization.std',
 )
-MISSING = 'nothing'
 
 
 @dataclass(frozen=True)
@@ -33,7 +32,7 @@ class Network:
 
 @dataclass(frozen=True)
 class ExportConfig:
-    path: Path
+    content: bytes
     network: Network
     # Lines for the Dataflow Compiler.
     model_script: tuple[str, ...]
@@ -42,38 +41,40 @@ class ExportConfig:
 def read_export_config(path: Path, manifest: dict) -> ExportConfig:
     """Raises Refusal when a locked value is not the manifest's own, with both."""
     try:
-        content = yaml.safe_load(path.read_text())
+        content = path.read_bytes()
+        config = yaml.safe_load(content)
     except OSError as error:
         raise Refusal(f'{path}: cannot be read ({error.strerror})') from error
-    except yaml.YAMLError as error:
+    except (yaml.YAMLError, ValueError) as error:
         raise Refusal(f'{path}: not YAML ({error})') from error
-    locked = _at(content, 'locked')
+    locked = value_at(config, 'locked')
     differences = [
         f'locked.{key} is {ours}, and {MANIFEST} of the ONNX release has {theirs}'
         for key in LOCKED
-        if (ours := _at(locked, key)) != (theirs := _at(manifest, key)) or ours == MISSING
+        if (ours := value_at(locked, key)) != (theirs := value_at(manifest, key)) or ours == MISSING
     ]
     if differences:
         raise Refusal(f'{path}: ' + '; '.join(differences))
-    network = {key: _at(content, f'network.{key}') for key in ('name', 'start_node', 'input_shape', 'end_nodes')}
-    lists = ('input_shape', 'end_nodes')
-    if any(value == MISSING or isinstance(value, list) != (key in lists) for key, value in network.items()):
-        raise Refusal(f'{path}: network is {network}, expected two names, and lists {" and ".join(lists)}')
+    network = {key: value_at(config, f'network.{key}') for key in ('name', 'start_node', 'input_shape', 'end_nodes')}
+    if not (
+        is_text(network['name'])
+        and is_text(network['start_node'])
+        and is_list(network['input_shape'], lambda size: type(size) is int and size > 0)
+        and is_list(network['end_nodes'], is_text)
+    ):
+        raise Refusal(f'{path}: network is {network}, expected two names, and lists input_shape and end_nodes')
+    script = value_at(config, 'model_script')
+    if script in (MISSING, None, []):
+        script = []
+    elif not is_list(script, is_text):
+        raise Refusal(f'{path}: model_script is {script!r}, expected a list of lines')
     return ExportConfig(
-        path,
+        content,
         Network(
             network['name'],
             network['start_node'],
             tuple(network['input_shape']),
             tuple(network['end_nodes']),
         ),
-        tuple(content.get('model_script') or ()),
+        tuple(script),
     )
-
-
-def _at(content: object, key: str) -> object:
-    for part in key.split('.'):
-        if not isinstance(content, dict) or part not in content:
-            return MISSING
-        content = content[part]
-    return content

@@ -2,6 +2,8 @@
 The steps of the Hailo Dataflow Compiler, 3.29 to 3.33: parse, optimise, compile, and its emulator.
 Nothing else here knows of it.
 """
+import shutil
+from contextlib import contextmanager
 from importlib.metadata import PackageNotFoundError, version
 from math import prod
 from pathlib import Path
@@ -14,6 +16,7 @@ from .refusal import Refusal
 from .release import CHANNELS, TIMESTEPS, Release, sha256_of
 
 DISTRIBUTION = 'hailo_dataflow_compiler'
+HEF_MAGIC = b'\x01HEF'
 
 
 def compiler_version() -> str:
@@ -50,17 +53,21 @@ class Steps:
 
         def make(path: Path) -> None:
             runner = self._client.ClientRunner(hw_arch=self._arch)
-            runner.translate_onnx_model(
-                str(release.onnx),
-                network.name,
-                start_node_names=[network.start_node],
-                end_node_names=list(network.end_nodes),
-                net_input_shapes={network.start_node: list(network.input_shape)},
-            )
+            # From a copy of the inputs alone: weights beside the model that the manifest does not list are not found.
+            for name in release.sources:
+                shutil.copyfile(release.folder / name, path.with_name(name))
+            with _refusing(f'{release.onnx.name} cannot be parsed by {vars(network)}'):
+                runner.translate_onnx_model(
+                    str(path.with_name(release.onnx.name)),
+                    network.name,
+                    start_node_names=[network.start_node],
+                    end_node_names=list(network.end_nodes),
+                    net_input_shapes={network.start_node: list(network.input_shape)},
+                )
             _input_shape(runner)
             runner.save_har(str(path))
 
-        return self._cache.file('parse', '.har', {'onnx': sha256_of(release.onnx.read_bytes())}, make)
+        return self._cache.file('parse', '.har', {'onnx': release.onnx.name, 'sources': release.sources}, make)
 
     def optimise(self, parsed: Path, windows: numpy.ndarray) -> Path:
         """The network in 8 bits, a HAR. windows: float32[n][100][9], z-scored."""
@@ -70,7 +77,8 @@ class Steps:
 
         def make(path: Path) -> None:
             runner = self._open(parsed)
-            runner.load_model_script(script)
+            with _refusing(f'model_script {list(self._config.model_script)} cannot be read'):
+                runner.load_model_script(script)
             runner.optimize(_fed(runner, windows))
             runner.save_har(str(path))
 
@@ -83,7 +91,13 @@ class Steps:
         def make(path: Path) -> None:
             path.write_bytes(self._open(optimised).compile())
 
-        return self._cache.file('compile', '.hef', {'optimised': optimised.name}, make)
+        hef = self._cache.file('compile', '.hef', {'optimised': optimised.name}, make)
+        with hef.open('rb') as file:
+            begins = file.read(len(HEF_MAGIC))
+        if begins != HEF_MAGIC:
+            hef.unlink()
+            raise Refusal(f'{hef.name} begins with {begins!r}, which no HEF does: it is deleted, the next run makes it anew')
+        return hef
 
     def emulate(self, har: Path, context: str, windows: numpy.ndarray) -> list[numpy.ndarray]:
         """What the emulator answers, float32[n][width] for each end node. context: SDK_NATIVE or SDK_QUANTIZED."""
@@ -95,6 +109,15 @@ class Steps:
 
     def _open(self, har: Path):
         return self._client.ClientRunner(hw_arch=self._arch, har=str(har))
+
+
+@contextmanager
+def _refusing(what: str):
+    """Whatever the Dataflow Compiler raises here is about what the user wrote."""
+    try:
+        yield
+    except Exception as error:
+        raise Refusal(f'{what}: {type(error).__name__}: {error}') from error
 
 
 def _input_shape(runner) -> tuple[int, ...]:
