@@ -44,6 +44,10 @@ describe.each(CLONES)('on a clean %s', (suite, section) => {
     const [build, install, configure] = blocksOf('The Debian package')
     await root.shell(build!, { cwd: '/root/hailo-inference' })
     await root.install(['systemd-sysv', 'dbus'])
+    // The machine that is booted has no network: what the package depends on lies there already.
+    await root.shell('apt-get install -qq -y --download-only ./release/*.deb', {
+      cwd: '/root/hailo-inference',
+    })
     const machine = await BootedRoot.boot(root)
     try {
       const inClone = (lines: string) => machine.shell(`${AS_ROOT}\ncd /root/hailo-inference\n${lines}`)
