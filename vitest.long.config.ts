@@ -8,6 +8,7 @@ export default defineConfig({
   test: {
     include: ['test/debian/*.test.ts', 'test/native-sanitizers.test.ts'],
     maxWorkers: 2,
+    retry: 1,
     testTimeout: 600_000,
     hookTimeout: 600_000,
   },

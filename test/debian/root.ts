@@ -175,6 +175,7 @@ async function base(suite: Suite): Promise<string> {
   await promisify(execFile)('mmdebstrap', [
     '--quiet',
     '--variant=apt',
+    '--aptopt=Acquire::Retries "3"',
     '--format=directory',
     `--include=${packages.join(',')}`,
     '--dpkgopt=force-unsafe-io', // nothing in it has to outlive a power cut
