@@ -1,5 +1,6 @@
 #!/usr/bin/env bash
 set -euo pipefail
+export LC_ALL=C # numbers with a decimal point
 project=$(cd "$(dirname "${BASH_SOURCE[0]}")/.." && pwd)
 
 usage() {
@@ -39,6 +40,7 @@ while [ $# -gt 0 ]; do
   esac
 done
 case $expect in '' | onnx | stub | hailo) ;; *) echo "--expect takes onnx, stub or hailo, not $expect" >&2 && exit 2 ;; esac
+[[ $wait_s =~ ^(0|[1-9][0-9]*)$ ]] || { echo "--wait takes seconds, not $wait_s" >&2 && exit 2; }
 for file in model.json golden_windows.f32 golden_latent.f32 golden_motif_probs.f32; do
   [ -r "$model/$file" ] || { echo "$model/$file cannot be read: --model names the folder of a model" >&2 && exit 2; }
 done

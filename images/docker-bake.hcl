@@ -1,6 +1,7 @@
-# From the project's folder: docker buildx bake -f images/docker-bake.hcl [TARGET ...] [--load | --push]
+# From the project's folder: docker buildx bake -f images/docker-bake.hcl [TARGET ...] --push
+# For this machine: --set '*.platform=linux/amd64' --load, as Docker's store takes one platform at a time.
 
-# As ghcr.io/owner. Empty: an image of this machine.
+# As ghcr.io/owner, to push there. Empty: names without one.
 variable "REGISTRY" { default = "" }
 variable "VERSION" { default = "0.1.0" }
 # The commit, and where its sources are: labels.

@@ -18,6 +18,8 @@ import { BuildError, build, CODEC, EXIT, SHIM } from '../native/build.ts'
 import { PROJECT_FOLDER, SHIPPED_MODEL_FOLDER } from '../src/project.ts'
 
 const USAGE = 'node dist/packaging/stage.js FOLDER [--without-onnx]'
+/** EX_USAGE of sysexits.h */
+const EXIT_USAGE = 64
 
 /** A file of the project, and its path there and in what is staged. */
 type Files = Iterable<readonly [source: string, path: string]>
@@ -29,7 +31,6 @@ type Files = Iterable<readonly [source: string, path: string]>
  * @throws BuildError
  */
 export async function stage(folder: string, { onnx }: { onnx: boolean }): Promise<void> {
-  if (existsSync(folder) && readdirSync(folder).length > 0) throw new Error(`${folder} is not empty`)
   for (const files of [ownFiles(), packageFiles(onnx), await nativeFiles()]) {
     for (const [source, path] of files) copy(source, join(folder, path))
   }
@@ -123,20 +124,35 @@ export function copy(source: string, target: string): void {
 }
 
 if (import.meta.url === pathToFileURL(process.argv[1] ?? '').href) {
-  const { values, positionals } = parseArgs({
-    allowPositionals: true,
-    options: { 'without-onnx': { type: 'boolean', default: false } },
-  })
-  const [folder] = positionals
-  if (folder === undefined || positionals.length > 1) {
-    process.stderr.write(`${USAGE}\n`)
-    process.exit(64)
+  await main(process.argv.slice(2))
+}
+
+async function main(args: string[]): Promise<void> {
+  let options: { folder: string; onnx: boolean }
+  try {
+    options = parseOptions(args)
+  } catch (error) {
+    process.stderr.write(`${(error as Error).message}\n${USAGE}\n`)
+    process.exitCode = EXIT_USAGE
+    return
   }
   try {
-    await stage(folder, { onnx: !values['without-onnx'] })
+    await stage(options.folder, options)
   } catch (error) {
     if (!(error instanceof BuildError)) throw error
     process.stderr.write(`${error.message}\n`)
     process.exitCode = 1
   }
+}
+
+function parseOptions(args: string[]): { folder: string; onnx: boolean } {
+  const { values, positionals } = parseArgs({
+    args,
+    allowPositionals: true,
+    options: { 'without-onnx': { type: 'boolean', default: false } },
+  })
+  const [folder] = positionals
+  if (folder === undefined || positionals.length > 1) throw new Error('Expected one folder')
+  if (existsSync(folder) && readdirSync(folder).length > 0) throw new Error(`${folder} is not empty`)
+  return { folder, onnx: !values['without-onnx'] }
 }

@@ -1,8 +1,9 @@
-import { execFile } from 'node:child_process'
+import { execFile, spawnSync } from 'node:child_process'
 import { once } from 'node:events'
-import { existsSync, readFileSync } from 'node:fs'
+import { existsSync, mkdtempSync, readFileSync, rmSync, writeFileSync } from 'node:fs'
 import { createServer, type IncomingMessage, type ServerResponse } from 'node:http'
 import type { AddressInfo } from 'node:net'
+import { tmpdir } from 'node:os'
 import { join } from 'node:path'
 import { buffer } from 'node:stream/consumers'
 import { afterAll, beforeAll, describe, expect, onTestFinished, test } from 'vitest'
@@ -212,6 +213,9 @@ const RULE_NAMES = ['alerts', 'recording']
   .flatMap(name => rulesOf(join(FOLDER, 'prometheus', 'rules', `${name}.yml`)).map(({ name }) => name))
   .sort()
 
+/** A folder with the locale de_DE.UTF-8; null where none can be made. */
+const DECIMAL_COMMA = makeLocale()
+
 describe.each(ENGINES)('profile %s', (profile, name, mode) => {
   const services = servicesOf(FILE, [profile])
   const engine = services[name]!
@@ -239,22 +243,34 @@ describe.each(ENGINES)('profile %s', (profile, name, mode) => {
       security_opt: ['no-new-privileges:true'],
       stop_grace_period: '30s',
       cpus: mode === 'stub' ? 1 : 2,
-      restart: expect.stringMatching(/^on-failure:\d+$/),
+      restart: 'unless-stopped', // an engine that drained comes back with the machine, as EdgeInfer does
       logging: { driver: 'json-file', options: { 'max-size': '10m', 'max-file': '3' } },
     })
     const [, mib] = /^(\d+)m$/.exec((engine as { mem_limit?: string }).mem_limit!)!
     expect(Number(mib) * 2 ** 20).toBeLessThan(512e6)
+    const growth = readFileSync(join(FOLDER, 'prometheus', 'rules', 'alerts.yml'), 'utf8')
+    const [, alertMib] = /predict_linear\(process_resident_memory_bytes.* > (\d+) \* 1024 \* 1024$/m.exec(
+      growth,
+    )!
+    expect(Number(alertMib)).toBeLessThan(Number(mib))
   })
 
-  test('is configured as the profile says, whatever .env says for others', () => {
+  test('is configured as the profile says, whatever .env or the file of CONFIG_PATH says for others', () => {
     const elsewhere = { USE_REAL_MODEL: String(mode === 'stub'), SIDECAR_HOST: '::1', SIDECAR_PORT: '9123' }
-    const device = { HEF_PATH: '/models/model.hef', ...(mode === 'hailo' ? {} : { FALLBACK: 'onnx' }) }
+    const device = { HEF_PATH: '/models/model.hef', ...(mode === 'hailo' ? {} : { FALLBACK: 'cpu' }) }
     const own = Object.entries(engine.environment!).map(([key, value]) => [key, String(value)])
-    expect(loadConfig({ ...elsewhere, ...device, ...Object.fromEntries(own) })).toMatchObject({
-      mode,
-      host: '0.0.0.0',
-      port: loadConfig({}).port,
-    })
+    const folder = mkdtempSync(join(tmpdir(), 'compose-'))
+    onTestFinished(() => rmSync(folder, { recursive: true }))
+    const file = join(folder, 'config.yaml')
+    writeFileSync(file, JSON.stringify({ ...elsewhere, ...device })) // JSON is YAML
+    for (const others of [{ ...elsewhere, ...device }, { CONFIG_PATH: file }]) {
+      expect(loadConfig({ ...others, ...Object.fromEntries(own) })).toMatchObject({
+        mode,
+        fallback: null,
+        host: '0.0.0.0',
+        port: loadConfig({}).port,
+      })
+    }
   })
 
   test('reads models, and keeps its state on a volume', () => {
@@ -355,7 +371,10 @@ describe('smoke.sh', () => {
     ])
     servers = { onnx: onnx!, stub: stub! }
   })
-  afterAll(() => Promise.all(Object.values(servers).map(server => server.stop())))
+  afterAll(async () => {
+    if (DECIMAL_COMMA !== null) rmSync(DECIMAL_COMMA, { recursive: true })
+    await Promise.all(Object.values(servers).map(server => server.stop()))
+  })
 
   test('finds nothing wrong with an engine, and says what answers', async () => {
     const [onnx, stub] = await Promise.all([
@@ -367,6 +386,11 @@ describe('smoke.sh', () => {
     expect(stub).toMatchObject({ code: 0, failed: [] })
     expect(stub.output).toMatch(/^ok {4}POST \/test: off/m)
     expect(stub.output).toMatch(/^ok {4}without the key$/m)
+  })
+
+  test.skipIf(DECIMAL_COMMA === null)('reads numbers where people write them with a comma', async () => {
+    const env = { LOCPATH: DECIMAL_COMMA!, LC_ALL: 'de_DE.UTF-8' }
+    expect(await smoke([servers.onnx.url], env)).toMatchObject({ code: 0, failed: [] })
   })
 
   test('finds another backend than the one expected, and one that answers without a key', async () => {
@@ -420,6 +444,12 @@ describe('smoke.sh', () => {
       code: 2,
       output: expect.stringContaining('--modle'),
     })
+    for (const wait of ['soon', '0.5', '08', '']) {
+      expect(await smoke(['--wait', wait])).toMatchObject({
+        code: 2,
+        output: `--wait takes seconds, not ${wait}\n`,
+      })
+    }
     expect(await smoke(['--model', '/x'])).toMatchObject({
       code: 2,
       output: expect.stringContaining('/x/model.json'),
@@ -444,6 +474,14 @@ async function smoke(args: readonly string[], env: Record<string, string> = {}) 
       })
     })
   })
+}
+
+function makeLocale(): string | null {
+  const folder = mkdtempSync(join(tmpdir(), 'locale-'))
+  const args = ['--no-archive', '-i', 'de_DE', '-f', 'UTF-8', join(folder, 'de_DE.UTF-8')]
+  if (spawnSync('localedef', args).status === 0) return folder
+  rmSync(folder, { recursive: true })
+  return null
 }
 
 /** Answers as the right server does, but for the faults. */

@@ -1,6 +1,8 @@
 import { execFileSync, spawnSync } from 'node:child_process'
-import { existsSync, readFileSync } from 'node:fs'
-import { expect, test } from 'vitest'
+import { existsSync, mkdirSync, mkdtempSync, readdirSync, readFileSync, rmSync, writeFileSync } from 'node:fs'
+import { tmpdir } from 'node:os'
+import { join } from 'node:path'
+import { beforeEach, describe, expect, test } from 'vitest'
 import { loadConfig } from '../src/config.ts'
 import { VERSION } from '../src/project.ts'
 
@@ -38,7 +40,7 @@ test('nothing is fetched by hand, nobody becomes root, and lists of packages are
 test('port, release and files are those of the project', () => {
   const { port } = loadConfig({})
   expect(of('EXPOSE')).toEqual([`${port}`])
-  expect(of('HEALTHCHECK').join()).toContain(`localhost:\${SIDECAR_PORT:-${port}}/healthz`)
+  expect(of('HEALTHCHECK').join()).toContain(`:-${port}}`)
   expect(readFileSync('images/docker-bake.hcl', 'utf8')).toContain(
     `variable "VERSION" { default = "${VERSION}" }`,
   )
@@ -48,6 +50,91 @@ test('port, release and files are those of the project', () => {
   expect(
     sources.flatMap(line => line.split(' ').slice(0, -1)).filter(path => !allowed.includes(path)),
   ).toEqual([])
+})
+
+test.each([
+  [{ SIDECAR_PORT: '1', FASTAPI_PORT: '2', PORT: '3' }],
+  [{ FASTAPI_PORT: '2', PORT: '3' }],
+  [{ PORT: '3' }],
+  [{}],
+])('with %j the health check asks the port that the engine listens on', env => {
+  const [, url] = /CMD curl .* "(\S+)"$/.exec(of('HEALTHCHECK').join())!
+  const asked = execFileSync('sh', ['-c', `echo "${url}"`], { encoding: 'utf8', env })
+  expect(asked).toBe(`http://localhost:${loadConfig(env).port}/healthz\n`)
+})
+
+test.each([{ SIDECAR_HOST: '127.0.0.1' }, { FASTAPI_HOST: '127.0.0.1' }])(
+  'a container that is given %j listens there, and else on all addresses',
+  given => {
+    const own = of('ENV').flatMap(line =>
+      line
+        .trim()
+        .split(/\s+/)
+        .map(each => each.split('=')),
+    )
+    const { PATH: _, ...env } = Object.fromEntries(own)
+    expect(loadConfig(env).host).toBe('0.0.0.0')
+    expect(loadConfig({ ...env, ...given }).host).toBe('127.0.0.1')
+  },
+)
+
+test('what images/README.md builds with any Docker takes no BuildKit', () => {
+  expect(INSTRUCTIONS.filter(line => /--(mount|link|chmod|parents|security)\b|<</.test(line))).toEqual([])
+})
+
+describe.skipIf(spawnSync('dpkg-deb', ['--version']).status !== 0)("the user's package of HailoRT", () => {
+  const architecture = 'amd64'
+  let folder: string
+  beforeEach(() => {
+    folder = mkdtempSync(join(tmpdir(), 'images-'))
+    mkdirSync(join(folder, 'packages'))
+    return () => rmSync(folder, { recursive: true })
+  })
+
+  function makePackage(name: string, file: string): void {
+    const root = join(folder, 'root')
+    mkdirSync(join(root, 'DEBIAN'), { recursive: true })
+    mkdirSync(join(root, 'usr/lib'), { recursive: true })
+    const control = {
+      Package: 'hailort',
+      Version: '4.23.0',
+      Architecture: 'all',
+      Maintainer: 'me',
+      Description: 'it',
+    }
+    const lines = Object.entries(control).map(([key, value]) => `${key}: ${value}\n`)
+    writeFileSync(join(root, 'DEBIAN/control'), lines.join(''))
+    writeFileSync(join(root, 'usr/lib', file), '')
+    execFileSync('dpkg-deb', ['--build', root, join(folder, 'packages', name)])
+    rmSync(root, { recursive: true })
+  }
+
+  /** The step of the image, with its folders in `folder`. */
+  function unpack(): { status: number | null; stderr: string; libraries: readonly string[] } {
+    const step = of('RUN')[0]!
+      .replaceAll(/(?<=[\s'"])\/(?=(packages|hailort|unpacked)\b)/g, `${folder}/`)
+      .replace('$(dpkg --print-architecture)', architecture)
+    const { status, stderr } = spawnSync('sh', ['-c', step], { encoding: 'utf8' })
+    const libraries = existsSync(join(folder, 'hailort')) ? readdirSync(join(folder, 'hailort')) : []
+    return { status, stderr, libraries }
+  }
+
+  test('is not needed, and one for the other architecture is left to that', () => {
+    expect(unpack()).toMatchObject({ status: 0, libraries: [] })
+    rmSync(join(folder, 'hailort'), { recursive: true })
+    rmSync(join(folder, 'unpacked'), { recursive: true })
+    makePackage('hailort_4.23.0_amd64.deb', 'libhailort.so.4.23.0')
+    makePackage('hailort_4.23.0_arm64.deb', 'libhailort.so.4.22.0')
+    expect(unpack()).toMatchObject({ status: 0, libraries: ['libhailort.so.4.23.0'] })
+  })
+
+  test.each([
+    ['hailort-4.23.0.deb', 'libhailort.so.4.23.0', 'is not named hailort_<version>_amd64.deb or _arm64.deb'],
+    ['hailort_4.23.0_amd64.deb', 'libother.so', 'has no libhailort.so'],
+  ])('%s with %s ends the build in words', (name, file, words) => {
+    makePackage(name, file)
+    expect(unpack()).toMatchObject({ status: 1, stderr: `images/hailort: ${name} ${words}\n` })
+  })
 })
 
 test.skipIf(spawnSync('shellcheck', ['--version']).status !== 0)(

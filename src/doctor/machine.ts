@@ -15,9 +15,15 @@ export const MACHINE_CHECKS: readonly Check[] = [
       const isOurs = isEngine(
         await system.get(`http${tls === null ? '' : 's'}://${reachable(host)}:${port}/healthz`),
       )
+      if (isOurs) {
+        return warn(
+          `${place} is taken: a hailo-inference answers there already`,
+          'Nothing, if it is the one to be examined. To start another, stop it or set SIDECAR_PORT to another port',
+        )
+      }
       return fail(
-        `${place} is taken: ${isOurs ? 'a hailo-inference answers there already' : 'another program listens there'}`,
-        `Stop it${isOurs ? '' : ` (\`sudo ss -ltnp 'sport = :${port}'\` names it)`}, or set SIDECAR_PORT to another port`,
+        `${place} is taken: another program listens there`,
+        `Stop it (\`sudo ss -ltnp 'sport = :${port}'\` names it), or set SIDECAR_PORT to another port`,
       )
     }
     if (code === 'EACCES') {

@@ -63,7 +63,7 @@ test.skipIf(skipped)(
       const services = await composed(['--profile', 'hailo-stub'])
       expect(Object.keys(services)).toEqual(['hailo-inference-stub'])
       expect(services['hailo-inference-stub']).toMatchObject({
-        environment: { DEADLINE_MS: '30', INFER_MODE: 'stub', USE_REAL_MODEL: '', SIDECAR_PORT: '9000' },
+        environment: { DEADLINE_MS: '30', INFER_MODE: 'stub', USE_REAL_MODEL: 'false', SIDECAR_PORT: '9000' },
         ports: [{ published: '9123', target: 9000 }],
       })
     } finally {

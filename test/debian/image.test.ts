@@ -134,7 +134,7 @@ describe.skipIf(why !== null)('images/runtime/Dockerfile', () => {
       ExposedPorts: { '9000/tcp': {} },
       Labels: { 'org.opencontainers.image.version': VERSION },
     })
-    expect(config.Env).toContain('SIDECAR_HOST=0.0.0.0')
+    expect(config.Env).toContain('FASTAPI_HOST=0.0.0.0')
   })
 
   test('as 1000:1000 in a root that nobody can write to, it answers as the trained model does, and drains', async () => {
