@@ -16,6 +16,7 @@ const ARROWS: readonly [place: string, mayImport: readonly string[]][] = [
       'src/assemble.ts',
       'src/http/server.ts',
       'src/clock.ts',
+      'src/no-telemetry.ts',
       'src/supervisor/systemd.ts',
     ],
   ],
@@ -63,6 +64,7 @@ const ARROWS: readonly [place: string, mayImport: readonly string[]][] = [
   ['src/project.ts', []],
   ['src/clock.ts', []],
   ['src/hangup.ts', []],
+  ['src/no-telemetry.ts', []],
   ['src/log.ts', []],
   ['src/live/', ['src/engine/', 'src/core/', 'src/clock.ts', 'src/tally.ts']],
   ['src/http/', ['src/engine/', 'src/core/', 'src/live/', 'src/clock.ts', ...FACTS]],
@@ -83,7 +85,7 @@ const ARROWS: readonly [place: string, mayImport: readonly string[]][] = [
   ['src/hef/', ['src/core/']],
   ['src/cli/', ['src/hef/', 'src/project.ts']],
   ['src/cli/doctor.ts', ['src/doctor/']],
-  ['src/cli/artifacts.ts', ['src/artifacts/', 'src/project.ts']],
+  ['src/cli/artifacts.ts', ['src/artifacts/', 'src/no-telemetry.ts', 'src/project.ts']],
   ['src/cli/al.ts', ['src/telemetry/', 'src/core/window.ts']],
   // It tries what a start does, the device included, each in a process of its own.
   [
@@ -94,6 +96,7 @@ const ARROWS: readonly [place: string, mayImport: readonly string[]][] = [
       'src/certificate.ts',
       'src/model.ts',
       'src/hef/',
+      'src/no-telemetry.ts',
       'src/project.ts',
       'native/',
     ],

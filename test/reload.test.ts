@@ -269,7 +269,7 @@ test('a SIGHUP that comes before anybody listens is kept for who does, from the 
   onTestFinished(() => void process.off('SIGHUP', later))
   expect(later).toHaveBeenCalledTimes(1)
   const main = readFileSync(join(PROJECT_FOLDER, 'src/main.ts'), 'utf8')
-  expect(main).toMatch(/^import '\.\/hangup\.ts'\n/)
+  expect(main).toMatch(/^#!.*\nimport '\.\/hangup\.ts'\n/)
 })
 
 test('who waits for a model that is slow to open is told at once that the server drains', async () => {

@@ -1,5 +1,6 @@
 #!/usr/bin/env node
 /** Lists the versions of a model, verifies them, and says which one is served. */
+import '../no-telemetry.ts'
 import { resolve } from 'node:path'
 import { parseArgs } from 'node:util'
 import { ArtifactError, servedVersion, versionsIn } from '../artifacts/current.ts'
