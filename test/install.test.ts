@@ -1,4 +1,4 @@
-import { execFileSync } from 'node:child_process'
+import { execFileSync, spawnSync } from 'node:child_process'
 import { existsSync, readFileSync } from 'node:fs'
 import { createRequire } from 'node:module'
 import { resolve } from 'node:path'
@@ -125,6 +125,26 @@ test.each([
     code: 'ERR_NO_UWEBSOCKETS_BINARY',
     cause: new Error('no such binary'),
   })
+})
+
+test('a start without a binary that fits ends with its sentence and code, before there is a thread to interrupt', () => {
+  const preload = `
+    import module from 'node:module'
+    import threads from 'node:worker_threads'
+    const load = module._load
+    module._load = function (id, ...more) {
+      if (/uws_linux|@uwsjs/.test(id)) throw new Error('no such binary')
+      return load.call(this, id, ...more)
+    }
+    threads.Worker = class { constructor() { process.stderr.write('a thread') } }
+    module.syncBuiltinESMExports()`
+  const { status, stderr } = spawnSync(
+    process.execPath,
+    ['--import', `data:text/javascript,${encodeURIComponent(preload)}`, 'dist/src/main.js'],
+    { encoding: 'utf8', env: {} },
+  )
+  expect(stderr).toMatch(/^hailo-inference cannot start:\nNo uWebSockets\.js binary fits [^\n]+\n$/)
+  expect(status).toBe(1)
 })
 
 /** Loads vendor/uWebSockets.js as if on another system, where every binary is missing. */
