@@ -7,7 +7,8 @@ import { pathToFileURL } from 'node:url'
 import { parseArgs } from 'node:util'
 import { PROJECT_FOLDER, VERSION } from '../src/project.ts'
 import { packForNpm } from './npm-package.ts'
-import { releaseDate } from './version.ts'
+import { requireNpmForSbom, sbom } from './sbom.ts'
+import { RefusedError, releaseDate } from './version.ts'
 
 const HELP = `Writes what is published of this version: npm run package -- [options]
 
@@ -17,12 +18,13 @@ const HELP = `Writes what is published of this version: npm run package -- [opti
   --out FOLDER   where to (release); what is in it goes
   --help         this text
 
-Exit code: 0 written, 64 wrong usage.`
+Exit code: 0 written; 1 refused, nothing is written; 64 wrong usage.`
 
 const SUMS = 'SHA256SUMS'
 const DEB = join(PROJECT_FOLDER, 'dist', 'packaging', 'deb.js')
 
 function writeArtifacts(folder: string): void {
+  requireNpmForSbom()
   const changelog = readFileSync(join(PROJECT_FOLDER, 'CHANGELOG.md'), 'utf8')
   const made = releaseDate(changelog, VERSION) ?? new Date(0)
   rmSync(folder, { recursive: true, force: true })
@@ -42,19 +44,6 @@ function packForDebian(folder: string, made: Date): void {
   execFileSync('env', [date, process.execPath, DEB, folder], { cwd: PROJECT_FOLDER, stdio: 'inherit' })
 }
 
-/** Without the number and the time that npm gives each one. */
-function sbom(made: Date): string {
-  const told = execFileSync('npm', ['run', '--silent', 'sbom:print'], {
-    cwd: PROJECT_FOLDER,
-    encoding: 'utf8',
-    stdio: ['ignore', 'pipe', 'ignore'],
-    maxBuffer: 64 * 1024 * 1024,
-  })
-  const { serialNumber: _, ...rest } = JSON.parse(told)
-  const metadata = { ...rest.metadata, timestamp: made.toISOString() }
-  return `${JSON.stringify({ ...rest, metadata }, null, 2)}\n`
-}
-
 function hasDpkg(): boolean {
   return existsSync('/usr/bin/dpkg-deb')
 }
@@ -71,8 +60,13 @@ if (import.meta.url === pathToFileURL(process.argv[1] ?? '').href) {
     if (values.help) process.stdout.write(`${HELP}\n`)
     else writeArtifacts(values.out)
   } catch (error) {
-    if (!(error as NodeJS.ErrnoException).code?.startsWith('ERR_PARSE_ARGS')) throw error
-    process.stderr.write(`${(error as Error).message}\n\n${HELP}\n`)
-    process.exitCode = 64
+    if (error instanceof RefusedError) {
+      process.stderr.write(`Cannot package: ${error.message}\n`)
+      process.exitCode = 1
+    } else {
+      if (!(error as NodeJS.ErrnoException).code?.startsWith('ERR_PARSE_ARGS')) throw error
+      process.stderr.write(`${(error as Error).message}\n\n${HELP}\n`)
+      process.exitCode = 64
+    }
   }
 }

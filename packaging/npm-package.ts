@@ -3,6 +3,7 @@ import { execFileSync } from 'node:child_process'
 import { existsSync, mkdirSync, mkdtempSync, readFileSync, rmSync, writeFileSync } from 'node:fs'
 import { tmpdir } from 'node:os'
 import { join, resolve } from 'node:path'
+import { pathToFileURL } from 'node:url'
 import { PROJECT_FOLDER } from '../src/project.ts'
 import { copy, packageFiles } from './stage.ts'
 
@@ -95,4 +96,9 @@ function manifestIn(folder: string): Manifest {
 
 function write(folder: string, manifest: object): void {
   writeFileSync(join(folder, 'package.json'), `${JSON.stringify(manifest, null, 2)}\n`)
+}
+
+if (import.meta.url === pathToFileURL(process.argv[1] ?? '').href) {
+  const folder = join(PROJECT_FOLDER, 'release')
+  process.stdout.write(`${join(folder, packForNpm(folder))}\n`)
 }

@@ -1,10 +1,11 @@
 /** Makes a release: version, changelog, packages, SBOM and checksums. */
-import { execFileSync } from 'node:child_process'
+import { execFileSync, spawnSync } from 'node:child_process'
 import { rmSync, writeFileSync } from 'node:fs'
 import { join } from 'node:path'
 import { parseArgs } from 'node:util'
 import { PROJECT_FOLDER } from '../src/project.ts'
-import { type Edits, editsOf, RefusedError } from './version.ts'
+import { requireNpmForSbom } from './sbom.ts'
+import { editsOf, RefusedError } from './version.ts'
 
 const HELP = `Makes a release: npm run release -- X.Y.Z [options]
 
@@ -15,7 +16,7 @@ changes that are not committed, a version that is not above the last, and a chan
   --dry-run   say what would be changed, and change nothing
   --help      this text
 
-Exit code: 0 done, 1 refused, nothing has changed; 64 wrong usage.`
+Exit code: 0 done; 1 refused or failed, what git knows is as before; 64 wrong usage.`
 
 const EXIT_REFUSED = 1
 /** EX_USAGE of sysexits.h */
@@ -53,23 +54,35 @@ function release({ version, commit, dryRun }: Options): void {
   if (git('status', '--porcelain') !== '') throw new RefusedError('there are changes that are not committed')
   const tag = `v${version}`
   if (git('tag', '--list', tag) !== '') throw new RefusedError(`there is a tag ${tag}`)
+  if (commit && !knowsCommitter())
+    throw new RefusedError('git has no user.name and user.email to commit with')
   const edits = editsOf(PROJECT_FOLDER, version, new Date().toISOString().slice(0, 10))
+  requireNpmForSbom()
   process.stdout.write([`${version} in`, ...edits.keys()].join('\n  ').concat('\n'))
   if (dryRun) return
-  write(edits)
-  // What is left of sources that have gone would be packed.
-  rmSync(join(PROJECT_FOLDER, 'dist'), { recursive: true, force: true })
-  npm('exec', '--', 'tsc')
-  npm('run', 'build:page')
-  npm('run', 'package')
-  if (!commit) return
-  git('add', ...edits.keys())
-  git('commit', '--quiet', '--message', `Release ${version}`)
-  git('tag', '--annotate', '--message', `hailo-inference ${version}`, tag)
+  const head = git('rev-parse', 'HEAD')
+  // Ctrl+C ends the command that runs, and then it fails as any other does.
+  process.once('SIGINT', () => {})
+  try {
+    for (const [path, text] of edits) writeFileSync(join(PROJECT_FOLDER, path), text)
+    // What is left of sources that have gone would be packed.
+    rmSync(join(PROJECT_FOLDER, 'dist'), { recursive: true, force: true })
+    npm('exec', '--', 'tsc')
+    npm('run', 'build:page')
+    npm('run', 'package')
+    if (!commit) return
+    git('add', ...edits.keys())
+    git('commit', '--quiet', '--message', `Release ${version}`)
+    git('tag', '--annotate', '--message', `hailo-inference ${version}`, tag)
+  } catch (error) {
+    git('reset', '--quiet', '--soft', head)
+    git('checkout', '--quiet', head, '--', ...edits.keys())
+    throw new RefusedError(`${(error as Error).message.split('\n')[0]}; what names the version is as before`)
+  }
 }
 
-function write(edits: Edits): void {
-  for (const [path, text] of edits) writeFileSync(join(PROJECT_FOLDER, path), text)
+function knowsCommitter(): boolean {
+  return spawnSync('git', ['var', 'GIT_COMMITTER_IDENT'], { cwd: PROJECT_FOLDER }).status === 0
 }
 
 function npm(...args: string[]): void {

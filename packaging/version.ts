@@ -18,9 +18,15 @@ const NUMBERS = /^(0|[1-9]\d*)\.(0|[1-9]\d*)\.(0|[1-9]\d*)$/
 /**
  * What a new version changes in the project in `folder`, a git work tree, and nothing is written.
  * @param date as 2026-11-22
+ * @param changelog the text of its changelog
  * @throws RefusedError
  */
-export function editsOf(folder: string, version: string, date: string): Edits {
+export function editsOf(
+  folder: string,
+  version: string,
+  date: string,
+  changelog = readFileSync(join(folder, 'CHANGELOG.md'), 'utf8'),
+): Edits {
   const read = (path: string) => readFileSync(join(folder, path), 'utf8')
   const last: string = JSON.parse(read('package.json')).version
   if (!isAbove(version, last)) throw new RefusedError(`${version} is not above ${last}, the last version`)
@@ -30,7 +36,7 @@ export function editsOf(folder: string, version: string, date: string): Edits {
   const edits: Edits = new Map([
     ['package.json', read('package.json').replace(`"version": "${last}"`, `"version": "${version}"`)],
     ['package-lock.json', `${JSON.stringify(lock, null, 2)}\n`],
-    ['CHANGELOG.md', datedChangelog(read('CHANGELOG.md'), version, date)],
+    ['CHANGELOG.md', datedChangelog(changelog, version, date)],
   ])
   for (const path of filesAt(folder, PLACES)) {
     const text = read(path)
@@ -52,7 +58,7 @@ function datedChangelog(changelog: string, version: string, date: string): strin
   return changelog.replace(heading, `${heading}\n## ${version} – ${date}\n`)
 }
 
-/** As in `hailo-inference:0.1.0`, `hailo-inference_0.1.0-1_amd64.deb`, `${VERSION:-0.1.0}` and `newTag: 0.1.0-device`. */
+/** As in `hailo-inference:X.Y.Z`, `hailo-inference_X.Y.Z-1_amd64.deb`, `${VERSION:-X.Y.Z}` and `newTag: X.Y.Z-device`. */
 function nameOf(version: string): RegExp {
   return new RegExp(
     `(hailo-inference(?:-compiler)?[-_:]|\\bVERSION\\b[^\\w\\n]*(?:default = ")?|\\bnewTag: "?)${quoted(version)}(?!\\.?\\d)`,

@@ -16,6 +16,8 @@ export async function start(env: NodeJS.ProcessEnv, workerUrl = WORKER_URL): Pro
   const startedMs = monotonicMs()
   const systemd = Systemd.takeFrom(env)
   const config = loadConfig(env)
+  // First, as where it is missing this process ends, and an end while threads load ONNX Runtime is an abort.
+  await import('uWebSockets.js')
   const threads = startThreads(workerUrl, config.workers, config.mode)
   // Imported here, so that the threads start while this one loads all that there is.
   const { assemble } = await import('./assemble.ts')

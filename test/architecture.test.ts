@@ -167,7 +167,8 @@ const PACKAGES: Record<string, string | string[]> = {
   '@opentelemetry/resources': 'src/tracing/',
   '@opentelemetry/sdk-trace-base': 'src/tracing/',
   'hyper-express': ['src/http/', 'bench/contenders/naive.ts'],
-  'uWebSockets.js': ['src/http/', 'src/doctor/probes.ts', 'bench/contenders/'],
+  // The start only looks whether it is there.
+  'uWebSockets.js': ['src/http/', 'src/start.ts', 'src/doctor/probes.ts', 'bench/contenders/'],
   fastify: 'bench/contenders/fastify.ts',
   negotiator: 'src/http/accept.ts',
   piscina: ['src/engine/threads.ts', 'bench/contenders/'],

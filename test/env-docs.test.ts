@@ -135,7 +135,13 @@ describe('what docs/env.md says of values that turn out wrong later is what a st
       context.onTestFinished(() => void server.stop('SIGKILL'))
       await context.expect.poll(() => server.stderr, { timeout: 30_000 }).toContain(told)
     } else {
-      const error = await startServer(env).catch(error => error)
+      const error = await startServer(env).then(
+        server => {
+          void server.stop('SIGKILL')
+          return new Error('the server started')
+        },
+        error => error,
+      )
       expect(error.message).toContain(`the server ended with ${exit} before it was ready`)
       expect(error.message).toContain(told)
     }

@@ -1,6 +1,7 @@
-import { execFileSync } from 'node:child_process'
+import { execFileSync, spawnSync } from 'node:child_process'
 import { existsSync, readFileSync } from 'node:fs'
 import { createRequire } from 'node:module'
+import { resolve } from 'node:path'
 import { compileFunction } from 'node:vm'
 import { expect, test } from 'vitest'
 
@@ -13,6 +14,7 @@ interface LockedPackage {
   readonly optionalDependencies?: Record<string, string>
 }
 const LOCKED: Record<string, LockedPackage> = JSON.parse(readFileSync('package-lock.json', 'utf8')).packages
+const FOR_NODE_24 = LOCKED['vendor/uWebSockets.js']!.optionalDependencies!['@uwsjs/linux-x64-24']
 const OPTIONAL = Object.entries(LOCKED).flatMap(([by, { optionalDependencies }]) =>
   Object.keys(optionalDependencies ?? {}).map(name => ({ by, name })),
 )
@@ -108,12 +110,41 @@ test.each([
     'Node.js 26.1.0 on darwin arm64: use Node.js 20.19 or 22 and run npm ci with it.',
     { node: '26.1.0', arch: 'arm64', platform: 'darwin' },
   ],
+  ['Node.js 24.0.0 on linux x64: run npm ci.', { node: '24.0.0', arch: 'x64', glibc: '2.41' }],
+  [
+    `Node.js 24.0.0 on linux x64: run npm install @uwsjs/linux-x64-24@${FOR_NODE_24}.`,
+    { node: '24.0.0', arch: 'x64', glibc: '2.41', folder: '/app/node_modules/uWebSockets.js' },
+  ],
+  [
+    'Node.js 24.0.0 on linux arm64: use Node.js 20.19 or 22.',
+    { node: '24.0.0', arch: 'arm64', glibc: '2.41', folder: '/app/node_modules/uWebSockets.js' },
+  ],
 ])('without a binary that fits, uWebSockets.js says what to do: %s', (sentence, system) => {
   expect(loadUWebSockets(system).error).toMatchObject({
     message: `No uWebSockets.js binary fits ${sentence}`,
     code: 'ERR_NO_UWEBSOCKETS_BINARY',
     cause: new Error('no such binary'),
   })
+})
+
+test('a start without a binary that fits ends with its sentence and code, before there is a thread to interrupt', () => {
+  const preload = `
+    import module from 'node:module'
+    import threads from 'node:worker_threads'
+    const load = module._load
+    module._load = function (id, ...more) {
+      if (/uws_linux|@uwsjs/.test(id)) throw new Error('no such binary')
+      return load.call(this, id, ...more)
+    }
+    threads.Worker = class { constructor() { process.stderr.write('a thread') } }
+    module.syncBuiltinESMExports()`
+  const { status, stderr } = spawnSync(
+    process.execPath,
+    ['--import', `data:text/javascript,${encodeURIComponent(preload)}`, 'dist/src/main.js'],
+    { encoding: 'utf8', env: {} },
+  )
+  expect(stderr).toMatch(/^hailo-inference cannot start:\nNo uWebSockets\.js binary fits [^\n]+\n$/)
+  expect(status).toBe(1)
 })
 
 /** Loads vendor/uWebSockets.js as if on another system, where every binary is missing. */
@@ -123,8 +154,16 @@ function loadUWebSockets(system: {
   platform?: string
   arch: string
   glibc?: string
+  folder?: string
 }): { asked: string; error: unknown } {
-  const { node, modules = '999', platform = 'linux', arch, glibc } = system
+  const {
+    node,
+    modules = '999',
+    platform = 'linux',
+    arch,
+    glibc,
+    folder = resolve('vendor/uWebSockets.js'),
+  } = system
   const path = 'vendor/uWebSockets.js/index.cjs'
   const real = createRequire(import.meta.url)
   let asked = ''
@@ -136,11 +175,11 @@ function loadUWebSockets(system: {
   require.resolve = real.resolve
   const report = { getReport: () => ({ header: { glibcVersionRuntime: glibc } }) }
   const process = { platform, arch, versions: { node, modules }, report }
-  const load = compileFunction(readFileSync(path, 'utf8'), ['process', 'require', 'module'], {
+  const load = compileFunction(readFileSync(path, 'utf8'), ['process', 'require', 'module', '__dirname'], {
     filename: path,
   })
   try {
-    load(process, require, { exports: {} })
+    load(process, require, { exports: {} }, folder)
   } catch (error) {
     return { asked, error }
   }

@@ -1,15 +1,27 @@
 import { execFileSync, spawnSync } from 'node:child_process'
-import { cpSync, existsSync, mkdirSync, mkdtempSync, readFileSync, rmSync, writeFileSync } from 'node:fs'
+import {
+  chmodSync,
+  cpSync,
+  existsSync,
+  mkdirSync,
+  mkdtempSync,
+  readFileSync,
+  rmSync,
+  writeFileSync,
+} from 'node:fs'
 import { tmpdir } from 'node:os'
 import { dirname, join, normalize } from 'node:path'
 import { beforeEach, describe, expect, onTestFinished, test } from 'vitest'
 import { editsOf, releaseDate } from '../packaging/version.ts'
 
 const { version: VERSION, bin: BIN } = JSON.parse(readFileSync('package.json', 'utf8'))
+const { PATH = '' } = process.env
 const NEXT = '9.8.7'
+/** The project's own has nothing to release when something was released just now. */
+const CHANGELOG = '# Changelog\n\n## Unreleased\n\n- A thing.\n'
 
 test('a release names its version wherever the last one is named', () => {
-  const edits = editsOf(process.cwd(), NEXT, '2026-11-22')
+  const edits = editsOf(process.cwd(), NEXT, '2026-11-22', CHANGELOG)
   const naming = new RegExp(
     `(hailo-inference|VERSION|newTag)[^\\n]{0,20}\\b${VERSION.replaceAll('.', '\\.')}\\b`,
   )
@@ -23,13 +35,14 @@ test('a release names its version wherever the last one is named', () => {
     .filter(path => path !== '' && existsSync(path) && !path.startsWith('compose/prometheus/tests/'))
     .filter(path => naming.test(edits.get(path) ?? readFileSync(path, 'utf8')))
   expect(left).toEqual([])
+  expect([...edits.keys()].filter(path => path.endsWith('.ts'))).toEqual([])
   expect(JSON.parse(edits.get('package.json')!).version).toBe(NEXT)
   const lock = JSON.parse(edits.get('package-lock.json')!)
   expect([lock.version, lock.packages[''].version]).toEqual([NEXT, NEXT])
 })
 
 test('a new version changes no other byte of package.json and its lock file', () => {
-  const edits = editsOf(process.cwd(), NEXT, '2026-11-22')
+  const edits = editsOf(process.cwd(), NEXT, '2026-11-22', CHANGELOG)
   for (const path of ['package.json', 'package-lock.json']) {
     const [before, after] = [readFileSync(path, 'utf8'), edits.get(path)!].map(text => text.split('\n'))
     const changed = after!.filter((line, index) => line !== before![index])
@@ -40,8 +53,19 @@ test('a new version changes no other byte of package.json and its lock file', ()
 describe('npm run release', () => {
   let folder: string
   const git = (...args: string[]) => execFileSync('git', args, { cwd: folder, encoding: 'utf8' })
-  const release = (...args: string[]) =>
-    spawnSync(process.execPath, ['dist/packaging/release.js', ...args], { cwd: folder, encoding: 'utf8' })
+  const run = (program: string, args: string[], env = {}) =>
+    spawnSync(process.execPath, [`dist/packaging/${program}.js`, ...args], {
+      cwd: folder,
+      env: { ...process.env, ...env },
+      encoding: 'utf8',
+    })
+  const release = (...args: string[]) => run('release', args)
+  /** Fails in all but to tell its version. */
+  const pathWithNpm = (version: string) => {
+    put('.git/npm/npm', `#!/bin/sh\n[ "$1" = --version ] && echo ${version}\n`)
+    chmodSync(join(folder, '.git/npm/npm'), 0o755)
+    return { PATH: `${join(folder, '.git/npm')}:${PATH}` }
+  }
   const put = (path: string, text: string) => {
     mkdirSync(dirname(join(folder, path)), { recursive: true })
     writeFileSync(join(folder, path), text)
@@ -111,6 +135,41 @@ describe('npm run release', () => {
       status: 1,
       stderr: 'Cannot release: CHANGELOG.md has nothing under "## Unreleased"\n',
     })
+  })
+
+  test('leaves what git knows as it was when it fails on the way', () => {
+    expect(run('release', ['2.0.0', '--commit'], pathWithNpm('11.0.0'))).toMatchObject({
+      status: 1,
+      stderr: 'Cannot release: Command failed: npm exec -- tsc; what names the version is as before\n',
+    })
+    expect(git('status', '--porcelain')).toBe('')
+    expect(git('log', '--format=%s')).toBe('All\n')
+  })
+
+  test('refuses to begin what nobody could commit', () => {
+    git('config', '--unset', 'user.name')
+    git('config', 'user.useConfigOnly', 'true')
+    const nobody = { GIT_CONFIG_GLOBAL: '/dev/null', GIT_CONFIG_SYSTEM: '/dev/null', GIT_COMMITTER_NAME: '' }
+    expect(run('release', ['2.0.0', '--commit'], nobody)).toMatchObject({
+      status: 1,
+      stderr: 'Cannot release: git has no user.name and user.email to commit with\n',
+    })
+  })
+
+  test('says in a sentence that the SBOM takes a newer npm than Debian 13 has, before it changes anything', () => {
+    const sentence = /^Cannot release: the SBOM takes npm 10 or newer, this is 9\.2\.0: .+\n$/
+    const { status, stderr } = run('release', ['2.0.0'], pathWithNpm('9.2.0'))
+    expect({ status, stderr }).toEqual({ status: 1, stderr: expect.stringMatching(sentence) })
+    expect(git('status', '--porcelain')).toBe('')
+
+    put('out/kept', '')
+    const packaged = spawnSync(
+      process.execPath,
+      ['dist/packaging/artifacts.js', '--out', join(folder, 'out')],
+      { env: { ...process.env, ...pathWithNpm('9.2.0') }, encoding: 'utf8' },
+    )
+    expect(packaged).toMatchObject({ status: 1, stderr: stderr.replace('release', 'package') })
+    expect(existsSync(join(folder, 'out/kept'))).toBe(true)
   })
 
   test('tells how to use it', () => {

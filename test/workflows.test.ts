@@ -1,11 +1,21 @@
 import { execFileSync, spawnSync } from 'node:child_process'
-import { existsSync, mkdtempSync, readdirSync, readFileSync, rmSync, writeFileSync } from 'node:fs'
+import {
+  existsSync,
+  mkdirSync,
+  mkdtempSync,
+  readdirSync,
+  readFileSync,
+  rmSync,
+  symlinkSync,
+  writeFileSync,
+} from 'node:fs'
 import { tmpdir } from 'node:os'
-import { join } from 'node:path'
-import { expect, onTestFinished, test } from 'vitest'
+import { join, resolve } from 'node:path'
+import { describe, expect, onTestFinished, test } from 'vitest'
 import { parse } from 'yaml'
 
 interface Step {
+  readonly name?: string
   readonly uses?: string
   readonly run?: string
   readonly with?: Readonly<Record<string, unknown>>
@@ -24,6 +34,7 @@ interface Workflow {
   readonly jobs: Readonly<Record<string, Job>>
 }
 
+const { PATH = '' } = process.env
 const FOLDER = '.github/workflows'
 const SOURCES = Object.fromEntries(
   readdirSync(FOLDER).map(name => [name, readFileSync(join(FOLDER, name), 'utf8')]),
@@ -42,6 +53,77 @@ test('there is a workflow for changes, images, packages, and compiling a HEF', (
   expect(Object.keys(WORKFLOWS).sort()).toEqual(['ci.yml', 'compile-hef.yml', 'image.yml', 'release.yml'])
   const compile = JOBS.find(({ where }) => where === 'compile-hef.yml compile')
   expect(compile!.job['runs-on']).toEqual(['self-hosted', 'hailo-builder'])
+})
+
+test('a compile waits for another of the same tag, and for none that has nothing to compile', () => {
+  const { concurrency, jobs } = parse(SOURCES['compile-hef.yml']!)
+  expect(concurrency).toBeUndefined()
+  expect(jobs.find.concurrency).toBeUndefined()
+  expect(jobs.compile.concurrency.group).toContain(jobs.compile.env.TAG)
+})
+
+describe('compile-hef.yml', () => {
+  /** Downloads and compiles an archive with `files`, with stand-ins for gh and docker. */
+  function compile(files: Readonly<Record<string, string | Buffer>>): { printed: string; options: string } {
+    const folder = emptyFolder()
+    for (const name of ['archive', 'bin']) mkdirSync(join(folder, name))
+    symlinkSync(resolve('artifacts'), join(folder, 'artifacts'))
+    for (const [name, text] of Object.entries(files)) writeFileSync(join(folder, 'archive', name), text)
+    const stub = (name: string, line: string) =>
+      writeFileSync(join(folder, 'bin', name), `#!/bin/bash\n${line}\n`, { mode: 0o755 })
+    stub('gh', 'tar -czf compile/2.0.0.onnx.tar.gz -C archive .')
+    stub(
+      'docker',
+      'mkdir compile/models/2.0.0; echo parity > compile/models/2.0.0/parity.md; echo "$@" > options',
+    )
+    const env = {
+      PATH: `${join(folder, 'bin')}:${PATH}`,
+      ARCHIVE: '2.0.0.onnx.tar.gz',
+      TAG: 'v2',
+      DFC_FOLDER: '/dfc',
+      HAILO_ARCH: 'hailo8',
+      GITHUB_STEP_SUMMARY: join(folder, 'summary'),
+    }
+    const printed = ['Download', 'Compile'].map(step =>
+      runStep('compile-hef.yml', 'compile', step, folder, env),
+    )
+    return { printed: printed.join(''), options: readFileSync(join(folder, 'options'), 'utf8') }
+  }
+
+  test('gives the compiler the configuration of the release, if it has one', () => {
+    const files = { 'model.onnx': 'another', 'calibration.f32': '' }
+    expect(compile(files).options).not.toContain('--config')
+    const { printed, options } = compile({ ...files, 'export_config.yaml': 'network:' })
+    expect(options).toMatch(/^run --rm --init .* --arch hailo8 --config \/release\/export_config\.yaml$/m)
+    expect(printed).toBe('')
+  })
+
+  test('warns of a model without windows of its own, but for the one that they are of', () => {
+    expect(compile({ 'model.onnx': 'another' }).printed).toMatch(
+      /^::warning::2\.0\.0\.onnx\.tar\.gz has no cal/,
+    )
+    const shipped = readFileSync('artifacts/tcn_encoder/1.0.0/model.onnx')
+    expect(compile({ 'model.onnx': shipped }).printed).toBe('')
+  })
+})
+
+test('release.yml publishes nothing when what is the same for all differs', () => {
+  const folder = emptyFolder()
+  const put = (machine: string, text: string) => {
+    mkdirSync(join(folder, 'made', machine), { recursive: true })
+    writeFileSync(join(folder, 'made', machine, 'hailo-inference-1.0.0.tgz'), text)
+    execFileSync('bash', ['-c', 'sha256sum hailo-inference* > SHA256SUMS'], {
+      cwd: join(folder, 'made', machine),
+    })
+  }
+  const gather = () => runStep('release.yml', 'publish', 'Gather', folder, { PATH })
+  put('x64', 'the same')
+  put('arm64', 'the same')
+  gather()
+  expect(readdirSync(join(folder, 'release'))).toEqual(['SHA256SUMS', 'hailo-inference-1.0.0.tgz'])
+  rmSync(join(folder, 'release'), { recursive: true })
+  put('arm64', 'another')
+  expect(gather).toThrow('differ')
 })
 
 test('a workflow may read and no more, but for jobs that say what they write', () => {
@@ -117,8 +199,7 @@ test('the runs on each Node.js are those that package.json and README.md promise
 })
 
 test.skipIf(!HAS_SHELLCHECK)('every script of a workflow is good for shellcheck', () => {
-  const folder = mkdtempSync(join(tmpdir(), 'workflows-'))
-  onTestFinished(() => rmSync(folder, { recursive: true }))
+  const folder = emptyFolder()
   const files = RUNS.map(({ where, run }, index) => {
     const file = join(folder, `${where.replaceAll(/\W/g, '-')}-${index}.sh`)
     writeFileSync(file, `#!/usr/bin/env bash\nset -eo pipefail\n${run}`)
@@ -133,6 +214,24 @@ test.skipIf(!HAS_SHELLCHECK)('every shell script of the project is good for shel
   expect(scripts).toContain('.ci/run')
   expect(shellcheck(scripts)).toBe('')
 })
+
+function emptyFolder(): string {
+  const folder = mkdtempSync(join(tmpdir(), 'workflows-'))
+  onTestFinished(() => rmSync(folder, { recursive: true }))
+  return folder
+}
+
+/** As a runner does it. */
+function runStep(workflow: string, job: string, name: string, cwd: string, env: NodeJS.ProcessEnv): string {
+  const { run } = WORKFLOWS[workflow]!.jobs[job]!.steps.find(step => step.name === name)!
+  const { status, stdout, stderr } = spawnSync('bash', ['-eo', 'pipefail', '-c', run!], {
+    cwd,
+    env,
+    encoding: 'utf8',
+  })
+  if (status !== 0) throw new Error(`${name} ended with ${status}:\n${stdout}${stderr}`)
+  return stdout
+}
 
 function isShell(path: string): boolean {
   if (path.endsWith('.sh')) return true

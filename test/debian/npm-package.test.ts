@@ -1,4 +1,4 @@
-import { execFileSync } from 'node:child_process'
+import { execFile, execFileSync, spawnSync } from 'node:child_process'
 import { createHash } from 'node:crypto'
 import {
   cpSync,
@@ -12,6 +12,7 @@ import {
 } from 'node:fs'
 import { tmpdir } from 'node:os'
 import { dirname, join } from 'node:path'
+import { promisify } from 'node:util'
 import { afterAll, beforeAll, describe, expect, test } from 'vitest'
 import { DebianRoot, noDebianRoots } from './root.ts'
 
@@ -26,17 +27,25 @@ describe.skipIf(noDebianRoots() !== null)('a release', () => {
   let root: DebianRoot
 
   beforeAll(async () => {
-    const made = DebianRoot.create('trixie', ['nodejs', 'npm', 'curl'])
+    const rooted = DebianRoot.create('trixie', ['nodejs', 'npm', 'curl']).then(made => {
+      root = made
+    })
     project = mkdtempSync(join(tmpdir(), 'hailo-inference-release-'))
     copyProject(project)
+    const changelog = readFileSync(join(project, 'CHANGELOG.md'), 'utf8')
+    writeFileSync(
+      join(project, 'CHANGELOG.md'),
+      changelog.replace('## Unreleased\n', '## Unreleased\n\n- A thing.\n'),
+    )
     inProject('git', 'init', '--quiet')
     inProject('git', 'config', 'user.name', 'somebody')
     inProject('git', 'config', 'user.email', 'somebody@example.org')
     writeFileSync(join(project, '.git/info/exclude'), 'node_modules\n') // it is a link here
     inProject('git', 'add', '.')
     inProject('git', 'commit', '--quiet', '--message', 'All')
-    inProject('npm', 'run', 'release', '--', NEXT, '--commit')
-    root = await made
+    const released = promisify(execFile)('npm', ['run', 'release', '--', NEXT, '--commit'], { cwd: project })
+    await Promise.allSettled([rooted, released])
+    await Promise.all([rooted, released])
     cpSync(join(project, 'release', TARBALL), root.path(`root/${TARBALL}`))
   })
 
@@ -65,12 +74,13 @@ describe.skipIf(noDebianRoots() !== null)('a release', () => {
 
   test('comes out the same, byte by byte, when it is packed again', () => {
     const before = sha256(join(project, 'release', TARBALL))
-    inProject('node', '-e', "import('./dist/packaging/npm-package.js').then(it => it.packForNpm('again'))")
-    expect(sha256(join(project, 'again', TARBALL))).toBe(before)
+    rmSync(join(project, 'release', TARBALL))
+    inProject('npm', 'run', 'package:npm')
+    expect(sha256(join(project, 'release', TARBALL))).toBe(before)
   })
 
-  // npm 9 is Debian 13's own, the others come with Node.js 22 and 24.
-  test.each(['npm', 'npx --yes npm@10', 'npx --yes npm@11'])(
+  // npm 9 is Debian 13's own, 11 comes with Node.js 24.
+  test.each(['npm', 'npx --yes npm@11'])(
     'installs in an empty project with %s, for x64 and arm64, and brings all that it needs',
     async npm => {
       await root.shell(`
@@ -98,6 +108,19 @@ describe.skipIf(noDebianRoots() !== null)('a release', () => {
     },
   )
 
+  // It comes with Node.js 22.
+  test('is all that npm 10 would install, but for the binary for Node.js 24', async () => {
+    const lock = await root.shell(`
+      rm -rf planned && mkdir planned && cd planned
+      echo '{"name": "app", "version": "1.0.0"}' > package.json
+      npx --yes npm@10 install --package-lock-only --no-audit --no-fund ../${TARBALL} > /dev/null 2>&1
+      cat package-lock.json`)
+    const fetched = Object.entries<{ inBundle?: boolean }>(JSON.parse(lock).packages)
+      .filter(([path, { inBundle }]) => path !== '' && !inBundle)
+      .map(([path]) => path.replace(/^.*node_modules\//, ''))
+    expect(fetched.sort()).toEqual(['@uwsjs/linux-x64-24', 'hailo-inference'])
+  })
+
   test('answers where it was installed, with nothing else on the network', async () => {
     const answer = await root.shell(
       `
@@ -120,10 +143,23 @@ describe.skipIf(noDebianRoots() !== null)('a release', () => {
   })
 
   test('has types for who uses the client', () => {
-    const types = root.path('root/app/node_modules/hailo-inference/dist/client/index.d.ts')
-    const options = ['--ignoreConfig', '--noEmit', '--strict', '--module', 'nodenext', '--target', 'es2022']
+    const app = root.path('root/app')
+    writeFileSync(
+      join(app, 'use.ts'),
+      `import { InferenceClient } from 'hailo-inference/client'
+const client = new InferenceClient('http://localhost:9000')
+const { latent } = await client.infer(new Float32Array(900))
+export const first: number | undefined = latent[0]
+// @ts-expect-error: it has types
+client.notThere()
+`,
+    )
+    writeFileSync(join(app, 'package.json'), '{"name": "app", "version": "1.0.0", "type": "module"}')
+    const options = ['--noEmit', '--strict', '--module', 'nodenext', '--target', 'es2022', '--types', '']
     const lib = ['--lib', 'es2023,es2024.sharedmemory,dom']
-    execFileSync('node_modules/.bin/tsc', [...options, ...lib, types], { stdio: 'pipe' })
+    const tsc = join(process.cwd(), 'node_modules/.bin/tsc')
+    const { stdout } = spawnSync(tsc, [...options, ...lib, 'use.ts'], { cwd: app, encoding: 'utf8' })
+    expect(stdout).toBe('')
   })
 })
 

@@ -17,17 +17,22 @@ function load() {
   return require(folder ? join(folder, binary) : binary)
 }
 
-/** What to install instead, for this system. */
+/** What to install instead, for this system. The npm package has all binaries but that for Node 24, a clone those of one npm ci. */
 function remedy() {
+  const isClone = existsSync(join(__dirname, '..', '..', 'package-lock.json'))
+  const again = isClone ? ' and run npm ci with it' : ''
   if (!['x64', 'arm64'].includes(arch)) return 'use an x64 or arm64 system'
   if (platform === 'linux') {
     const { glibcVersionRuntime } = process.report.getReport().header
     if (glibcVersionRuntime === undefined) return 'use a Linux with glibc, such as Debian or Ubuntu'
     const [, minor] = glibcVersionRuntime.split('.').map(Number)
     if (minor < 27) return `use a system with glibc 2.27 or newer, this one has ${glibcVersionRuntime}`
-    if (arch === 'x64' && minor >= 38) return 'use Node.js 20.19, 22 or 24 and run npm ci with it'
+    if (arch === 'x64' && minor >= 38) {
+      if (nodeMajor === 24) return isClone ? 'run npm ci' : 'run npm install @uwsjs/linux-x64-24@20.69.0'
+      return `use Node.js 20.19, 22 or 24${again}`
+    }
   }
-  return 'use Node.js 20.19 or 22 and run npm ci with it'
+  return `use Node.js 20.19 or 22${again}`
 }
 
 try {
