@@ -41,6 +41,7 @@ const FLAGS = [
   '-std=c++17',
   '-O2',
   '-g1',
+  `-ffile-prefix-map=${PROJECT_FOLDER}=.`, // the same bytes, wherever it is compiled
   '-fPIC',
   '-fvisibility=hidden',
   '-ffp-contract=off', // a fused multiply-add rounds once where HailoRT rounds twice
@@ -179,7 +180,7 @@ function filesIn(folder: string, extension: string): string[] {
 
 async function run(compiler: string, args: readonly string[]): Promise<void> {
   try {
-    await promisify(execFile)(compiler, [...args], { maxBuffer: 64 * 1024 * 1024 })
+    await promisify(execFile)(compiler, [...args], { cwd: PROJECT_FOLDER, maxBuffer: 64 * 1024 * 1024 })
   } catch (error) {
     const { stderr = '', message } = error as { stderr?: string; message: string }
     throw new BuildError(`${compiler} cannot compile the native part:\n${stderr || message}`)

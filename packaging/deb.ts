@@ -44,13 +44,13 @@ const FILES = {
 const NATIVE = /\.(node|so(\.\d+)*)$/
 /** Asks for a newer libc than others do; what chooses it says so. */
 const FOR_NODE_24 = /\/@uwsjs\//
+/** There is no binary of uWebSockets.js for a later one. */
+const NEWEST_NODEJS = 'nodejs (<< 25)'
 const SCRIPTS = ['postinst', 'prerm', 'postrm']
 
 interface Package {
-  readonly name: string
   readonly version: string
   readonly description: string
-  readonly bin: Readonly<Record<string, string>>
   readonly engines: { readonly node: string }
 }
 
@@ -58,12 +58,13 @@ interface Package {
  * @param folder where it is written to, made where it is missing
  * @param made what the files in it are dated, at the latest: the same for the same bytes
  * @returns its path
+ * @throws BuildError
  */
 export async function buildPackage(folder: string, made: Date): Promise<string> {
-  const { version, description, bin, engines }: Package = JSON.parse(
+  const { version, description, engines }: Package = JSON.parse(
     readFileSync(join(PROJECT_FOLDER, 'package.json'), 'utf8'),
   )
-  const architecture = execFileSync('dpkg', ['--print-architecture'], { encoding: 'utf8' }).trim()
+  const architecture = debianArchitecture()
   // In Debian's order 1.0~rc.1 comes before 1.0, as 1.0-rc.1 does in npm's.
   const debianVersion = `${version.replace('-', '~')}-${REVISION}`
   process.umask(0o022) // folders in it are for everybody too
@@ -71,11 +72,9 @@ export async function buildPackage(folder: string, made: Date): Promise<string> 
   try {
     chmodSync(root, 0o755)
     await stage(join(root, LIBRARY), { onnx: true })
-    for (const [command, program] of Object.entries(bin)) {
-      chmodSync(join(root, LIBRARY, program), 0o755)
-      const link = join(root, 'usr/bin', command)
-      mkdirSync(dirname(link), { recursive: true })
-      symlinkSync(join('../lib', NAME, program), link)
+    mkdirSync(join(root, 'usr/bin'))
+    for (const command of readdirSync(join(root, LIBRARY, 'bin'))) {
+      symlinkSync(join('../lib', NAME, 'bin', command), join(root, 'usr/bin', command))
     }
     for (const [file, path] of Object.entries(FILES)) {
       write(root, path, readFileSync(join(PROJECT_FOLDER, 'packaging', file)))
@@ -97,10 +96,10 @@ export async function buildPackage(folder: string, made: Date): Promise<string> 
       Maintainer: MAINTAINER,
       'Installed-Size': Math.ceil(bytes / 1024),
       Depends: [
-        `nodejs (${engines.node.replace('>=', '>= ')})`,
+        `nodejs (${engines.node.replace(/^>=(.*)\.0$/, '>= $1')})`,
+        NEWEST_NODEJS,
         ...neededLibraries(binaries.map(path => join(root, path))),
         'systemd',
-        'passwd',
       ].join(', '),
       Suggests: 'hailort',
       Section: 'science',
@@ -126,6 +125,23 @@ export async function buildPackage(folder: string, made: Date): Promise<string> 
   } finally {
     rmSync(root, { recursive: true, force: true })
   }
+}
+
+function debianArchitecture(): string {
+  try {
+    return execFileSync('dpkg', ['--print-architecture'], { encoding: 'utf8' }).trim()
+  } catch (error) {
+    throw new BuildError(
+      `Cannot run dpkg, which Debian and what descends from it have: ${(error as Error).message}`,
+    )
+  }
+}
+
+/** What reproducible builds are dated. @throws BuildError */
+function dateOf({ SOURCE_DATE_EPOCH }: NodeJS.ProcessEnv): Date {
+  if (!SOURCE_DATE_EPOCH) return new Date()
+  if (/^\d{1,12}$/.test(SOURCE_DATE_EPOCH)) return new Date(Number(SOURCE_DATE_EPOCH) * 1000)
+  throw new BuildError(`SOURCE_DATE_EPOCH is "${SOURCE_DATE_EPOCH}", expected seconds since 1970`)
 }
 
 /** Paths from `root`, in one order on every machine. */
@@ -157,9 +173,8 @@ if (import.meta.url === pathToFileURL(process.argv[1] ?? '').href) {
     process.stderr.write(`${USAGE}\n`)
     process.exit(64)
   }
-  const { SOURCE_DATE_EPOCH } = process.env
-  const made = SOURCE_DATE_EPOCH === undefined ? new Date() : new Date(Number(SOURCE_DATE_EPOCH) * 1000)
   try {
+    const made = dateOf(process.env)
     const path = await buildPackage(positionals[0] ?? join(PROJECT_FOLDER, 'release'), made)
     process.stdout.write(`${path}\n`)
   } catch (error) {

@@ -28,9 +28,11 @@ export class ServiceReport {
     this.look()
     setInterval(() => this.look(), LOOK_INTERVAL_MS).unref()
     if (systemd.watchdogMs === null) return
-    setInterval(() => {
+    const beat = () => {
       if (!service.engine.hopeless) systemd.alive()
-    }, systemd.watchdogMs / 2).unref()
+    }
+    beat() // of the engine before this one it may not have heard for a while
+    setInterval(beat, systemd.watchdogMs / 2).unref()
   }
 
   /** Tells what has changed. */

@@ -1,8 +1,8 @@
-import { chmodSync, mkdtempSync, readdirSync, rmSync, writeFileSync } from 'node:fs'
+import { chmodSync, mkdtempSync, readdirSync, readFileSync, rmSync, writeFileSync } from 'node:fs'
 import { tmpdir } from 'node:os'
 import { join } from 'node:path'
 import { expect, onTestFinished, test } from 'vitest'
-import { build } from '../native/build.ts'
+import { build, CODEC, EXIT, SHIM } from '../native/build.ts'
 import { PROJECT_FOLDER } from '../src/project.ts'
 import { COMPILER } from './native.ts'
 
@@ -29,4 +29,10 @@ test.skipIf(COMPILER === null)('build() keeps an object of each compiler and of 
   writeFileSync(join(folder, 'number.h'), '#define NUMBER 2\n')
   expect(await build(target)).toBe(true)
   expect(made().length).toBe(3)
+})
+
+test.skipIf(COMPILER === null)('what is shipped does not tell in which folder it was compiled', () => {
+  for (const { output } of [SHIM, CODEC, EXIT]) {
+    expect(readFileSync(output).includes(`${PROJECT_FOLDER}/`), output).toBe(false)
+  }
 })

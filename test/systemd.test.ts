@@ -28,18 +28,20 @@ test.skipIf(!HAS_SYSTEMD_NOTIFY)(
     const systemd = await pretendedSystemd()
     const server = await startServerForTest({ ...STUB, ...systemd.env })
     await until(() => systemd.told.includes('READY=1'))
-    expect(systemd.told.at(-1)).toBe('READY=1')
-    expect(systemd.told.at(-2)).toMatch(/^STATUS=ready: .* by stub on none \(stub\)$/)
+    expect(systemd.told[systemd.told.indexOf('READY=1') - 1]).toMatch(
+      /^STATUS=ready: .* by stub on none \(stub\)$/,
+    )
     const atStart = systemd.told.length
 
     server.process.kill('SIGHUP')
-    await until(() => systemd.told.length === atStart + 2)
-    expect(systemd.told.slice(atStart)).toEqual(['RELOADING=1', 'READY=1'])
+    const since = () => systemd.told.slice(atStart).filter(word => !word.startsWith('STATUS='))
+    await until(() => since().length === 2)
+    expect(since()).toEqual(['RELOADING=1', 'READY=1'])
 
     expect(await server.stop()).toBe(0)
     await until(() => systemd.told.includes('STOPPING=1'))
-    expect(systemd.told.slice(atStart + 2)).toEqual(['STOPPING=1'])
-    expect(systemd.told.every(word => /^(STATUS|READY|RELOADING|STOPPING)=/.test(word))).toBe(true)
+    expect(systemd.told.slice(-2)).toEqual(['STATUS=draining', 'STOPPING=1'])
+    expect(since()).toEqual(['RELOADING=1', 'READY=1', 'STOPPING=1'])
   },
 )
 
@@ -101,6 +103,30 @@ test.skipIf(!HAS_SYSTEMD_NOTIFY)(
   },
 )
 
+test.skipIf(!HAS_SYSTEMD_NOTIFY)(
+  'a signal for the whole service leaves what tells systemd, and when that is killed another tells all again',
+  async () => {
+    const systemd = await pretendedSystemd(3_600_000)
+    const server = await startServerForTest({ ...STUB, ...systemd.env })
+    const readyTimes = () => systemd.told.filter(word => word === 'READY=1').length
+    await until(() => readyTimes() === 1)
+    expect(systemd.told.filter(word => word === 'WATCHDOG=1')).toHaveLength(1)
+    const [helper] = childrenOf(server.process.pid!)
+    for (const pid of [helper!, server.process.pid!]) process.kill(pid, 'SIGHUP')
+    await until(() => readyTimes() === 2)
+    expect(childrenOf(server.process.pid!)).toEqual([helper])
+
+    process.kill(helper!, 'SIGKILL')
+    await until(() => readyTimes() === 3 && systemd.told.at(-1) === 'WATCHDOG=1')
+    expect(systemd.told.slice(-3)).toEqual([
+      expect.stringMatching(/^STATUS=ready: /),
+      'READY=1',
+      'WATCHDOG=1',
+    ])
+    expect(server.stderr).toContain('What tells systemd ended with SIGKILL; another is started\n')
+  },
+)
+
 test('without systemd nothing is started to tell it', async () => {
   const server = await startServerForTest(STUB)
   expect(childrenOf(server.process.pid!)).toEqual([])
@@ -118,25 +144,41 @@ test.skipIf(!HAS_SYSTEMD_NOTIFY)('a line break in what is told makes no second w
   const systemd = await pretendedSystemd()
   const words = Systemd.takeFrom({ ...systemd.env, PATH })!
   words.status('one\nREADY=1')
-  words.stopping()
+  words.alive()
   await until(() => systemd.told.length === 2)
-  expect(systemd.told).toEqual(['STATUS=one READY=1', 'STOPPING=1'])
+  expect(systemd.told).toEqual(['STATUS=one READY=1', 'WATCHDOG=1'])
 })
 
-test('the watchdog hears nothing of an engine without hope', () => {
+test.skipIf(!HAS_SYSTEMD_NOTIFY)(
+  'a service that stops is not told to be ready when a reload ends',
+  async () => {
+    const systemd = await pretendedSystemd()
+    const words = Systemd.takeFrom({ ...systemd.env, PATH })!
+    words.reloading()
+    words.stopping()
+    words.ready()
+    words.status('ready: a model')
+    words.alive()
+    await until(() => systemd.told.includes('WATCHDOG=1'))
+    expect(systemd.told).toEqual(['RELOADING=1', 'STATUS=draining', 'STOPPING=1', 'WATCHDOG=1'])
+  },
+)
+
+test('the watchdog hears of an engine at once, and nothing of one without hope', () => {
   vi.useFakeTimers({ toFake: ['setInterval'] })
   onTestFinished(() => void vi.useRealTimers())
   const systemd = { watchdogMs: 20_000, alive: vi.fn(), ready: vi.fn(), status: vi.fn() }
   const engine = { hopeless: false, backends: { answering: [], fault: null } }
   const service = { engine, models: { current: {} }, readiness: { phase: 'ready' } }
   new ServiceReport(systemd as unknown as Systemd, service as unknown as ReportedService)
-  vi.advanceTimersByTime(9999)
-  expect(systemd.alive).toHaveBeenCalledTimes(0)
-  vi.advanceTimersByTime(1)
   expect(systemd.alive).toHaveBeenCalledTimes(1)
+  vi.advanceTimersByTime(9999)
+  expect(systemd.alive).toHaveBeenCalledTimes(1)
+  vi.advanceTimersByTime(1)
+  expect(systemd.alive).toHaveBeenCalledTimes(2)
   engine.hopeless = true
   vi.advanceTimersByTime(60_000)
-  expect(systemd.alive).toHaveBeenCalledTimes(1)
+  expect(systemd.alive).toHaveBeenCalledTimes(2)
 })
 
 test('what fails the golden check at the start is not ready, and says so', () => {
